@@ -1,0 +1,69 @@
+import { damaged } from "../../util/errors.ts";
+import { Digest, DigestHasher } from "../digest.ts";
+import type { LocalStore } from "../local/store.ts";
+import { chunked } from "./chunker.ts";
+import type { BlobContent, BlobService, Chunk, ReadOptions } from "./service.ts";
+import { SINGLE_CHUNK_LIMIT } from "./service.ts";
+
+/** Blobs in a local store. */
+export class LocalBlobService implements BlobService {
+  readonly #store: LocalStore;
+
+  constructor(store: LocalStore) {
+    this.#store = store;
+  }
+
+  async chunks(digest: Digest): Promise<readonly Chunk[] | undefined> {
+    const { reader } = this.#store;
+    return reader.manifest(digest.bytes) ?? (reader.chunkSize(digest.bytes) === undefined ? undefined : []);
+  }
+
+  async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const { reader } = this.#store;
+    const manifest = reader.manifest(digest.bytes);
+    if (manifest) return this.#read(manifest, options);
+    const size = reader.chunkSize(digest.bytes);
+    return size === undefined ? undefined : this.#read([{ digest, size }], options);
+  }
+
+  async *#read(chunks: readonly Chunk[], { offset = 0, signal }: ReadOptions): AsyncGenerator<Uint8Array> {
+    let position = 0;
+    for (const { digest, size } of chunks) {
+      signal?.throwIfAborted();
+      const from = Math.max(0, offset - position);
+      position += size;
+      if (from >= size) continue;
+      const bytes = Buffer.allocUnsafe(size - from);
+      const count = this.#store.reader.readChunk(digest.bytes, from, bytes.length, bytes, 0);
+      if (count !== bytes.length) throw damaged(`chunk ${digest} is missing from the local store`);
+      yield bytes;
+    }
+  }
+
+  async put(content: BlobContent, signal?: AbortSignal): Promise<Chunk> {
+    const { writer } = this.#store;
+    if (content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT) {
+      const digest = Digest.hash(content);
+      await writer.chunk(digest, content);
+      return { digest, size: content.length };
+    }
+    const hasher = new DigestHasher();
+    const chunks: Chunk[] = [];
+    let size = 0;
+    for await (const bytes of chunked(content instanceof Uint8Array ? [content] : content)) {
+      signal?.throwIfAborted();
+      const digest = Digest.hash(bytes);
+      await writer.chunk(digest, bytes);
+      hasher.update(bytes);
+      chunks.push({ digest, size: bytes.length });
+      size += bytes.length;
+    }
+    const digest = chunks.length === 1 ? chunks[0]!.digest : hasher.digest();
+    if (chunks.length > 1) await writer.manifest(digest, chunks);
+    return { digest, size };
+  }
+
+  async flush(): Promise<void> {
+    await this.#store.writer.flush();
+  }
+}

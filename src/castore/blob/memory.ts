@@ -1,0 +1,48 @@
+import { Digest, DigestHasher } from "../digest.ts";
+import { chunked } from "./chunker.ts";
+import type { BlobContent, BlobService, Chunk, ReadOptions } from "./service.ts";
+
+/** Blobs in the memory of this process. */
+export class MemoryBlobService implements BlobService {
+  readonly #chunks = new Map<string, Uint8Array>();
+  readonly #manifests = new Map<string, readonly Chunk[]>();
+
+  async chunks(digest: Digest): Promise<readonly Chunk[] | undefined> {
+    return this.#manifests.get(digest.hex) ?? (this.#chunks.has(digest.hex) ? [] : undefined);
+  }
+
+  async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const chunk = this.#chunks.get(digest.hex);
+    const list =
+      this.#manifests.get(digest.hex)?.map((part) => this.#chunks.get(part.digest.hex)!) ??
+      (chunk && [chunk]);
+    return list && skip(list, options.offset ?? 0);
+  }
+
+  async put(content: BlobContent): Promise<Chunk> {
+    const hasher = new DigestHasher();
+    const list: Chunk[] = [];
+    let size = 0;
+    for await (const part of chunked(content instanceof Uint8Array ? [content] : content)) {
+      const chunk = { digest: Digest.hash(part), size: part.length };
+      if (!this.#chunks.has(chunk.digest.hex)) this.#chunks.set(chunk.digest.hex, part.slice());
+      hasher.update(part);
+      list.push(chunk);
+      size += part.length;
+    }
+    const digest = hasher.digest();
+    if (list.length > 1) this.#manifests.set(digest.hex, list);
+    return { digest, size };
+  }
+
+  async flush(): Promise<void> {}
+}
+
+async function* skip(parts: Uint8Array[], offset: number): AsyncGenerator<Uint8Array> {
+  let position = 0;
+  for (const part of parts) {
+    const from = Math.max(0, offset - position);
+    position += part.length;
+    if (from < part.length) yield part.subarray(from);
+  }
+}

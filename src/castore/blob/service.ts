@@ -1,0 +1,41 @@
+import type { Digest } from "../digest.ts";
+
+/** A blob of at most this many bytes is always a single chunk. */
+export const SINGLE_CHUNK_LIMIT = 128 * 1024;
+
+/** A part of a blob. */
+export interface Chunk {
+  readonly digest: Digest;
+  /** Length in bytes. */
+  readonly size: number;
+}
+
+/** Contents to be stored. A streamed part must stay unchanged only until the next one is asked for. */
+export type BlobContent = Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+/** Byte strings of any length, named by their BLAKE3 digest. */
+export interface BlobService {
+  /**
+   * The chunks that a blob is made of, in order; empty when it is a single chunk or nothing finer is
+   * known. `undefined` when the blob is not there. A chunk is found by its digest like a blob.
+   */
+  chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined>;
+
+  /**
+   * The contents from `offset` (bytes, default 0) to the end, in parts of any length. `undefined` when the
+   * blob is not there. Reading at or past the end gives nothing. What arrives has been checked against
+   * the digest, or the iteration throws DATA_LOSS.
+   */
+  read(digest: Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>;
+
+  /** Takes a blob. It is visible and durable once a `flush` that began afterwards has resolved. */
+  put(content: BlobContent, signal?: AbortSignal): Promise<Chunk>;
+
+  /** Makes everything that was put before visible and durable. */
+  flush(): Promise<void>;
+}
+
+export interface ReadOptions {
+  readonly offset?: number;
+  readonly signal?: AbortSignal | undefined;
+}

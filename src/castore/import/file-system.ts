@@ -1,0 +1,245 @@
+import type { Stats } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+} from "node:fs";
+import { compareBytes, printable } from "../../util/bytes.ts";
+import { StoreError, systemCode } from "../../util/errors.ts";
+import type { BlobService } from "../blob/service.ts";
+import { SINGLE_CHUNK_LIMIT } from "../blob/service.ts";
+import type { DirectoryPutter, DirectoryService } from "../directory/service.ts";
+import { Directory } from "../directory.ts";
+import type { FileNode, Name, Node } from "../node.ts";
+import { parseName, parseSymlinkTarget } from "../node.ts";
+import type { TreeObserver } from "./observer.ts";
+
+/** What an import did so far. */
+export interface ImportProgress {
+  entries: number;
+  /** Bytes of file contents read. */
+  bytes: number;
+}
+
+export interface ImportOptions {
+  readonly observer?: TreeObserver;
+  /** Kept up to date while the import runs; `onProgress` is called at every entry and part. */
+  readonly progress?: ImportProgress;
+  readonly onProgress?: () => void;
+  readonly signal?: AbortSignal;
+}
+
+/** Small files on their way into the store at once. */
+const MAX_IN_FLIGHT = 64;
+const READ_LENGTH = 1 << 20;
+const SLASH = Buffer.from("/");
+
+/**
+ * Reads a tree of the file system, without following links, into the store. Gives its root; the tree is
+ * durable once both services have been flushed. Throws an error that names the path for anything that is
+ * no file, directory or link, that cannot be read, or that changes while it is read.
+ */
+export async function importPath(
+  path: Buffer,
+  target: { readonly blobs: BlobService; readonly directories: DirectoryService },
+  options: ImportOptions = {},
+): Promise<Node> {
+  const putter = target.directories.putMany();
+  const importer = new Importer(target.blobs, putter, options);
+  const root = await importer.visit(path, lstatSync(path));
+  const node = await root.stored;
+  if (node.kind === "directory") await putter.close();
+  return node;
+}
+
+/** A node that has been read; it is on its way into the store. */
+interface Visited {
+  readonly stored: Promise<Node>;
+}
+
+class Importer {
+  readonly #blobs: BlobService;
+  readonly #putter: DirectoryPutter;
+  readonly #options: ImportOptions;
+  readonly #inFlight = new Set<Promise<unknown>>();
+  readonly #block = Buffer.allocUnsafeSlow(READ_LENGTH);
+  #failure: { error: unknown } | undefined;
+
+  constructor(blobs: BlobService, putter: DirectoryPutter, options: ImportOptions) {
+    this.#blobs = blobs;
+    this.#putter = putter;
+    this.#options = options;
+  }
+
+  /** Reads the node at a path, whose kind `entry` tells. Resolves once it has been read. */
+  async visit(
+    path: Buffer,
+    entry: Pick<Stats, "isDirectory" | "isFile" | "isSymbolicLink">,
+  ): Promise<Visited> {
+    if (this.#failure) throw this.#failure.error;
+    this.#options.signal?.throwIfAborted();
+    if (this.#options.progress) this.#options.progress.entries++;
+    this.#options.onProgress?.();
+    try {
+      if (entry.isDirectory()) return await this.#directory(path);
+      if (entry.isFile()) return await this.#file(path);
+      if (entry.isSymbolicLink()) return this.#symlink(path);
+    } catch (error) {
+      throw naming(path, error);
+    }
+    throw new StoreError(
+      "INVALID_ARGUMENT",
+      `${printable(path)}: only files, directories and links can be imported`,
+    );
+  }
+
+  async #directory(path: Buffer): Promise<Visited> {
+    const { observer } = this.#options;
+    const before = lstatSync(path);
+    const entries = readdirSync(path, { withFileTypes: true, encoding: "buffer" as BufferEncoding });
+    // With this encoding, names are Buffers, whatever the types say.
+    const children = entries.map((entry) => ({ entry, name: parseName(entry.name as unknown as Buffer) }));
+    children.sort((a, b) => compareBytes(a.name, b.name));
+    const visited: [Name, Visited][] = [];
+    observer?.beginDirectory();
+    for (const { entry, name } of children) {
+      observer?.beginEntry(name);
+      visited.push([name, await this.visit(Buffer.concat([path, SLASH, name]), entry)]);
+      observer?.endEntry();
+    }
+    observer?.endDirectory();
+    if (!isUnchanged(before, lstatSync(path))) throw changed(path);
+    return this.#later(this.#putDirectory(visited));
+  }
+
+  async #putDirectory(visited: readonly [Name, Visited][]): Promise<Node> {
+    const nodes: [Name, Node][] = [];
+    for (const [name, child] of visited) nodes.push([name, await child.stored]);
+    const directory = Directory.of(nodes);
+    await this.#putter.add(directory);
+    return { kind: "directory", digest: directory.digest, size: directory.size };
+  }
+
+  #symlink(path: Buffer): Visited {
+    const target = parseSymlinkTarget(readlinkSync(path, "buffer"));
+    this.#options.observer?.symlink(target);
+    return { stored: Promise.resolve({ kind: "symlink", target }) };
+  }
+
+  async #file(path: Buffer): Promise<Visited> {
+    // Not following a link, nor waiting for a pipe, that took the file's place meanwhile.
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    try {
+      const before = fstatSync(fd);
+      if (!before.isFile()) throw changed(path);
+      const executable = (before.mode & 0o100) !== 0;
+      const { observer } = this.#options;
+      observer?.beginFile(before.size, executable);
+      const file = { kind: "file", size: BigInt(before.size), executable } as const;
+      let stored: Promise<FileNode>;
+      if (before.size <= SINGLE_CHUNK_LIMIT) {
+        const bytes = this.#readSmall(path, fd, before.size);
+        stored = this.#putSmall(bytes).then((digest) => ({ ...file, digest }));
+      } else {
+        const { digest } = await this.#blobs.put(this.#parts(path, fd, before.size), this.#options.signal);
+        stored = Promise.resolve({ ...file, digest });
+      }
+      observer?.endFile();
+      if (!isUnchanged(before, fstatSync(fd))) throw changed(path);
+      if (this.#inFlight.size >= MAX_IN_FLIGHT) await Promise.race(this.#inFlight);
+      return this.#later(stored);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #readSmall(path: Buffer, fd: number, size: number): Uint8Array {
+    // One byte more than there should be, so that one read also tells that the file has not grown.
+    const bytes = Buffer.allocUnsafe(size + 1);
+    let length = 0;
+    for (let count = -1; count !== 0 && length < size; length += count) {
+      count = readSync(fd, bytes, length, size + 1 - length, length);
+    }
+    if (length !== size) throw changed(path);
+    const contents = bytes.subarray(0, size);
+    this.#seen(contents);
+    return contents;
+  }
+
+  async #putSmall(bytes: Uint8Array) {
+    return (await this.#blobs.put(bytes, this.#options.signal)).digest;
+  }
+
+  *#parts(path: Buffer, fd: number, size: number): Generator<Uint8Array> {
+    let position = 0;
+    for (;;) {
+      const count = readSync(fd, this.#block, 0, READ_LENGTH, position);
+      position += count;
+      if (position > size || (count === 0 && position !== size)) throw changed(path);
+      if (count === 0) return;
+      const part = this.#block.subarray(0, count);
+      this.#seen(part);
+      yield part;
+    }
+  }
+
+  #seen(contents: Uint8Array): void {
+    this.#options.observer?.contents(contents);
+    if (this.#options.progress) this.#options.progress.bytes += contents.length;
+    this.#options.onProgress?.();
+  }
+
+  /** Lets the import go on while something is being stored. A failure stops it at the next node. */
+  #later(stored: Promise<Node>): Visited {
+    const settled = stored.then(
+      () => {
+        this.#inFlight.delete(settled);
+      },
+      (error) => {
+        this.#inFlight.delete(settled);
+        this.#failure ??= { error };
+      },
+    );
+    this.#inFlight.add(settled);
+    return { stored };
+  }
+}
+
+function isUnchanged(before: Stats, after: Stats): boolean {
+  return (
+    before.ino === after.ino &&
+    before.size === after.size &&
+    before.mtimeMs === after.mtimeMs &&
+    before.ctimeMs === after.ctimeMs
+  );
+}
+
+function changed(path: Buffer): StoreError {
+  return new StoreError(
+    "FAILED_PRECONDITION",
+    `${printable(path)}: changed while it was read; import it again`,
+  );
+}
+
+/** Adds the path to an error of the file system that lacks a helpful one. */
+function naming(path: Buffer, error: unknown): unknown {
+  const code = systemCode(error);
+  if (error instanceof StoreError) {
+    const message = error.message.startsWith("invalid")
+      ? `${printable(path)}: ${error.message}`
+      : error.message;
+    return new StoreError(error.code, message, { cause: error });
+  }
+  if (code === "EACCES" || code === "EPERM") {
+    return new StoreError("PERMISSION_DENIED", `${printable(path)}: cannot be read: permission denied`, {
+      cause: error,
+    });
+  }
+  if (code === "ENOENT" || code === "ENOTDIR" || code === "ELOOP" || code === "ENXIO") return changed(path);
+  return new StoreError("INTERNAL", `${printable(path)}: ${(error as Error).message}`, { cause: error });
+}

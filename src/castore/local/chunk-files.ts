@@ -1,0 +1,89 @@
+import { randomBytes } from "node:crypto";
+import { closeSync, fdatasyncSync, fsyncSync, mkdirSync, openSync, unlinkSync, writeSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { StoreError, systemCode } from "../../util/errors.ts";
+import { syncFileSystem } from "../../util/libc.ts";
+
+/** Up to this many files are synced one by one; beyond it the whole file system is, at once. */
+const SYNC_EACH_LIMIT = 8;
+
+/**
+ * The files of larger chunks: `chunks/ab/cd/<digest in hex>.<suffix>`. The random suffix makes a name
+ * unique for ever; a file that no row names does not exist.
+ */
+export class ChunkFiles {
+  readonly #dir: string;
+
+  constructor(storeDir: string) {
+    this.#dir = join(storeDir, "chunks");
+  }
+
+  path(hex: string, suffix: string): string {
+    return `${this.#dir}/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex}.${suffix}`;
+  }
+
+  /** Writes a new file, not yet synced, and gives its suffix. Throws NO_SPACE and leaves nothing behind. */
+  write(hex: string, bytes: Uint8Array): string {
+    const suffix = randomBytes(4).toString("hex");
+    const path = this.path(hex, suffix);
+    const fd = create(path);
+    try {
+      for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at);
+    } catch (error) {
+      unlinkSync(path);
+      throw noSpace(error, this.#dir);
+    } finally {
+      closeSync(fd);
+    }
+    return suffix;
+  }
+
+  remove(hex: string, suffix: string): void {
+    try {
+      unlinkSync(this.path(hex, suffix));
+    } catch (error) {
+      if (systemCode(error) !== "ENOENT") throw error;
+    }
+  }
+
+  /** Puts these files, and their names, on disk. */
+  async sync(paths: readonly string[]): Promise<void> {
+    if (paths.length === 0) return;
+    if (paths.length > SYNC_EACH_LIMIT) {
+      const fd = openSync(this.#dir, "r");
+      try {
+        await syncFileSystem(fd);
+      } finally {
+        closeSync(fd);
+      }
+      return;
+    }
+    for (const path of paths) syncPath(path, fdatasyncSync);
+    const folders = paths.flatMap((path) => [dirname(path), dirname(dirname(path)), this.#dir]);
+    for (const folder of new Set(folders)) syncPath(folder, fsyncSync);
+  }
+}
+
+function create(path: string): number {
+  try {
+    return openSync(path, "wx", 0o444);
+  } catch (error) {
+    if (systemCode(error) !== "ENOENT") throw noSpace(error, dirname(path));
+    mkdirSync(dirname(path), { recursive: true });
+    return openSync(path, "wx", 0o444);
+  }
+}
+
+function syncPath(path: string, sync: (fd: number) => void): void {
+  const fd = openSync(path, "r");
+  try {
+    sync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function noSpace(error: unknown, dir: string): unknown {
+  if (systemCode(error) !== "ENOSPC" && systemCode(error) !== "EDQUOT") return error;
+  return new StoreError("NO_SPACE", `no space left for the store in ${dir}`, { cause: error });
+}

@@ -1,0 +1,128 @@
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Database, Key, RootDatabase } from "lmdb";
+import * as lmdb from "lmdb";
+import { invalid, messageOf, StoreError } from "../../util/errors.ts";
+
+/** A table with byte strings as keys and values. */
+export type Table = Database<Uint8Array, Key>;
+
+/** A store keeps what it is given; a cache may evict what can be fetched again. */
+export type StoreKind = "store" | "cache";
+
+const FORMAT = "1";
+/** Address space for the database. It costs nothing until it is used. */
+const MAP_SIZE = 2 ** 40;
+const MAX_READERS = 1024;
+const MAX_TABLES = 16;
+
+/**
+ * The LMDB environment of a local store. Any number of processes and threads open the same one; it lends
+ * named tables to the layers above.
+ */
+export class Environment {
+  readonly dir: string;
+  readonly kind: StoreKind;
+  /** By digest, see rows.ts. */
+  readonly directories: Table;
+  readonly manifests: Table;
+  readonly chunks: Table;
+  readonly #root: RootDatabase<Uint8Array, Key>;
+  readonly #meta: Table;
+
+  private constructor(dir: string, root: RootDatabase<Uint8Array, Key>, create: StoreKind | undefined) {
+    this.dir = dir;
+    this.#root = root;
+    this.#meta = this.table("meta");
+    this.kind = this.#readMeta(create);
+    this.directories = this.table("directory");
+    this.manifests = this.table("manifest");
+    this.chunks = this.table("chunk");
+  }
+
+  /**
+   * Opens the store in a directory, which is made when `create` names its kind. Throws FAILED_PRECONDITION
+   * when there is none, or one of another format.
+   */
+  static open(dir: string, create?: StoreKind): Environment {
+    try {
+      if (create) for (const sub of ["chunks", "sessions"]) mkdirSync(join(dir, sub), { recursive: true });
+      const root = lmdb.open<Uint8Array, Key>({
+        path: join(dir, "store.lmdb"),
+        noSubdir: true,
+        mapSize: MAP_SIZE,
+        maxDbs: MAX_TABLES,
+        maxReaders: MAX_READERS,
+        encoding: "binary",
+        keyEncoding: "binary",
+      });
+      return new Environment(dir, root, create);
+    } catch (error) {
+      if (error instanceof StoreError) throw error;
+      throw new StoreError("FAILED_PRECONDITION", `cannot open the store in ${dir}: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  #readMeta(create: StoreKind | undefined): StoreKind {
+    if (!this.#meta.get(key("format")) && create) {
+      this.#root.transactionSync(() => {
+        if (this.#meta.get(key("format"))) return;
+        this.#meta.putSync(key("kind"), Buffer.from(create));
+        this.#meta.putSync(key("epoch"), Buffer.from("1"));
+        this.#meta.putSync(key("format"), Buffer.from(FORMAT));
+      });
+    }
+    const format = this.#meta.get(key("format"))?.toString();
+    if (format !== FORMAT) {
+      throw new StoreError(
+        "FAILED_PRECONDITION",
+        `the store in ${this.dir} has format ${format ?? "none"}, this program knows ${FORMAT}`,
+      );
+    }
+    const kind = this.#meta.get(key("kind"))?.toString();
+    if (kind !== "store" && kind !== "cache") throw invalid(`the store in ${this.dir} has an unknown kind`);
+    return kind;
+  }
+
+  table(name: string): Table {
+    return this.#root.openDB<Uint8Array, Key>({ name, encoding: "binary", keyEncoding: "binary" });
+  }
+
+  /** The collector's counter, as committed now. */
+  epoch(): number {
+    this.refresh();
+    return Number(this.#meta.get(key("epoch"))?.toString());
+  }
+
+  /** Runs a transaction that sees the latest state. Short, and never round a wait. */
+  transaction<T>(work: () => T): T {
+    return this.#root.transactionSync(work);
+  }
+
+  /**
+   * Lets go of the snapshot that reads are served from, so that the next read sees what other threads and
+   * processes have committed. Due before every sleep, and before a miss is believed.
+   */
+  refresh(): void {
+    this.#root.resetReadTxn();
+  }
+
+  /** Everything committed so far is on disk. */
+  async flushed(): Promise<void> {
+    await this.#root.flushed;
+  }
+
+  async close(): Promise<void> {
+    await this.#root.close();
+  }
+}
+
+function key(name: string): Buffer {
+  return Buffer.from(name);
+}
+
+/** A number that differs from one boot of this machine to the next, never 0. */
+export const BOOT_TAG =
+  (Number.parseInt(readFileSync("/proc/sys/kernel/random/boot_id", "latin1").slice(0, 8), 16) | 1) >>> 0;

@@ -1,0 +1,4 @@
+import { Command } from "commander";
+export function mountCommand(): Command {
+  return new Command("mount");
+}

@@ -1,0 +1,43 @@
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import type { Command } from "commander";
+import { Option } from "commander";
+import type { Addresses } from "../store/store.ts";
+
+/** Flags that say which store a command works on. */
+export interface StoreFlags {
+  readonly store: string;
+  readonly blobServiceAddr?: string;
+  readonly directoryServiceAddr?: string;
+  readonly pathInfoServiceAddr?: string;
+}
+
+/** Adds the store flags to a command. */
+export function withStoreOptions(command: Command): Command {
+  return command
+    .addOption(new Option("--store <url>", "the store").env("TVIX_STORE").default(defaultStore()))
+    .addOption(new Option("--blob-service-addr <url>", "blobs elsewhere").env("BLOB_SERVICE_ADDR"))
+    .addOption(
+      new Option("--directory-service-addr <url>", "directories elsewhere").env("DIRECTORY_SERVICE_ADDR"),
+    )
+    .addOption(
+      new Option("--path-info-service-addr <url>", "path infos elsewhere").env("PATH_INFO_SERVICE_ADDR"),
+    );
+}
+
+export function addressesOf(flags: StoreFlags): Addresses {
+  return {
+    blobs: flags.blobServiceAddr ?? flags.store,
+    directories: flags.directoryServiceAddr ?? flags.store,
+    pathInfos: flags.pathInfoServiceAddr ?? flags.store,
+  };
+}
+
+function defaultStore(): string {
+  const dir =
+    process.getuid?.() === 0
+      ? "/var/lib/tvix-store"
+      : join(process.env.XDG_DATA_HOME || join(homedir(), ".local/share"), "tvix-store");
+  return pathToFileURL(dir).href.replace(/^file:/, "local:");
+}

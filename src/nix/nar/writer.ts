@@ -1,0 +1,101 @@
+import { createHash } from "node:crypto";
+import * as token from "./tokens.ts";
+
+const STAGE_LENGTH = 64 * 1024;
+
+/** Takes the bytes of a NAR in order. */
+export interface NarSink {
+  update(bytes: Uint8Array): void;
+}
+
+/**
+ * The NAR of a tree that is walked depth first, in the order of names. It goes to a sink in pieces as it
+ * comes, so no file needs to be held in memory.
+ */
+export class NarWriter {
+  readonly #sink: NarSink;
+  /** Small pieces gather here: a call a piece would cost more than the hashing. */
+  readonly #stage = Buffer.allocUnsafeSlow(STAGE_LENGTH);
+  #staged = 0;
+  #padding = 0;
+  /** Length of the NAR so far. */
+  size = 0;
+
+  constructor(sink: NarSink) {
+    this.#sink = sink;
+    this.#write(token.MAGIC);
+  }
+
+  beginDirectory(): void {
+    this.#write(token.DIRECTORY);
+  }
+
+  beginEntry(name: Uint8Array): void {
+    this.#write(token.ENTRY);
+    this.#write(token.narString(name));
+    this.#write(token.NODE);
+  }
+
+  endEntry(): void {
+    this.#write(token.CLOSE);
+  }
+
+  endDirectory(): void {
+    this.#write(token.CLOSE);
+  }
+
+  beginFile(size: number, executable: boolean): void {
+    this.#write(token.REGULAR);
+    if (executable) this.#write(token.EXECUTABLE);
+    this.#write(token.CONTENTS);
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(size));
+    this.#write(length);
+    this.#padding = token.paddingLength(size);
+  }
+
+  contents(bytes: Uint8Array): void {
+    this.#write(bytes);
+  }
+
+  endFile(): void {
+    this.#write(Buffer.alloc(this.#padding));
+    this.#write(token.CLOSE);
+  }
+
+  symlink(target: Uint8Array): void {
+    this.#write(token.SYMLINK);
+    this.#write(token.narString(target));
+    this.#write(token.CLOSE);
+  }
+
+  /** Hands everything on. */
+  finish(): void {
+    this.#sink.update(this.#stage.subarray(0, this.#staged));
+    this.#staged = 0;
+  }
+
+  #write(bytes: Uint8Array): void {
+    this.size += bytes.length;
+    if (this.#staged + bytes.length > STAGE_LENGTH) this.finish();
+    if (bytes.length > STAGE_LENGTH) {
+      this.#sink.update(bytes);
+      return;
+    }
+    this.#stage.set(bytes, this.#staged);
+    this.#staged += bytes.length;
+  }
+}
+
+/** SHA-256 of a NAR. */
+export class Sha256Sink implements NarSink {
+  readonly #hash = createHash("sha256");
+
+  update(bytes: Uint8Array): void {
+    this.#hash.update(bytes);
+  }
+
+  digest(): Uint8Array {
+    return this.#hash.digest();
+  }
+}

@@ -1,0 +1,83 @@
+import { crc32 } from "node:zlib";
+import type { Environment, Table } from "../../castore/local/environment.ts";
+import type { LocalStore } from "../../castore/local/store.ts";
+import { asBuffer, toHex } from "../../util/bytes.ts";
+import { damaged } from "../../util/errors.ts";
+import { decodePathInfo, encodePathInfo } from "./message.ts";
+import type { PathInfo } from "./path-info.ts";
+import type { PathInfoService } from "./service.ts";
+
+const CHECKSUM_LENGTH = 4;
+
+/** The table of path infos, by the hash of the store path: an encoded PathInfo and its CRC-32. */
+export class PathInfoTable {
+  readonly table: Table;
+  readonly #env: Environment;
+
+  constructor(env: Environment) {
+    this.#env = env;
+    this.table = env.table("pathinfo");
+  }
+
+  /** Throws DATA_LOSS for a damaged row. */
+  get(hash: Uint8Array): PathInfo | undefined {
+    let row = this.table.get(asBuffer(hash));
+    if (!row) {
+      this.#env.refresh();
+      row = this.table.get(asBuffer(hash));
+    }
+    return row && parse(row, hash);
+  }
+
+  *list(): Generator<PathInfo> {
+    this.#env.refresh();
+    for (const { key, value } of this.table.getRange({})) yield parse(value, key as Uint8Array);
+  }
+
+  row(info: PathInfo): Uint8Array {
+    const bytes = encodePathInfo(info);
+    const row = Buffer.allocUnsafe(bytes.length + CHECKSUM_LENGTH);
+    row.set(bytes);
+    row.writeUInt32LE(crc32(bytes), bytes.length);
+    return row;
+  }
+}
+
+function parse(bytes: Uint8Array, hash: Uint8Array): PathInfo {
+  const row = asBuffer(bytes);
+  const body = row.subarray(0, Math.max(0, row.length - CHECKSUM_LENGTH));
+  if (row.length < CHECKSUM_LENGTH || crc32(body) !== row.readUInt32LE(body.length)) {
+    throw damaged(`the local store's path info of ${toHex(hash)} is damaged`);
+  }
+  return decodePathInfo(body);
+}
+
+/** Path infos in a local store. */
+export class LocalPathInfoService implements PathInfoService {
+  readonly #store: LocalStore;
+  readonly #infos: PathInfoTable;
+
+  constructor(store: LocalStore) {
+    this.#store = store;
+    this.#infos = new PathInfoTable(store.env);
+  }
+
+  async get(hash: Uint8Array): Promise<PathInfo | undefined> {
+    return this.#infos.get(hash);
+  }
+
+  async put(info: PathInfo): Promise<PathInfo> {
+    const row = this.#infos.row(info);
+    const present = this.#infos.table.get(asBuffer(info.storePath.hash));
+    // Writing nothing for nothing new: but what is there must be durable, and all before it.
+    if (!present || !asBuffer(present).equals(row)) {
+      await this.#store.writer.row(this.#infos.table, info.storePath.hash, row);
+    }
+    await this.#store.writer.flush();
+    return info;
+  }
+
+  async *list(): AsyncGenerator<PathInfo> {
+    yield* this.#infos.list();
+  }
+}

@@ -1,0 +1,21 @@
+import { latin1 } from "../../util/bytes.ts";
+import type { PathInfo } from "./path-info.ts";
+import type { PathInfoService } from "./service.ts";
+
+/** Path infos in the memory of this process. */
+export class MemoryPathInfoService implements PathInfoService {
+  readonly #infos = new Map<string, PathInfo>();
+
+  async get(hash: Uint8Array): Promise<PathInfo | undefined> {
+    return this.#infos.get(latin1(hash));
+  }
+
+  async put(info: PathInfo): Promise<PathInfo> {
+    this.#infos.set(latin1(info.storePath.hash), info);
+    return info;
+  }
+
+  async *list(): AsyncGenerator<PathInfo> {
+    yield* this.#infos.values();
+  }
+}

@@ -1,0 +1,16 @@
+import type { PathInfo } from "./path-info.ts";
+
+/** Path infos, by the 20-byte hash in the store path. */
+export interface PathInfoService {
+  /** `undefined` when the path is not there. */
+  get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined>;
+
+  /**
+   * Stores a path info over one that may be there, and gives it as stored (a signing service adds a
+   * signature). It is durable when this resolves, and so is everything put into the same store before.
+   */
+  put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo>;
+
+  /** All of them, in any order. Throws UNIMPLEMENTED where that cannot be told. */
+  list(signal?: AbortSignal): AsyncIterable<PathInfo>;
+}

@@ -1,0 +1,134 @@
+import { LocalBlobService } from "../castore/blob/local.ts";
+import { MemoryBlobService } from "../castore/blob/memory.ts";
+import type { BlobService } from "../castore/blob/service.ts";
+import { LocalDirectoryService } from "../castore/directory/local.ts";
+import { MemoryDirectoryService } from "../castore/directory/memory.ts";
+import type { DirectoryService } from "../castore/directory/service.ts";
+import { LocalStore } from "../castore/local/store.ts";
+import { invalid } from "../util/errors.ts";
+import { LocalPathInfoService } from "./path-info/local.ts";
+import { MemoryPathInfoService } from "./path-info/memory.ts";
+import type { PathInfoService } from "./path-info/service.ts";
+
+/** The three services that make a store. */
+export interface Services {
+  readonly blobs: BlobService;
+  readonly directories: DirectoryService;
+  readonly pathInfos: PathInfoService;
+}
+
+/** An opened store. */
+export interface Store extends Services {
+  /** Set when all three services are those of one local store. */
+  readonly local?: LocalStore;
+  close(): Promise<void>;
+}
+
+/** Where each service is. */
+export interface Addresses {
+  readonly blobs: string;
+  readonly directories: string;
+  readonly pathInfos: string;
+}
+
+/** Makes the services that an address stands for; all those of one address share what is behind it. */
+interface Backend extends Services {
+  readonly local?: LocalStore;
+  close(): Promise<void>;
+}
+
+const BACKENDS: Record<string, (url: URL) => Promise<Backend> | Backend> = {
+  local: openLocal,
+  lmdb: openLocal,
+  memory: openMemory,
+};
+
+/** Opens the services at these addresses. Throws INVALID_ARGUMENT for an address that means nothing. */
+export async function openStore(addresses: Addresses): Promise<Store> {
+  const opened = new Map<string, Backend>();
+  const open = async (address: string) => {
+    const backend = opened.get(address) ?? (await openAddress(address));
+    opened.set(address, backend);
+    return backend;
+  };
+  const close = async () => {
+    for (const backend of opened.values()) await backend.close();
+  };
+  try {
+    const blobs = await open(addresses.blobs);
+    const directories = await open(addresses.directories);
+    const pathInfos = await open(addresses.pathInfos);
+    const local = opened.size === 1 ? blobs.local : undefined;
+    return {
+      blobs: blobs.blobs,
+      directories: directories.directories,
+      pathInfos: pathInfos.pathInfos,
+      ...(local ? { local } : {}),
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function openAddress(address: string): Promise<Backend> | Backend {
+  let url: URL;
+  try {
+    url = new URL(address);
+  } catch {
+    throw invalid(
+      `not an address: ${JSON.stringify(address)}, want a URL such as local:///var/lib/tvix-store`,
+    );
+  }
+  const open = BACKENDS[url.protocol.slice(0, -1)];
+  if (!open) {
+    const known = Object.keys(BACKENDS).map((scheme) => `${scheme}://`);
+    throw invalid(`unknown kind of store in ${JSON.stringify(address)}; known are ${known.join(", ")}`);
+  }
+  return open(url);
+}
+
+/** Refuses whatever a URL has besides `allowed`. */
+function restrict(
+  url: URL,
+  allowed: { host?: boolean; path?: boolean; parameters?: readonly string[] },
+): void {
+  if (url.host && !allowed.host) throw invalid(`${url.href}: a host has no meaning here`);
+  if (url.pathname !== "" && !allowed.path) throw invalid(`${url.href}: a path has no meaning here`);
+  const parameters = allowed.parameters ?? [];
+  for (const name of url.searchParams.keys()) {
+    if (parameters.includes(name)) continue;
+    const hint = parameters.length > 0 ? `allowed are ${parameters.join(", ")}` : "none are allowed";
+    throw invalid(`${url.href}: unknown parameter ${JSON.stringify(name)}; ${hint}`);
+  }
+}
+
+function openLocal(url: URL): Backend {
+  restrict(url, { path: true });
+  const dir = decodeURIComponent(url.pathname);
+  if (dir === "" || dir === "/")
+    throw invalid(`${url.href}: name a directory, as in local:///var/lib/tvix-store`);
+  return localBackend(LocalStore.open(dir, "store"));
+}
+
+/** The services of an opened local store. */
+export function localBackend(local: LocalStore): Store & { local: LocalStore } {
+  return {
+    blobs: new LocalBlobService(local),
+    directories: new LocalDirectoryService(local),
+    pathInfos: new LocalPathInfoService(local),
+    local,
+    close: () => local.close(),
+  };
+}
+
+function openMemory(url: URL): Backend {
+  restrict(url, {});
+  return {
+    blobs: new MemoryBlobService(),
+    directories: new MemoryDirectoryService(),
+    pathInfos: new MemoryPathInfoService(),
+    close: async () => {},
+  };
+}

@@ -1,0 +1,52 @@
+/**
+ * The one table of failures. Each code has an errno (what a process sees through the mount), a gRPC
+ * status and an HTTP status, so that a failure means the same at every border.
+ */
+export const CODES = {
+  INVALID_ARGUMENT: { errno: 22, grpc: 3, http: 400 },
+  NOT_FOUND: { errno: 2, grpc: 5, http: 404 },
+  PERMISSION_DENIED: { errno: 13, grpc: 7, http: 403 },
+  FAILED_PRECONDITION: { errno: 5, grpc: 9, http: 409 },
+  CANCELLED: { errno: 4, grpc: 1, http: 499 },
+  DEADLINE_EXCEEDED: { errno: 5, grpc: 4, http: 504 },
+  RESOURCE_EXHAUSTED: { errno: 12, grpc: 8, http: 429 },
+  NO_SPACE: { errno: 28, grpc: 8, http: 507 },
+  UNIMPLEMENTED: { errno: 95, grpc: 12, http: 501 },
+  UNAVAILABLE: { errno: 5, grpc: 14, http: 503 },
+  /** Bytes that do not match their digest, or a store whose content is damaged. */
+  DATA_LOSS: { errno: 5, grpc: 15, http: 500 },
+  INTERNAL: { errno: 5, grpc: 13, http: 500 },
+} as const;
+
+export type Code = keyof typeof CODES;
+
+/** A failure with a stable code. The message says what was wrong and, where it can, what to do. */
+export class StoreError extends Error {
+  override readonly name = "StoreError";
+  readonly code: Code;
+
+  constructor(code: Code, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** An INVALID_ARGUMENT: outside data or a request that cannot be right. */
+export function invalid(message: string, options?: { cause?: unknown }): StoreError {
+  return new StoreError("INVALID_ARGUMENT", message, options);
+}
+
+/** A DATA_LOSS: something that was stored or received is not what its name promises. */
+export function damaged(message: string, options?: { cause?: unknown }): StoreError {
+  return new StoreError("DATA_LOSS", message, options);
+}
+
+/** The message of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The system's error code (`ENOENT`, …) of something thrown by Node, if it has one. */
+export function systemCode(error: unknown): string | undefined {
+  return (error as NodeJS.ErrnoException | undefined)?.code;
+}
