@@ -35,9 +35,11 @@ export function addressesOf(flags: StoreFlags): Addresses {
 }
 
 function defaultStore(): string {
-  const dir =
-    process.getuid?.() === 0
-      ? "/var/lib/tvix-store"
-      : join(process.env.XDG_DATA_HOME || join(homedir(), ".local/share"), "tvix-store");
-  return pathToFileURL(dir).href.replace(/^file:/, "local:");
+  return pathToFileURL(defaultDirectory("tvix-store")).href.replace(/^file:/, "local:");
+}
+
+/** Where data of this name belongs by default: below /var/lib for root, else in the user's data folder. */
+export function defaultDirectory(name: string): string {
+  if (process.getuid?.() === 0) return join("/var/lib", name);
+  return join(process.env.XDG_DATA_HOME || join(homedir(), ".local/share"), name);
 }

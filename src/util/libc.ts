@@ -9,13 +9,13 @@ const library = koffi.load("libc.so.6");
 
 export const libc = {
   read: library.func("int64_t read(int fd, uintptr_t buffer, size_t length)") as Call<
-    [number, bigint, number]
+    [number, number, number]
   >,
   write: library.func("int64_t write(int fd, uintptr_t buffer, size_t length)") as Call<
-    [number, bigint, number]
+    [number, number, number]
   >,
   poll: library.func("int poll(uintptr_t fds, unsigned long count, int timeout)") as Call<
-    [bigint, number, number]
+    [number, number, number]
   >,
   ioctl: library.func("int ioctl(int fd, unsigned long request, void *argument)") as Call<
     [number, number, Uint8Array]
@@ -31,6 +31,10 @@ export const libc = {
   socketpair: library.func("int socketpair(int domain, int type, int protocol, void *fds)") as Call<
     [number, number, number, Uint8Array]
   >,
+  socket: library.func("int socket(int domain, int type, int protocol)") as Call<[number, number, number]>,
+  sendto: library.func(
+    "int64_t sendto(int fd, const void *data, size_t length, int flags, const void *address, uint32_t address_length)",
+  ) as Call<[number, Uint8Array, number, number, Uint8Array, number]>,
   recvmsg: library.func("int64_t recvmsg(int fd, void *message, int flags)") as Call<
     [number, Uint8Array, number]
   >,
@@ -50,8 +54,8 @@ export function errnoName(number: number): string {
 }
 
 /** Where a buffer lies. The caller keeps the buffer. */
-export function addressOf(buffer: Uint8Array): bigint {
-  return BigInt(koffi.address(buffer));
+export function addressOf(buffer: Uint8Array): number {
+  return Number(koffi.address(buffer));
 }
 
 /** `syncfs` off the main thread: everything written to the file system of `fd` is on disk afterwards. */

@@ -13,6 +13,10 @@ export function setLogLevel(level: Level): void {
   threshold = LEVELS.indexOf(level);
 }
 
+export function currentLogLevel(): Level {
+  return LEVELS[threshold]!;
+}
+
 function line(level: Level, message: string, fields: Fields = {}): void {
   if (LEVELS.indexOf(level) < threshold) return;
   let text = `${level}: ${message}`;

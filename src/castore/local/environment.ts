@@ -22,6 +22,7 @@ const MAX_TABLES = 16;
  */
 export class Environment {
   readonly dir: string;
+  readonly databasePath: string;
   readonly kind: StoreKind;
   /** By digest, see rows.ts. */
   readonly directories: Table;
@@ -32,6 +33,7 @@ export class Environment {
 
   private constructor(dir: string, root: RootDatabase<Uint8Array, Key>, create: StoreKind | undefined) {
     this.dir = dir;
+    this.databasePath = databasePath(dir);
     this.#root = root;
     this.#meta = this.table("meta");
     this.kind = this.#readMeta(create);
@@ -126,3 +128,7 @@ function key(name: string): Buffer {
 /** A number that differs from one boot of this machine to the next, never 0. */
 export const BOOT_TAG =
   (Number.parseInt(readFileSync("/proc/sys/kernel/random/boot_id", "latin1").slice(0, 8), 16) | 1) >>> 0;
+
+function databasePath(dir: string): string {
+  return join(dir, "store.lmdb");
+}

@@ -1,4 +1,77 @@
-import { Command } from "commander";
+import { Command, Option } from "commander";
+import { mountStore } from "../../mount/mount.ts";
+import { openStore } from "../../store/store.ts";
+import { formatSize } from "../../util/bytes.ts";
+import { log } from "../../util/log.ts";
+import { notifySystemd } from "../../util/systemd.ts";
+import { numberArgument } from "../arguments.ts";
+import type { StoreFlags } from "../store-options.ts";
+import { addressesOf, defaultDirectory, withStoreOptions } from "../store-options.ts";
+
+interface Flags extends StoreFlags {
+  readonly driver: "kernel" | "fuse-native";
+  readonly listRoot?: boolean;
+  readonly showXattr?: boolean;
+  readonly allowOther?: boolean;
+  readonly readers: number;
+  readonly cache: string;
+  readonly timeout: number;
+}
+
 export function mountCommand(): Command {
-  return new Command("mount");
+  return withStoreOptions(new Command("mount"))
+    .summary("mount the store as a read-only file system")
+    .description(
+      "Mounts the store at a directory, usually /nix/store, and serves it until SIGINT or SIGTERM.\n" +
+        "Contents are read when somebody asks for them. From a store that is not on this machine, they are\n" +
+        "fetched once and kept in the cache.",
+    )
+    .argument("<directory>", "where to mount")
+    .option("--list-root", 'let the root be listed (else ls of it says "Operation not permitted")')
+    .option("--show-xattr", "show castore digests as extended attributes; asking for them costs a request")
+    .option("--allow-other", "let other users in (needs root, or user_allow_other in /etc/fuse.conf)")
+    .addOption(
+      new Option("--readers <n>", "threads that serve the kernel")
+        .argParser(numberArgument(1, 16))
+        .default(1),
+    )
+    .addOption(
+      new Option("--cache <dir>", "where to keep what is fetched").default(
+        defaultDirectory("tvix-store-cache"),
+      ),
+    )
+    .addOption(
+      new Option("--timeout <seconds>", "a read fails when nothing has arrived for so long")
+        .argParser(numberArgument(1, 86_400))
+        .default(30),
+    )
+    .addHelpText("after", "\nExample:\n  tvix-store mount --list-root /mnt")
+    .action(run);
+}
+
+async function run(directory: string, flags: Flags): Promise<void> {
+  const store = await openStore(addressesOf(flags));
+  try {
+    const mount = await mountStore({
+      mountPoint: directory,
+      store,
+      cacheDir: flags.cache,
+      listRoot: flags.listRoot ?? false,
+      showXattr: flags.showXattr ?? false,
+      allowOther: flags.allowOther ?? false,
+      readers: flags.readers,
+      timeoutMs: flags.timeout * 1000,
+    });
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+      process.once(signal, () => void mount.stop());
+    log.info("mounted", { at: mount.mountPoint, store: flags.store });
+    notifySystemd("READY=1");
+    await mount.closed;
+    notifySystemd("STOPPING=1");
+    const { requests, bytesRead } = mount.statistics();
+    const total = [...requests.values()].reduce((sum, count) => sum + count, 0);
+    log.info("unmounted", { requests: total, read: formatSize(bytesRead) });
+  } finally {
+    await store.close();
+  }
 }

@@ -29,9 +29,11 @@ export class PathInfoTable {
     return row && parse(row, hash);
   }
 
-  *list(): Generator<PathInfo> {
+  /** All whose hash is at least `from`, in the order of the hashes. */
+  *list(from?: Uint8Array): Generator<PathInfo> {
     this.#env.refresh();
-    for (const { key, value } of this.table.getRange({})) yield parse(value, key as Uint8Array);
+    const range = from ? { start: asBuffer(from) } : {};
+    for (const { key, value } of this.table.getRange(range)) yield parse(value, key as Uint8Array);
   }
 
   row(info: PathInfo): Uint8Array {

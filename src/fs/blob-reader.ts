@@ -1,0 +1,95 @@
+import { LRUCache } from "lru-cache";
+import { DEFAULT_CUTTER } from "../castore/blob/chunker.ts";
+import type { Chunk } from "../castore/blob/service.ts";
+import { asBuffer, latin1, toHex } from "../util/bytes.ts";
+import { damaged } from "../util/errors.ts";
+import type { Source } from "./source.ts";
+
+/** Chunk lists kept, counted in chunks. */
+const MAX_CACHED_CHUNKS = 1 << 16;
+
+/** A chunk list, with where each chunk ends. */
+interface Manifest {
+  readonly chunks: readonly Chunk[];
+  readonly ends: Float64Array;
+}
+
+/** Reads blobs from what is local. */
+export class BlobReader {
+  readonly #source: Source;
+  readonly #manifests = new LRUCache<string, Manifest>({
+    maxSize: MAX_CACHED_CHUNKS,
+    sizeCalculation: ({ chunks }) => chunks.length + 1,
+  });
+
+  constructor(source: Source) {
+    this.#source = source;
+  }
+
+  /**
+   * Copies `length` bytes from `offset`, which must lie within the blob of `size` bytes, into `out` at `at`.
+   * `undefined` when a part is not local. Throws DATA_LOSS when the sizes do not fit.
+   */
+  read(
+    digest: Uint8Array,
+    size: number,
+    offset: number,
+    length: number,
+    out: Uint8Array,
+    at: number,
+  ): number | undefined {
+    if (size <= DEFAULT_CUTTER.max) {
+      const count = this.#source.readChunk(digest, offset, length, out, at);
+      if (count !== undefined) {
+        if (count !== length) throw damaged(`blob ${toHex(digest)} is shorter than its size ${size}`);
+        return count;
+      }
+    }
+    const manifest = this.#manifest(digest, size);
+    if (!manifest) return undefined;
+    const { chunks, ends } = manifest;
+    let index = firstAfter(ends, offset);
+    for (let done = 0; done < length; index++) {
+      const start = index === 0 ? 0 : ends[index - 1]!;
+      const within = offset + done - start;
+      const wanted = Math.min(length - done, ends[index]! - offset - done);
+      const chunk = chunks[index]!.digest.bytes;
+      const count = this.#source.readChunk(chunk, within, wanted, out, at + done);
+      if (count === undefined) return undefined;
+      if (count !== wanted)
+        throw damaged(`chunk ${toHex(chunk)} is shorter than its size ${chunks[index]!.size}`);
+      done += count;
+    }
+    return length;
+  }
+
+  #manifest(digest: Uint8Array, size: number): Manifest | undefined {
+    const key = latin1(asBuffer(digest));
+    const cached = this.#manifests.get(key);
+    if (cached) return cached;
+    const chunks = this.#source.manifest(digest);
+    if (!chunks) return undefined;
+    const ends = new Float64Array(chunks.length);
+    let end = 0;
+    for (const [i, chunk] of chunks.entries()) {
+      end += chunk.size;
+      ends[i] = end;
+    }
+    if (end !== size) throw damaged(`the chunks of blob ${toHex(digest)} have ${end} bytes, want ${size}`);
+    const manifest = { chunks, ends };
+    this.#manifests.set(key, manifest);
+    return manifest;
+  }
+}
+
+/** Index of the first end that lies behind `offset`. */
+function firstAfter(ends: Float64Array, offset: number): number {
+  let low = 0;
+  let high = ends.length - 1;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (ends[middle]! > offset) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}

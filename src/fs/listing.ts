@@ -1,0 +1,153 @@
+import type { Directory } from "../castore/directory.ts";
+import { KIND } from "../castore/directory-codec.ts";
+import { STORE_PATH_HASH_LENGTH } from "../nix/store-path.ts";
+import type { PathInfo } from "../store/path-info/path-info.ts";
+import type { Attributes, Listing } from "./file-system.ts";
+import { FILE_TYPE, ROOT_ID } from "./file-system.ts";
+import type { NodeTable } from "./node-table.ts";
+import type { Source } from "./source.ts";
+
+/** Takes references to the nodes of entries. */
+export interface EntryNodes {
+  acquireEntry(parent: number, directory: Directory, index: number, out: Attributes): number;
+  acquireStorePath(info: PathInfo, out: Attributes): number;
+}
+
+const DOTS = Buffer.from("..");
+const TYPES: Record<number, number> = {
+  [KIND.directory]: FILE_TYPE.directory,
+  [KIND.file]: FILE_TYPE.file,
+  [KIND.symlink]: FILE_TYPE.symlink,
+};
+
+/** Entries of a directory in the order of their names, after `.` and `..`. A cookie counts what came before. */
+export class DirectoryListing implements Listing {
+  bytes: Uint8Array = DOTS;
+  nameStart = 0;
+  nameEnd = 0;
+  type: number = FILE_TYPE.directory;
+  cookie: number;
+  readonly #fs: EntryNodes;
+  readonly #nodes: NodeTable;
+  readonly #parent: number;
+  readonly #directory: Directory;
+
+  constructor(fs: EntryNodes, nodes: NodeTable, parent: number, directory: Directory, cookie: number) {
+    this.#fs = fs;
+    this.#nodes = nodes;
+    this.#parent = parent;
+    this.#directory = directory;
+    this.cookie = cookie;
+  }
+
+  advance(): boolean {
+    const index = this.cookie - 2;
+    if (index >= this.#directory.length) return false;
+    this.cookie++;
+    if (index < 0) {
+      this.nameEnd = this.cookie;
+      return true;
+    }
+    this.bytes = this.#directory.bytes;
+    this.nameStart = this.#directory.nameStart(index);
+    this.nameEnd = this.#directory.nameEnd(index);
+    this.type = TYPES[this.#directory.kind(index)]!;
+    return true;
+  }
+
+  get #index(): number {
+    return this.cookie - 3;
+  }
+
+  id(): number {
+    if (this.#index < 0) return this.cookie === 1 ? this.#parent : this.#nodes.parent(this.#parent);
+    const directory = this.#directory;
+    if (this.type !== FILE_TYPE.file) return this.#nodes.findPlace(this.#parent, this.#index);
+    return this.#nodes.findFile(
+      directory.bytes,
+      directory.valueStart(this.#index),
+      directory.executable(this.#index),
+    );
+  }
+
+  acquire(out: Attributes): number {
+    return this.#fs.acquireEntry(this.#parent, this.#directory, this.#index, out);
+  }
+}
+
+/** Bits of a store path's hash that make its cookie: what a double holds exactly, less room for the dots. */
+const COOKIE_BITS = 52;
+const FIRST_COOKIE = 3;
+
+/**
+ * The store paths, in the order of their hashes. A cookie is the beginning of the hash, so it stays right
+ * while paths come and go, and under every thread.
+ */
+export class RootListing implements Listing {
+  bytes: Uint8Array = DOTS;
+  nameStart = 0;
+  nameEnd = 0;
+  type: number = FILE_TYPE.directory;
+  cookie: number;
+  readonly #fs: EntryNodes;
+  readonly #nodes: NodeTable;
+  readonly #source: Source;
+  #infos: Iterator<PathInfo> | undefined;
+  #current: PathInfo | undefined;
+
+  constructor(fs: EntryNodes, nodes: NodeTable, source: Source, cookie: number) {
+    this.#fs = fs;
+    this.#nodes = nodes;
+    this.#source = source;
+    this.cookie = cookie;
+  }
+
+  advance(): boolean {
+    if (this.cookie < 2) {
+      this.cookie++;
+      this.nameEnd = this.cookie;
+      return true;
+    }
+    this.#infos ??= this.#source.pathInfosFrom(hashBehind(this.cookie))[Symbol.iterator]();
+    const next = this.#infos.next();
+    if (next.done) return false;
+    this.#current = next.value;
+    const { storePath, node } = next.value;
+    this.cookie = FIRST_COOKIE + prefixOf(storePath.hash);
+    this.bytes = Buffer.from(storePath.toString(), "latin1");
+    this.nameStart = 0;
+    this.nameEnd = this.bytes.length;
+    this.type = FILE_TYPE[node.kind];
+    return true;
+  }
+
+  id(): number {
+    return this.#current ? this.#nodes.findStorePath(this.#current.storePath.hash, ROOT_ID) : ROOT_ID;
+  }
+
+  acquire(out: Attributes): number {
+    return this.#fs.acquireStorePath(this.#current!, out);
+  }
+}
+
+function prefixOf(hash: Uint8Array): number {
+  let prefix = 0;
+  for (let i = 0; i < 6; i++) prefix = prefix * 256 + hash[i]!;
+  return prefix * 16 + (hash[6]! >> 4);
+}
+
+/** The least hash that a listing behind this cookie may begin with. */
+function hashBehind(cookie: number): Uint8Array {
+  const hash = new Uint8Array(STORE_PATH_HASH_LENGTH);
+  if (cookie < FIRST_COOKIE) return hash;
+  let prefix = cookie - FIRST_COOKIE + 1;
+  // Behind the last of all prefixes there is nothing: no hash is as great as this.
+  if (prefix >= 2 ** COOKIE_BITS) return hash.fill(0xff);
+  hash[6] = (prefix % 16) << 4;
+  prefix = Math.floor(prefix / 16);
+  for (let i = 5; i >= 0; i--) {
+    hash[i] = prefix % 256;
+    prefix = Math.floor(prefix / 256);
+  }
+  return hash;
+}

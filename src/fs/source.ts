@@ -1,0 +1,66 @@
+import type { Chunk } from "../castore/blob/service.ts";
+import type { Environment } from "../castore/local/environment.ts";
+import { LocalReader } from "../castore/local/reader.ts";
+import { PathInfoTable } from "../store/path-info/local.ts";
+import type { PathInfo } from "../store/path-info/path-info.ts";
+
+/** What can be read without waiting. Everything may be `undefined`: not here (yet). */
+export interface Source {
+  pathInfo(hash: Uint8Array): PathInfo | undefined;
+  /** Path infos whose hash begins with at least `from` (bytes), in the order of the hashes. */
+  pathInfosFrom(from: Uint8Array): Iterable<PathInfo>;
+  /** The encoding of a directory. */
+  directory(digest: Uint8Array): Uint8Array | undefined;
+  /** The chunk list of a blob of several chunks. */
+  manifest(digest: Uint8Array): readonly Chunk[] | undefined;
+  /** Copies part of a chunk into `out` at `at`; gives the number of bytes. */
+  readChunk(
+    digest: Uint8Array,
+    offset: number,
+    length: number,
+    out: Uint8Array,
+    at: number,
+  ): number | undefined;
+  refresh(): void;
+}
+
+/** Reads from a local store. */
+export class LocalSource implements Source {
+  readonly #reader: LocalReader;
+  readonly #infos: PathInfoTable;
+
+  constructor(env: Environment) {
+    this.#reader = new LocalReader(env);
+    this.#infos = new PathInfoTable(env);
+  }
+
+  pathInfo(hash: Uint8Array): PathInfo | undefined {
+    return this.#infos.get(hash);
+  }
+
+  pathInfosFrom(from: Uint8Array): Iterable<PathInfo> {
+    return this.#infos.list(from);
+  }
+
+  directory(digest: Uint8Array): Uint8Array | undefined {
+    return this.#reader.directory(digest);
+  }
+
+  manifest(digest: Uint8Array): readonly Chunk[] | undefined {
+    return this.#reader.manifest(digest);
+  }
+
+  readChunk(
+    digest: Uint8Array,
+    offset: number,
+    length: number,
+    out: Uint8Array,
+    at: number,
+  ): number | undefined {
+    return this.#reader.readChunk(digest, offset, length, out, at);
+  }
+
+  refresh(): void {
+    this.#reader.refresh();
+  }
+}

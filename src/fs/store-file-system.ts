@@ -1,0 +1,215 @@
+import { statfsSync } from "node:fs";
+import { LRUCache } from "lru-cache";
+import { Digest } from "../castore/digest.ts";
+import { Directory } from "../castore/directory.ts";
+import { isStorePathName, STORE_PATH_HASH_LENGTH, StorePath } from "../nix/store-path.ts";
+import type { PathInfo } from "../store/path-info/path-info.ts";
+import { asBuffer } from "../util/bytes.ts";
+import { log } from "../util/log.ts";
+import { BlobReader } from "./blob-reader.ts";
+import type { Attributes, FileSystem, Listing, Need, Usage } from "./file-system.ts";
+import { ABSENT_FOREVER, ERRNO, MISSING, ROOT_ID } from "./file-system.ts";
+import type { EntryNodes } from "./listing.ts";
+import { DirectoryListing, RootListing } from "./listing.ts";
+import type { StoreNeed } from "./need.ts";
+import { needBlob, needDirectory, needPathInfo, needPathInfos } from "./need.ts";
+import { describeEntry, describeNode } from "./node-description.ts";
+import type { NodeTable } from "./node-table.ts";
+import { RECORD } from "./node-table.ts";
+import type { Source } from "./source.ts";
+
+const MODES: Record<number, number> = {
+  [RECORD.directory]: 0o040555,
+  [RECORD.file]: 0o100444,
+  [RECORD.symlink]: 0o120777,
+};
+const EXECUTABLE_BITS = 0o111;
+/** Encoded bytes of parsed directories that a thread keeps. */
+const DIRECTORY_CACHE_BYTES = 4 << 20;
+const XATTR_NAMES = { [RECORD.directory]: "directory", [RECORD.file]: "blob" } as Record<number, string>;
+
+export interface StoreFileSystemOptions {
+  /** Whether content that is not local can be fetched; else it is an error. */
+  readonly remote: boolean;
+  /** Directory whose file system `statfs` tells the size of. */
+  readonly storeDir: string;
+}
+
+/** The store as a file system: store paths in the root, their trees below. */
+export class StoreFileSystem implements FileSystem, EntryNodes {
+  readonly #source: Source;
+  readonly #nodes: NodeTable;
+  readonly #options: StoreFileSystemOptions;
+  readonly #blobs: BlobReader;
+  readonly #directories = new LRUCache<string, Directory>({
+    maxSize: DIRECTORY_CACHE_BYTES,
+    sizeCalculation: (directory) => directory.bytes.length + 64,
+  });
+  #missing: StoreNeed | undefined;
+  #listingAsked = false;
+
+  constructor(source: Source, nodes: NodeTable, options: StoreFileSystemOptions) {
+    this.#source = source;
+    this.#nodes = nodes;
+    this.#options = options;
+    this.#blobs = new BlobReader(source);
+  }
+
+  lookup(parent: number, bytes: Uint8Array, start: number, end: number, out: Attributes): number {
+    if (parent === ROOT_ID) return this.#lookupRoot(asBuffer(bytes).toString("latin1", start, end), out);
+    const directory = this.#directory(parent);
+    if (typeof directory === "number") return directory;
+    const index = directory.find(bytes, start, end);
+    return index < 0 ? ABSENT_FOREVER : this.acquireEntry(parent, directory, index, out);
+  }
+
+  #lookupRoot(name: string, out: Attributes): number {
+    if (!isStorePathName(name)) return ABSENT_FOREVER;
+    const path = StorePath.parse(name);
+    const info = this.#source.pathInfo(path.hash);
+    if (!info) return this.#lacks(needPathInfo(path.hash), ERRNO.ENOENT);
+    return info.storePath.name === path.name ? this.acquireStorePath(info, out) : -ERRNO.ENOENT;
+  }
+
+  /** References the node of a store path and fills `out`. */
+  acquireStorePath(info: PathInfo, out: Attributes): number {
+    const id = this.#nodes.acquireStorePath(info.storePath.hash, ROOT_ID, describeNode(info.node));
+    return id === 0 ? this.#full() : this.attributes(id, out);
+  }
+
+  /** References the node of a directory's entry and fills `out`. */
+  acquireEntry(parent: number, directory: Directory, index: number, out: Attributes): number {
+    const id = this.#nodes.acquire(parent, index, describeEntry(directory, index));
+    return id === 0 ? this.#full() : this.attributes(id, out);
+  }
+
+  #full(): number {
+    log.error("the table of nodes is full: too many files are in use");
+    return -ERRNO.ENFILE;
+  }
+
+  forget(id: number, count: number): void {
+    this.#nodes.forget(id, count);
+  }
+
+  attributes(id: number, out: Attributes): number {
+    out.id = id;
+    if (id === ROOT_ID) {
+      out.mode = MODES[RECORD.directory]!;
+      out.size = 0;
+      return 0;
+    }
+    const kind = this.#nodes.kind(id);
+    const mode = MODES[kind];
+    if (mode === undefined) return -ERRNO.ENOENT;
+    out.mode = this.#nodes.executable(id) ? mode | EXECUTABLE_BITS : mode;
+    out.size = this.#nodes.fileSize(id);
+    return 0;
+  }
+
+  readlink(id: number, out: Uint8Array, at: number): number {
+    if (id === ROOT_ID || this.#nodes.kind(id) !== RECORD.symlink) return -ERRNO.EINVAL;
+    const parent = this.#nodes.parent(id);
+    if (parent === ROOT_ID) {
+      const info = this.#source.pathInfo(this.#storePathHash(id));
+      if (info?.node.kind !== "symlink") return -ERRNO.EIO;
+      out.set(info.node.target, at);
+      return info.node.target.length;
+    }
+    const directory = this.#directory(parent);
+    if (typeof directory === "number") return directory;
+    const entry = this.#nodes.entry(id);
+    return asBuffer(directory.bytes).copy(out, at, directory.valueStart(entry), directory.valueEnd(entry));
+  }
+
+  read(id: number, offset: number, length: number, out: Uint8Array, at: number): number {
+    if (id === ROOT_ID || this.#nodes.kind(id) !== RECORD.file) return -ERRNO.EISDIR;
+    const size = this.#nodes.fileSize(id);
+    if (offset >= size) return 0;
+    const wanted = Math.min(length, size - offset);
+    const digest = this.#nodes.digest(id);
+    const count = this.#blobs.read(digest, size, offset, wanted, out, at);
+    if (count !== undefined) return count;
+    const copy = Uint8Array.from(digest);
+    return this.#lacks(needBlob(this.#storePathHash(id), copy, size, offset, wanted), ERRNO.EIO);
+  }
+
+  list(id: number, cookie: number): Listing | number {
+    if (id === ROOT_ID) {
+      // A far store is asked first; the same request comes again when it has answered.
+      if (cookie === 0 && this.#options.remote && !this.#listingAsked) {
+        this.#listingAsked = true;
+        this.#missing = needPathInfos;
+        return MISSING;
+      }
+      if (cookie === 0) this.#listingAsked = false;
+      return new RootListing(this, this.#nodes, this.#source, cookie);
+    }
+    const directory = this.#directory(id);
+    return typeof directory === "number"
+      ? directory
+      : new DirectoryListing(this, this.#nodes, id, directory, cookie);
+  }
+
+  listXattr(id: number): Uint8Array | number {
+    const what = this.#xattrKind(id);
+    if (!what) return new Uint8Array();
+    return Buffer.from(`user.tvix.castore.${what}.digest\0user.snix.castore.${what}.digest\0`);
+  }
+
+  getXattr(id: number, name: string): Uint8Array | number {
+    const what = this.#xattrKind(id);
+    if (!what) return -ERRNO.ENODATA;
+    const digest = () => Digest.of(Uint8Array.from(this.#nodes.digest(id)));
+    if (name === `user.snix.castore.${what}.digest`) return Buffer.from(digest().toString());
+    if (name === `user.tvix.castore.${what}.digest`) {
+      return Buffer.from(digest().toString().replace("blake3-", "b3:"));
+    }
+    return -ERRNO.ENODATA;
+  }
+
+  #xattrKind(id: number): string | undefined {
+    return id === ROOT_ID ? undefined : XATTR_NAMES[this.#nodes.kind(id)];
+  }
+
+  usage(): Usage {
+    const { blocks, bavail, bsize } = statfsSync(this.#options.storeDir);
+    return { blocks, free: bavail, blockSize: bsize };
+  }
+
+  missing(): Need {
+    return this.#missing!;
+  }
+
+  refresh(): void {
+    this.#source.refresh();
+  }
+
+  #storePathHash(id: number): Uint8Array {
+    return Uint8Array.from(this.#nodes.digest(this.#nodes.storePath(id)).subarray(0, STORE_PATH_HASH_LENGTH));
+  }
+
+  /** The parsed directory of a node, or an error. */
+  #directory(id: number): Directory | number {
+    if (this.#nodes.kind(id) !== RECORD.directory) return -ERRNO.ENOTDIR;
+    const key = this.#nodes.digestKey(id);
+    const cached = this.#directories.get(key);
+    if (cached) return cached;
+    const digest = Uint8Array.from(this.#nodes.digest(id));
+    const bytes = this.#source.directory(digest);
+    if (!bytes) return this.#lacks(needDirectory(this.#storePathHash(id), digest), ERRNO.EIO);
+    const directory = Directory.decode(bytes);
+    this.#directories.set(key, directory);
+    return directory;
+  }
+
+  /** What to answer when something is not local. */
+  #lacks(need: StoreNeed, errno: number): number {
+    if (!this.#options.remote) {
+      if (errno === ERRNO.EIO) log.error("content is missing from the store", { need: need.key });
+      return -errno;
+    }
+    this.#missing = need;
+    return MISSING;
+  }
+}

@@ -1,0 +1,140 @@
+import type { FileSystem } from "../fs/file-system.ts";
+import { ABSENT_FOREVER, Attributes, ERRNO } from "../fs/file-system.ts";
+import * as fuse from "./protocol.ts";
+import { Reply } from "./reply.ts";
+
+/** No answer is expected. */
+export const NO_REPLY = -0x20000;
+
+/** Where a request lies. Under io_uring and virtio, arguments and the rest come apart. */
+export interface Request {
+  readonly opcode: number;
+  readonly nodeId: number;
+  /** The operation's own fixed arguments. */
+  readonly args: DataView;
+  readonly argsAt: number;
+  /** A name, if the operation has one, from `payload[payloadAt]` up to a NUL; or a list. */
+  readonly payload: Buffer;
+  readonly payloadAt: number;
+  readonly payloadEnd: number;
+}
+
+export interface HandlerOptions {
+  /** Whether the root can be listed; else READDIR of it gives EPERM. */
+  readonly listRoot: boolean;
+  /** Whether extended attributes are shown; else the kernel learns to stop asking. */
+  readonly showXattr: boolean;
+}
+
+/**
+ * Answers a request: writes the body of the reply at `out[at]` and gives its length, a negated errno,
+ * `MISSING`, or `NO_REPLY`. Depends on nothing but its arguments and the file system, so that it is the
+ * same under every transport, and can be run again for the same request.
+ */
+export type Handler = (request: Request, out: Buffer, at: number) => number;
+
+export function createHandler(fs: FileSystem, options: HandlerOptions): Handler {
+  const attributes = new Attributes();
+  const reply = new Reply();
+
+  const lookup = (request: Request, at: number): number => {
+    const end = nameEnd(request);
+    const result = fs.lookup(request.nodeId, request.payload, request.payloadAt, end, attributes);
+    if (result === ABSENT_FOREVER) return reply.absentEntry(at);
+    return result < 0 ? result : reply.entry(at, attributes);
+  };
+
+  const list = (request: Request, at: number, plus: boolean): number => {
+    if (request.nodeId === 1 && !options.listRoot) return -ERRNO.EPERM;
+    const cookie = readU64(request.args, request.argsAt + 8);
+    const room = Math.min(request.args.getUint32(request.argsAt + 16, true), fuse.MAX_READ);
+    const listing = fs.list(request.nodeId, cookie);
+    if (typeof listing === "number") return listing;
+    return reply.listing(at, room, listing, plus, attributes);
+  };
+
+  const getXattr = (request: Request, out: Buffer, at: number): number => {
+    if (!options.showXattr) return -ERRNO.ENOSYS;
+    const isList = request.opcode === fuse.OP.LISTXATTR;
+    const value = isList
+      ? fs.listXattr(request.nodeId)
+      : fs.getXattr(request.nodeId, request.payload.toString("latin1", request.payloadAt, nameEnd(request)));
+    if (typeof value === "number") return value;
+    const room = request.args.getUint32(request.argsAt, true);
+    if (room === 0) return reply.xattrLength(at, value.length);
+    if (value.length > room) return -ERRNO.ERANGE;
+    out.set(value, at);
+    return value.length;
+  };
+
+  return (request, out, at) => {
+    reply.into(out);
+    switch (request.opcode) {
+      case fuse.OP.LOOKUP:
+        return lookup(request, at);
+      case fuse.OP.GETATTR: {
+        const result = fs.attributes(request.nodeId, attributes);
+        return result < 0 ? result : reply.attributes(at, attributes);
+      }
+      case fuse.OP.READ: {
+        const offset = readU64(request.args, request.argsAt + 8);
+        const length = Math.min(request.args.getUint32(request.argsAt + 16, true), fuse.MAX_READ);
+        return fs.read(request.nodeId, offset, length, out, at);
+      }
+      case fuse.OP.READDIR:
+        return list(request, at, false);
+      case fuse.OP.READDIRPLUS:
+        return list(request, at, true);
+      case fuse.OP.READLINK:
+        return fs.readlink(request.nodeId, out, at);
+      case fuse.OP.FORGET:
+        fs.forget(request.nodeId, readU64(request.args, request.argsAt));
+        return NO_REPLY;
+      case fuse.OP.BATCH_FORGET: {
+        const end = Math.min(
+          request.payloadEnd,
+          request.payloadAt + request.args.getUint32(request.argsAt, true) * FORGET_ONE_LENGTH,
+        );
+        for (let one = request.payloadAt; one + FORGET_ONE_LENGTH <= end; one += FORGET_ONE_LENGTH) {
+          fs.forget(bufferU64(request.payload, one), bufferU64(request.payload, one + 8));
+        }
+        return NO_REPLY;
+      }
+      case fuse.OP.STATFS:
+        return reply.statfs(at, fs.usage());
+      case fuse.OP.GETXATTR:
+      case fuse.OP.LISTXATTR:
+        return getXattr(request, out, at);
+      case fuse.OP.DESTROY:
+      case fuse.OP.RELEASE:
+      case fuse.OP.RELEASEDIR:
+        return 0;
+      default:
+        // Answered so once, the kernel never asks again for OPEN, OPENDIR, FLUSH, ACCESS and the like, and
+        // does by itself what we would have answered.
+        return -ERRNO.ENOSYS;
+    }
+  };
+}
+
+const FORGET_ONE_LENGTH = 16;
+
+/** Length of the fixed arguments before an operation's payload. */
+export function argsLength(opcode: number): number {
+  if (opcode === fuse.OP.GETXATTR || opcode === fuse.OP.BATCH_FORGET) return 8;
+  return 0;
+}
+
+function nameEnd(request: Request): number {
+  const end = request.payload.indexOf(0, request.payloadAt);
+  return end < 0 || end > request.payloadEnd ? request.payloadEnd : end;
+}
+
+/** Exact up to 2^53. */
+export function readU64(view: DataView, at: number): number {
+  return view.getUint32(at, true) + view.getUint32(at + 4, true) * 0x1_0000_0000;
+}
+
+function bufferU64(bytes: Buffer, at: number): number {
+  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 0x1_0000_0000;
+}

@@ -1,0 +1,77 @@
+/**
+ * The kernel's FUSE protocol, version 7.45 (`include/uapi/linux/fuse.h`): what a read-only file system
+ * needs of it. All numbers are little-endian; lengths are in bytes.
+ */
+
+export const MAJOR = 7;
+export const MINOR = 45;
+
+/** Header of a request: length u32, opcode u32, unique u64, node id u64, uid, gid, pid, extension length u16 (in words of 8). */
+export const IN_HEADER_LENGTH = 40;
+/** Header of a reply: length u32, error i32 (0 or negated errno), unique u64. */
+export const OUT_HEADER_LENGTH = 16;
+
+export const OP = {
+  LOOKUP: 1,
+  FORGET: 2,
+  GETATTR: 3,
+  READLINK: 5,
+  OPEN: 14,
+  READ: 15,
+  STATFS: 17,
+  RELEASE: 18,
+  GETXATTR: 22,
+  LISTXATTR: 23,
+  FLUSH: 25,
+  INIT: 26,
+  OPENDIR: 27,
+  READDIR: 28,
+  RELEASEDIR: 29,
+  ACCESS: 34,
+  INTERRUPT: 36,
+  DESTROY: 38,
+  BATCH_FORGET: 42,
+  READDIRPLUS: 44,
+} as const;
+
+/** Bits of `flags` in INIT. */
+export const INIT = {
+  ASYNC_READ: 1 << 0,
+  BIG_WRITES: 1 << 5,
+  DO_READDIRPLUS: 1 << 13,
+  READDIRPLUS_AUTO: 1 << 14,
+  NO_OPEN_SUPPORT: 1 << 17,
+  PARALLEL_DIROPS: 1 << 18,
+  ABORT_ERROR: 1 << 21,
+  MAX_PAGES: 1 << 22,
+  CACHE_SYMLINKS: 1 << 23,
+  NO_OPENDIR_SUPPORT: 1 << 24,
+  EXPLICIT_INVAL_DATA: 1 << 25,
+  INIT_EXT: 1 << 30,
+} as const;
+
+/** Codes of the notifications that a file system sends. */
+export const NOTIFY = { INVAL_INODE: 2, INVAL_ENTRY: 3 } as const;
+
+export const ATTR_LENGTH = 88;
+export const ENTRY_LENGTH = 40 + ATTR_LENGTH;
+export const ATTR_OUT_LENGTH = 16 + ATTR_LENGTH;
+export const STATFS_LENGTH = 80;
+export const INIT_OUT_LENGTH = 64;
+export const DIRENT_LENGTH = 24;
+
+/** The most that one READ may ask for, and the kernel's pages for it. */
+export const MAX_READ = 1 << 20;
+export const MAX_PAGES = MAX_READ / 4096;
+/** Nothing is ever written; the kernel wants a number. */
+export const MAX_WRITE = 128 * 1024;
+/** A request must fit: the kernel refuses to hand out one to a shorter buffer. */
+export const REQUEST_BUFFER_LENGTH = MAX_WRITE + 4096;
+export const REPLY_BUFFER_LENGTH = OUT_HEADER_LENGTH + MAX_READ;
+
+/** Requests that the kernel may have under way in the background (read-ahead), and where it holds back. */
+export const MAX_BACKGROUND = 64;
+export const CONGESTION_THRESHOLD = 48;
+
+/** Seconds that stand for ever. */
+export const FOREVER = 0x7fff_ffff;

@@ -1,0 +1,133 @@
+import type { Attributes, Listing, Usage } from "../fs/file-system.ts";
+import { ERRNO } from "../fs/file-system.ts";
+import * as fuse from "./protocol.ts";
+
+const BLOCK = 512;
+const PREFERRED_IO = 4096;
+/** Everything in a Nix store carries this time. */
+const MTIME = 1;
+/** A d_ino for an entry whose node is not known, as libfuse gives it. */
+const UNKNOWN_INO = 0xffff_ffff;
+
+/** Writes the bodies of replies. Every method gives the length that it wrote at `at`. */
+export class Reply {
+  #out: Buffer = Buffer.alloc(0);
+  #view: DataView = new DataView(this.#out.buffer);
+
+  /** Replies go into this buffer from now on. */
+  into(out: Buffer): void {
+    if (this.#out === out) return;
+    this.#out = out;
+    this.#view = new DataView(out.buffer, out.byteOffset, out.length);
+  }
+
+  /** `fuse_entry_out` of a node: known for ever. */
+  entry(at: number, attributes: Attributes): number {
+    this.#u64(at, attributes.id);
+    this.#u64(at + 8, 0);
+    this.#u64(at + 16, fuse.FOREVER);
+    this.#u64(at + 24, fuse.FOREVER);
+    this.#u64(at + 32, 0);
+    this.#attributes(at + 40, attributes);
+    return fuse.ENTRY_LENGTH;
+  }
+
+  /** `fuse_entry_out` of a name that is absent for ever: node 0. */
+  absentEntry(at: number): number {
+    this.#out.fill(0, at, at + fuse.ENTRY_LENGTH);
+    this.#u64(at + 16, fuse.FOREVER);
+    return fuse.ENTRY_LENGTH;
+  }
+
+  /** `fuse_attr_out`. */
+  attributes(at: number, attributes: Attributes): number {
+    this.#u64(at, fuse.FOREVER);
+    this.#u64(at + 8, 0);
+    this.#attributes(at + 16, attributes);
+    return fuse.ATTR_OUT_LENGTH;
+  }
+
+  /** `fuse_attr`. */
+  #attributes(at: number, { id, mode, size }: Attributes): void {
+    this.#u64(at, id);
+    this.#u64(at + 8, size);
+    // Directories and links take no blocks of their own.
+    this.#u64(at + 16, (mode & 0o170000) === 0o100000 ? Math.ceil(size / BLOCK) : 0);
+    this.#u64(at + 24, MTIME);
+    this.#u64(at + 32, MTIME);
+    this.#u64(at + 40, MTIME);
+    this.#u64(at + 48, 0);
+    this.#view.setUint32(at + 56, 0, true);
+    this.#view.setUint32(at + 60, mode, true);
+    this.#view.setUint32(at + 64, 1, true);
+    this.#u64(at + 68, 0);
+    this.#view.setUint32(at + 76, 0, true);
+    this.#view.setUint32(at + 80, PREFERRED_IO, true);
+    this.#view.setUint32(at + 84, 0, true);
+  }
+
+  /** `fuse_statfs_out`. */
+  statfs(at: number, usage: Usage): number {
+    this.#out.fill(0, at, at + fuse.STATFS_LENGTH);
+    this.#u64(at, usage.blocks);
+    this.#u64(at + 8, usage.free);
+    this.#u64(at + 16, usage.free);
+    this.#view.setUint32(at + 40, usage.blockSize, true);
+    this.#view.setUint32(at + 44, 255, true);
+    this.#view.setUint32(at + 48, usage.blockSize, true);
+    return fuse.STATFS_LENGTH;
+  }
+
+  /** `fuse_getxattr_out`: the length of a value that is not asked for yet. */
+  xattrLength(at: number, length: number): number {
+    this.#view.setUint32(at, length, true);
+    this.#view.setUint32(at + 4, 0, true);
+    return 8;
+  }
+
+  /**
+   * As many `fuse_dirent`s, or with `plus` `fuse_direntplus`es, as fit into `room`. Each of the latter counts
+   * as a lookup of the entry, but for the dots. `start` is a multiple of 8.
+   */
+  listing(start: number, room: number, listing: Listing, plus: boolean, attributes: Attributes): number {
+    const end = start + room;
+    const prefix = plus ? fuse.ENTRY_LENGTH : 0;
+    let at = start;
+    while (listing.advance()) {
+      const { nameStart, nameEnd, bytes, cookie } = listing;
+      const length = nameEnd - nameStart;
+      const dirent = at + prefix;
+      const padded = (dirent + fuse.DIRENT_LENGTH + length + 7) & ~7;
+      if (padded > end) {
+        // An empty answer would mean the end.
+        if (at === start) return -ERRNO.EINVAL;
+        break;
+      }
+      const isDots = cookie <= 2;
+      let id = isDots || !plus ? listing.id() : 0;
+      if (plus) {
+        if (isDots) this.#out.fill(0, at, dirent);
+        else {
+          const error = listing.acquire(attributes);
+          if (error < 0) return at > start ? at - start : error;
+          this.entry(at, attributes);
+          id = attributes.id;
+        }
+      }
+      this.#u64(dirent, id === 0 ? UNKNOWN_INO : id);
+      this.#u64(dirent + 8, cookie);
+      this.#view.setUint32(dirent + 16, length, true);
+      this.#view.setUint32(dirent + 20, listing.type, true);
+      const nameAt = dirent + fuse.DIRENT_LENGTH;
+      for (let i = 0; i < length; i++) this.#out[nameAt + i] = bytes[nameStart + i]!;
+      this.#out.fill(0, nameAt + length, padded);
+      at = padded;
+    }
+    return at - start;
+  }
+
+  #u64(at: number, value: number): void {
+    this.#view.setUint32(at, value >>> 0, true);
+    this.#view.setUint32(at + 4, Math.floor(value / 0x1_0000_0000), true);
+  }
+}

@@ -1,0 +1,96 @@
+import type { FreshItem, FreshPayload } from "../fs/fresh-source.ts";
+import type { StoreNeed } from "../fs/need.ts";
+import type { FetchMessage, SessionMessage } from "../fuse/device-session.ts";
+import { CODES, messageOf, StoreError } from "../util/errors.ts";
+import { log } from "../util/log.ts";
+import { SingleFlight } from "../util/single-flight.ts";
+
+/** A thread that serves the kernel, as the fetch side sees it. */
+export interface Server {
+  send(message: FetchMessage): void;
+}
+
+export interface HandOverOptions {
+  /** Meets a need; content goes out through `deliver` before it resolves. */
+  readonly fetch: (need: StoreNeed, signal: AbortSignal) => Promise<void>;
+  /** A need fails after this long, in milliseconds. */
+  readonly timeoutMs: number;
+}
+
+/**
+ * The fetch side's half of the hand-over: takes what the serving threads lack, has it fetched once however
+ * many ask, and answers. It never speaks to the kernel.
+ */
+export class HandOver {
+  readonly #options: HandOverOptions;
+  readonly #servers: Server[] = [];
+  readonly #flights = new SingleFlight<void>();
+  /** By server and key: how to leave. */
+  readonly #waiting = new Map<Server, Map<string, AbortController>>();
+
+  constructor(options: HandOverOptions) {
+    this.#options = options;
+  }
+
+  add(server: Server): void {
+    this.#servers.push(server);
+    this.#waiting.set(server, new Map());
+  }
+
+  /** Takes a message of a serving thread. */
+  receive(server: Server, message: SessionMessage): void {
+    const waiting = this.#waiting.get(server)!;
+    switch (message.type) {
+      case "need":
+        void this.#meet(server, message.need as StoreNeed, waiting);
+        break;
+      case "leave":
+        waiting.get(message.key)?.abort();
+        break;
+      case "interrupt":
+        for (const other of this.#servers) if (other !== server) other.send(message);
+        break;
+    }
+  }
+
+  async #meet(server: Server, need: StoreNeed, waiting: Map<string, AbortController>): Promise<void> {
+    const leave = new AbortController();
+    waiting.set(need.key, leave);
+    let errno = 0;
+    try {
+      await this.#flights.run(need.key, (signal) => this.#fetch(need, signal), leave.signal);
+    } catch (error) {
+      errno = error instanceof StoreError ? CODES[error.code].errno : CODES.INTERNAL.errno;
+      if (need.kind !== "pathInfo" && errno === CODES.NOT_FOUND.errno) errno = CODES.INTERNAL.errno;
+      const expected = leave.signal.aborted || errno === CODES.NOT_FOUND.errno;
+      if (!expected) log.error("cannot fetch", { what: need.key, error: messageOf(error) });
+    } finally {
+      if (waiting.get(need.key) === leave) waiting.delete(need.key);
+    }
+    if (!leave.signal.aborted) server.send({ type: "done", key: need.key, errno });
+  }
+
+  async #fetch(need: StoreNeed, signal: AbortSignal): Promise<void> {
+    const deadline = AbortSignal.timeout(this.#options.timeoutMs);
+    const both = AbortSignal.any([signal, deadline]);
+    const late = new Promise<never>((_, reject) => {
+      both.addEventListener("abort", () => {
+        const seconds = this.#options.timeoutMs / 1000;
+        reject(new StoreError("DEADLINE_EXCEEDED", `nothing arrived for ${seconds} s`));
+      });
+    });
+    late.catch(() => {});
+    await Promise.race([this.#options.fetch(need, both), late]);
+  }
+
+  /** Hands content to every thread, whichever asked: the next to ask need not. */
+  deliver(items: readonly FreshItem[]): void {
+    const payload: FreshPayload = { items };
+    for (const server of this.#servers) server.send({ type: "payload", payload });
+  }
+
+  settled(items: readonly FreshItem[]): void {
+    const payload: FreshPayload = { settled: items.map(({ kind, key }) => ({ kind, key })) };
+    for (const server of this.#servers) server.send({ type: "payload", payload });
+  }
+}

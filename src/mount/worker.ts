@@ -1,0 +1,44 @@
+import { parentPort, workerData } from "node:worker_threads";
+import { Environment } from "../castore/local/environment.ts";
+import type { FreshPayload } from "../fs/fresh-source.ts";
+import { FreshSource } from "../fs/fresh-source.ts";
+import { NodeTable } from "../fs/node-table.ts";
+import { LocalSource } from "../fs/source.ts";
+import { StoreFileSystem } from "../fs/store-file-system.ts";
+import { DeviceSession } from "../fuse/device-session.ts";
+import { createHandler } from "../fuse/handler.ts";
+import type { Level } from "../util/log.ts";
+import { setLogLevel } from "../util/log.ts";
+
+/** What a thread that serves the kernel is given. */
+export interface WorkerData {
+  readonly storeDir: string;
+  readonly remote: boolean;
+  readonly listRoot: boolean;
+  readonly showXattr: boolean;
+  readonly nodes: SharedArrayBuffer;
+  readonly control: SharedArrayBuffer;
+  readonly wakeFd: number;
+  readonly logLevel: Level;
+}
+
+const data = workerData as WorkerData;
+const port = parentPort!;
+setLogLevel(data.logLevel);
+const source = new FreshSource(new LocalSource(Environment.open(data.storeDir)));
+const fs = new StoreFileSystem(source, new NodeTable(data.nodes), data);
+const handler = createHandler(fs, data);
+
+port.once("message", ({ fd }: { fd: number }) => {
+  new DeviceSession({
+    fd,
+    wakeFd: data.wakeFd,
+    control: new Int32Array(data.control),
+    port,
+    fs,
+    handler,
+    onPayload: (payload) => source.accept(payload as FreshPayload),
+  }).run();
+  process.exit();
+});
+port.postMessage({ type: "ready" });
