@@ -1,18 +1,18 @@
 // Checks that imports only go up the list of layers (CONTRIBUTING.md), and that no files import each other
 // in a circle.
-import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-const LAYERS = ["util", "proto", "castore", "nix", "store", "fs", "fuse", "mount", "server", "cli"];
+const LAYERS = ['util', 'proto', 'castore', 'nix', 'store', 'fs', 'fuse', 'mount', 'server', 'cli'];
 /** Layers that must not be reached although they stand above. */
-const FORBIDDEN = { fuse: ["castore", "nix", "store", "proto"], nix: ["castore", "proto"] };
+const FORBIDDEN = { fuse: ['castore', 'nix', 'store', 'proto'], nix: ['castore', 'proto'] };
 
-const src = join(dirname(fileURLToPath(import.meta.url)), "../src");
+const src = join(dirname(fileURLToPath(import.meta.url)), '../src');
 const files = readdirSync(src, { recursive: true })
   .map((name) => join(src, name))
-  .filter((path) => path.endsWith(".ts") && !path.includes("/generated/"));
-const layerOf = (path) => relative(src, path).split("/")[0];
+  .filter((path) => path.endsWith('.ts') && !path.includes('/generated/'));
+const layerOf = (path) => relative(src, path).split('/')[0];
 const imports = new Map(files.map((file) => [file, importsOf(file)]));
 const problems = [];
 
@@ -34,20 +34,20 @@ if (problems.length > 0) process.exit(1);
 console.log(`layers: ${files.length} files in order`);
 
 function importsOf(file) {
-  const text = readFileSync(file, "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
+  const text = readFileSync(file, 'utf8').replace(/\/\*[\s\S]*?\*\//g, '');
   return [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map((match) =>
     resolve(dirname(file), match[1]),
   );
 }
 
 function visit(file, path) {
-  if (state.get(file) === "done") return;
-  if (state.get(file) === "open") {
+  if (state.get(file) === 'done') return;
+  if (state.get(file) === 'open') {
     const circle = [...path.slice(path.indexOf(file)), file].map((one) => relative(src, one));
-    problems.push(`a circle of imports: ${circle.join(" -> ")}`);
+    problems.push(`a circle of imports: ${circle.join(' -> ')}`);
     return;
   }
-  state.set(file, "open");
+  state.set(file, 'open');
   for (const next of imports.get(file) ?? []) visit(next, [...path, file]);
-  state.set(file, "done");
+  state.set(file, 'done');
 }

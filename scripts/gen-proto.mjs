@@ -1,38 +1,38 @@
 // Generates the protobuf code of protos/ into src/proto/generated, or with `--copy DIR` copies it there.
-import { cpSync, mkdirSync, readdirSync, statSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
+import { cpSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), "..");
-const generated = join(root, "src/proto/generated");
-const copyTo = process.argv[2] === "--copy" ? process.argv[3] : undefined;
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const generated = join(root, 'src/proto/generated');
+const copyTo = process.argv[2] === '--copy' ? process.argv[3] : undefined;
 
 if (copyTo) cpSync(generated, join(root, copyTo), { recursive: true });
 else await generate();
 
 async function generate() {
-  const protos = readdirSync(join(root, "protos"), { recursive: true })
-    .map((name) => join(root, "protos", name))
-    .filter((path) => path.endsWith(".proto"))
+  const protos = readdirSync(join(root, 'protos'), { recursive: true })
+    .map((name) => join(root, 'protos', name))
+    .filter((path) => path.endsWith('.proto'))
     .sort();
-  const target = join(generated, "messages.js");
+  const target = join(generated, 'messages.js');
   const newest = Math.max(...protos.map((path) => statSync(path).mtimeMs));
   if ((statSync(target, { throwIfNoEntry: false })?.mtimeMs ?? 0) > newest) return;
   mkdirSync(generated, { recursive: true });
-  const { default: pbjs } = await import("protobufjs-cli/pbjs.js");
-  const { default: pbts } = await import("protobufjs-cli/pbts.js");
+  const { default: pbjs } = await import('protobufjs-cli/pbjs.js');
+  const { default: pbts } = await import('protobufjs-cli/pbts.js');
   const options = [
-    "-t",
-    "static-module",
-    "-w",
-    "es6",
-    "--no-create",
-    "--no-verify",
-    "--no-convert",
-    "--no-delimited",
+    '-t',
+    'static-module',
+    '-w',
+    'es6',
+    '--no-create',
+    '--no-verify',
+    '--no-convert',
+    '--no-delimited',
   ];
-  await promisify(pbjs.main)([...options, "-p", join(root, "protos"), "-o", target, ...protos]);
-  await promisify(pbts.main)(["-o", join(generated, "messages.d.ts"), target]);
+  await promisify(pbjs.main)([...options, '-p', join(root, 'protos'), '-o', target, ...protos]);
+  await promisify(pbts.main)(['-o', join(generated, 'messages.d.ts'), target]);
   console.log(`generated ${relative(root, target)} from ${protos.length} files`);
 }

@@ -1,6 +1,6 @@
-import { Blake3Hasher } from "@napi-rs/blake-hash";
-import { asBuffer, toHex } from "../util/bytes.ts";
-import { invalid } from "../util/errors.ts";
+import { Blake3Hasher } from '@napi-rs/blake-hash';
+import { asBuffer, toHex } from '../util/bytes.ts';
+import { invalid } from '../util/errors.ts';
 
 /** Length of a digest in bytes. */
 export const DIGEST_LENGTH = 32;
@@ -26,8 +26,8 @@ export class Digest {
   /** Reads `blake3-<base64>` (as `toString` prints it), the older `b3:<base64>`, or 64 hexadecimal digits. */
   static parse(text: string): Digest {
     const base64 = /^(?:blake3-|b3:)([A-Za-z0-9+/]{43}=)$/.exec(text)?.[1];
-    if (base64) return new Digest(Buffer.from(base64, "base64"));
-    if (/^[0-9a-f]{64}$/.test(text)) return new Digest(Buffer.from(text, "hex"));
+    if (base64) return new Digest(Buffer.from(base64, 'base64'));
+    if (/^[0-9a-f]{64}$/.test(text)) return new Digest(Buffer.from(text, 'hex'));
     throw invalid(`not a digest: ${JSON.stringify(text)}, want blake3-<base64> or 64 hexadecimal digits`);
   }
 
@@ -46,7 +46,7 @@ export class Digest {
   }
 
   toString(): string {
-    return `blake3-${asBuffer(this.bytes).toString("base64")}`;
+    return `blake3-${asBuffer(this.bytes).toString('base64')}`;
   }
 }
 

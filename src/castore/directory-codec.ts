@@ -1,8 +1,8 @@
-import { compareBytes } from "../util/bytes.ts";
-import { invalid } from "../util/errors.ts";
-import { DIGEST_LENGTH } from "./digest.ts";
-import type { Name, Node } from "./node.ts";
-import { nameProblem, targetProblem } from "./node.ts";
+import { compareBytes } from '../util/bytes.ts';
+import { invalid } from '../util/errors.ts';
+import { DIGEST_LENGTH } from './digest.ts';
+import type { Name, Node } from './node.ts';
+import { nameProblem, targetProblem } from './node.ts';
 
 /**
  * Wire form of `Directory` (protos/tvix/castore/v1/castore.proto), written by hand: the digest of a
@@ -47,7 +47,7 @@ export function entryTable(bytes: Uint8Array): { table: Uint32Array; canonical: 
       canonical = false;
       continue;
     }
-    if (reader.wireType !== 2) throw invalid("invalid directory: a list of entries has the wrong wire type");
+    if (reader.wireType !== 2) throw invalid('invalid directory: a list of entries has the wrong wire type');
     if (field < lastField) canonical = false;
     lastField = field;
     const end = reader.end;
@@ -141,18 +141,18 @@ class FieldReader {
     this.#varint(limit);
     this.field = ((this.low >>> 3) | (this.high << 29)) >>> 0;
     this.wireType = this.low & 7;
-    if (this.field === 0 || this.high !== 0) throw invalid("invalid protobuf: bad field number");
+    if (this.field === 0 || this.high !== 0) throw invalid('invalid protobuf: bad field number');
     if (this.wireType === 0) {
       this.#varint(limit);
     } else if (this.wireType === 2) {
       this.#varint(limit);
-      if (this.high !== 0 || this.low > limit - this.position) throw invalid("invalid protobuf: truncated");
+      if (this.high !== 0 || this.low > limit - this.position) throw invalid('invalid protobuf: truncated');
       this.start = this.position;
       this.end = this.position + this.low;
       this.position = this.end;
     } else if (this.wireType === 1 || this.wireType === 5) {
       this.position += this.wireType === 1 ? 8 : 4;
-      if (this.position > limit) throw invalid("invalid protobuf: truncated");
+      if (this.position > limit) throw invalid('invalid protobuf: truncated');
     } else {
       throw invalid(`invalid protobuf: unexpected wire type ${this.wireType}`);
     }
@@ -164,7 +164,7 @@ class FieldReader {
     let low = 0;
     let high = 0;
     for (let shift = 0; ; shift += 7) {
-      if (this.position >= limit) throw invalid("invalid protobuf: truncated");
+      if (this.position >= limit) throw invalid('invalid protobuf: truncated');
       const byte = this.bytes[this.position++]!;
       const part = byte & 0x7f;
       if (shift < 28) low |= part << shift;
@@ -173,12 +173,12 @@ class FieldReader {
         high |= part >>> 4;
       } else if (shift < 63) high |= part << (shift - 32);
       else if (part <= 1) high |= part << 31;
-      else throw invalid("invalid protobuf: a number is too large");
+      else throw invalid('invalid protobuf: a number is too large');
       if (byte < 0x80) {
         if (part === 0 && this.position - first > 1) this.minimal = false;
         break;
       }
-      if (shift >= 63) throw invalid("invalid protobuf: a number is too long");
+      if (shift >= 63) throw invalid('invalid protobuf: a number is too long');
     }
     this.low = low >>> 0;
     this.high = high >>> 0;
@@ -190,7 +190,7 @@ export function encodeEntries(entries: Iterable<readonly [Name, Node]>): Uint8Ar
   const sorted = [...entries].sort(([a], [b]) => compareBytes(a, b));
   for (let i = 1; i < sorted.length; i++) {
     if (compareBytes(sorted[i - 1]![0], sorted[i]![0]) === 0)
-      throw invalid("a name occurs twice in a directory");
+      throw invalid('a name occurs twice in a directory');
   }
   let total = 0;
   for (const [name, node] of sorted) {
@@ -199,17 +199,17 @@ export function encodeEntries(entries: Iterable<readonly [Name, Node]>): Uint8Ar
   }
   const out = Buffer.allocUnsafe(total);
   let at = 0;
-  for (const kind of ["directory", "file", "symlink"] as const) {
+  for (const kind of ['directory', 'file', 'symlink'] as const) {
     for (const [name, node] of sorted) if (node.kind === kind) at = writeEntry(out, at, name, node);
   }
   return out;
 }
 
 function bodyLength(name: Name, node: Node): number {
-  const value = node.kind === "symlink" ? node.target.length : DIGEST_LENGTH;
+  const value = node.kind === 'symlink' ? node.target.length : DIGEST_LENGTH;
   let length = 2 + varintLength(BigInt(name.length)) + name.length + varintLength(BigInt(value)) + value;
-  if (node.kind !== "symlink" && node.size > 0n) length += 1 + varintLength(node.size);
-  if (node.kind === "file" && node.executable) length += 2;
+  if (node.kind !== 'symlink' && node.size > 0n) length += 1 + varintLength(node.size);
+  if (node.kind === 'file' && node.executable) length += 2;
   return length;
 }
 
@@ -218,12 +218,12 @@ function writeEntry(out: Buffer, start: number, name: Name, node: Node): number 
   out[at++] = (KIND[node.kind] << 3) | 2;
   at = writeVarint(out, at, BigInt(bodyLength(name, node)));
   at = writeBytes(out, at, 1, name);
-  at = writeBytes(out, at, 2, node.kind === "symlink" ? node.target : node.digest.bytes);
-  if (node.kind !== "symlink" && node.size > 0n) {
+  at = writeBytes(out, at, 2, node.kind === 'symlink' ? node.target : node.digest.bytes);
+  if (node.kind !== 'symlink' && node.size > 0n) {
     out[at++] = 3 << 3;
     at = writeVarint(out, at, node.size);
   }
-  if (node.kind === "file" && node.executable) {
+  if (node.kind === 'file' && node.executable) {
     out[at++] = 4 << 3;
     out[at++] = 1;
   }

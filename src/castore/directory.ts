@@ -1,9 +1,9 @@
-import { asBuffer, printable } from "../util/bytes.ts";
-import { invalid } from "../util/errors.ts";
-import { Digest } from "./digest.ts";
-import type { Kind } from "./directory-codec.ts";
-import { COLUMN, EXECUTABLE, encodeEntries, entryTable, KIND, STRIDE } from "./directory-codec.ts";
-import type { Name, Node, SymlinkTarget } from "./node.ts";
+import { asBuffer, printable } from '../util/bytes.ts';
+import { invalid } from '../util/errors.ts';
+import { Digest } from './digest.ts';
+import type { Kind } from './directory-codec.ts';
+import { COLUMN, EXECUTABLE, encodeEntries, entryTable, KIND, STRIDE } from './directory-codec.ts';
+import type { Name, Node, SymlinkTarget } from './node.ts';
 
 const U64_MAX = (1n << 64n) - 1n;
 
@@ -82,7 +82,7 @@ export class Directory {
 
   #checkSize(): void {
     if (this.#childSizes() + BigInt(this.length) > U64_MAX)
-      throw invalid("invalid directory: its size overflows");
+      throw invalid('invalid directory: its size overflows');
   }
 
   #bigSize(row: number): bigint {
@@ -134,11 +134,11 @@ export class Directory {
   node(index: number): Node {
     const value = this.bytes.subarray(this.valueStart(index), this.valueEnd(index));
     const kind = this.kind(index);
-    if (kind === KIND.symlink) return { kind: "symlink", target: value as SymlinkTarget };
+    if (kind === KIND.symlink) return { kind: 'symlink', target: value as SymlinkTarget };
     const digest = Digest.of(value);
     const size = this.#bigSize(this.#row(index));
-    if (kind === KIND.directory) return { kind: "directory", digest, size };
-    return { kind: "file", digest, size, executable: this.executable(index) };
+    if (kind === KIND.directory) return { kind: 'directory', digest, size };
+    return { kind: 'file', digest, size, executable: this.executable(index) };
   }
 
   /** All entries in the order of their names. */

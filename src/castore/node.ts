@@ -1,27 +1,27 @@
-import { printable } from "../util/bytes.ts";
-import { invalid } from "../util/errors.ts";
-import type { Digest } from "./digest.ts";
+import { printable } from '../util/bytes.ts';
+import { invalid } from '../util/errors.ts';
+import type { Digest } from './digest.ts';
 
 declare const checked: unique symbol;
 
 /** A child's name: 1 to 255 bytes, neither `.` nor `..`, without `/` and NUL. Not necessarily UTF-8. */
-export type Name = Uint8Array & { readonly [checked]: "Name" };
+export type Name = Uint8Array & { readonly [checked]: 'Name' };
 
 /** Where a symbolic link points: 1 to 4095 bytes without NUL. */
-export type SymlinkTarget = Uint8Array & { readonly [checked]: "SymlinkTarget" };
+export type SymlinkTarget = Uint8Array & { readonly [checked]: 'SymlinkTarget' };
 
 export const MAX_NAME_LENGTH = 255;
 export const MAX_TARGET_LENGTH = 4095;
 
 export interface DirectoryNode {
-  readonly kind: "directory";
+  readonly kind: 'directory';
   readonly digest: Digest;
   /** Number of elements below it, see `Directory.size`. */
   readonly size: bigint;
 }
 
 export interface FileNode {
-  readonly kind: "file";
+  readonly kind: 'file';
   /** Digest of the contents. */
   readonly digest: Digest;
   /** Length of the contents in bytes. */
@@ -30,7 +30,7 @@ export interface FileNode {
 }
 
 export interface SymlinkNode {
-  readonly kind: "symlink";
+  readonly kind: 'symlink';
   readonly target: SymlinkTarget;
 }
 
@@ -47,14 +47,14 @@ export function parseName(bytes: Uint8Array): Name {
 /** What is wrong with the name in `bytes[start, end)`, if anything. */
 export function nameProblem(bytes: Uint8Array, start: number, end: number): string | undefined {
   const length = end - start;
-  if (length === 0) return "it is empty";
+  if (length === 0) return 'it is empty';
   if (length > MAX_NAME_LENGTH) return `it is longer than ${MAX_NAME_LENGTH} bytes`;
   if (bytes[start] === 0x2e && (length === 1 || (length === 2 && bytes[start + 1] === 0x2e))) {
-    return "it is reserved";
+    return 'it is reserved';
   }
   for (let i = start; i < end; i++) {
-    if (bytes[i] === 0x2f) return "it contains a slash";
-    if (bytes[i] === 0) return "it contains a NUL byte";
+    if (bytes[i] === 0x2f) return 'it contains a slash';
+    if (bytes[i] === 0) return 'it contains a NUL byte';
   }
   return undefined;
 }
@@ -68,9 +68,9 @@ export function parseSymlinkTarget(bytes: Uint8Array): SymlinkTarget {
 
 /** What is wrong with the link target in `bytes[start, end)`, if anything. */
 export function targetProblem(bytes: Uint8Array, start: number, end: number): string | undefined {
-  if (end === start) return "it is empty";
+  if (end === start) return 'it is empty';
   if (end - start > MAX_TARGET_LENGTH) return `it is longer than ${MAX_TARGET_LENGTH} bytes`;
   const nul = bytes.indexOf(0, start);
-  if (nul !== -1 && nul < end) return "it contains a NUL byte";
+  if (nul !== -1 && nul < end) return 'it contains a NUL byte';
   return undefined;
 }

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError } from 'commander';
 
 /** Reads a whole number within bounds. */
 export function numberArgument(least: number, most: number): (text: string) => number {

@@ -1,15 +1,15 @@
 #!/usr/bin/env node
-import { CommanderError } from "commander";
-import { messageOf, StoreError } from "../util/errors.ts";
-import { program } from "./program.ts";
+import { CommanderError } from 'commander';
+import { messageOf, StoreError } from '../util/errors.ts';
+import { program } from './program.ts';
 
 /** Exit codes: 0 good, 1 failure, 2 wrong usage. */
 const FAILURE = 1;
 const USAGE = 2;
 
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   // Whoever read our output has had enough.
-  if (error.code === "EPIPE") process.exit(0);
+  if (error.code === 'EPIPE') process.exit(0);
   throw error;
 });
 

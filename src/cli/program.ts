@@ -1,25 +1,25 @@
-import { readFileSync } from "node:fs";
-import type { Command } from "commander";
-import { Option, Command as Program } from "commander";
-import type { Level } from "../util/log.ts";
-import { LEVELS, setLogLevel } from "../util/log.ts";
-import { catCommand } from "./commands/cat.ts";
-import { importCommand } from "./commands/import.ts";
-import { lsCommand } from "./commands/ls.ts";
-import { mountCommand } from "./commands/mount.ts";
-import { pathInfoCommand } from "./commands/path-info.ts";
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { Option, Command as Program } from 'commander';
+import type { Level } from '../util/log.ts';
+import { LEVELS, setLogLevel } from '../util/log.ts';
+import { catCommand } from './commands/cat.ts';
+import { importCommand } from './commands/import.ts';
+import { lsCommand } from './commands/ls.ts';
+import { mountCommand } from './commands/mount.ts';
+import { pathInfoCommand } from './commands/path-info.ts';
 
-const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
-export const program: Command = new Program("tvix-store")
+export const program: Command = new Program('tvix-store')
   .description(
-    "A content-addressed store for Nix store paths, and a /nix/store that is realised lazily from it.",
+    'A content-addressed store for Nix store paths, and a /nix/store that is realised lazily from it.',
   )
   .version(version)
-  .addOption(new Option("--log-level <level>", "what to log").choices(LEVELS).default("info").env("TVIX_LOG"))
+  .addOption(new Option('--log-level <level>', 'what to log').choices(LEVELS).default('info').env('TVIX_LOG'))
   .configureHelp({ showGlobalOptions: true })
-  .showHelpAfterError("(tvix-store --help tells what there is)")
-  .hook("preAction", (command) => setLogLevel(command.opts().logLevel as Level));
+  .showHelpAfterError('(tvix-store --help tells what there is)')
+  .hook('preAction', (command) => setLogLevel(command.opts().logLevel as Level));
 
 for (const command of [importCommand, mountCommand, lsCommand, catCommand, pathInfoCommand]) {
   program.addCommand(command());

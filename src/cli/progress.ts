@@ -24,7 +24,7 @@ export class ProgressLine {
 
   /** Takes the line away. */
   clear(): void {
-    if (this.#shown) process.stderr.write("\r\x1b[K");
+    if (this.#shown) process.stderr.write('\r\x1b[K');
     this.#shown = false;
   }
 }

@@ -1,10 +1,10 @@
-import type { Directory } from "../castore/directory.ts";
-import type { Node } from "../castore/node.ts";
-import { decodeBase32 } from "../nix/base32.ts";
-import { STORE_DIR, StorePath } from "../nix/store-path.ts";
-import type { PathInfo } from "../store/path-info/path-info.ts";
-import type { Services } from "../store/store.ts";
-import { damaged, invalid, StoreError } from "../util/errors.ts";
+import type { Directory } from '../castore/directory.ts';
+import type { Node } from '../castore/node.ts';
+import { decodeBase32 } from '../nix/base32.ts';
+import { STORE_DIR, StorePath } from '../nix/store-path.ts';
+import type { PathInfo } from '../store/path-info/path-info.ts';
+import type { Services } from '../store/store.ts';
+import { damaged, invalid, StoreError } from '../util/errors.ts';
 
 /** A place in the store that a person named. */
 export interface Place {
@@ -20,7 +20,7 @@ export interface Place {
  */
 export async function resolvePlace(services: Services, argument: string): Promise<Place> {
   const text = argument.startsWith(`${STORE_DIR}/`) ? argument.slice(STORE_DIR.length + 1) : argument;
-  const slash = text.indexOf("/");
+  const slash = text.indexOf('/');
   const base = slash < 0 ? text : text.slice(0, slash);
   const info = await findPathInfo(services, base);
   const steps =
@@ -28,19 +28,19 @@ export async function resolvePlace(services: Services, argument: string): Promis
       ? []
       : text
           .slice(slash + 1)
-          .split("/")
-          .filter((step) => step !== "" && step !== ".");
+          .split('/')
+          .filter((step) => step !== '' && step !== '.');
   let node = info.node;
   for (const [i, step] of steps.entries()) {
-    const next = node.kind === "directory" && (await child(services, node, step));
+    const next = node.kind === 'directory' && (await child(services, node, step));
     if (!next)
       throw new StoreError(
-        "NOT_FOUND",
-        `${info.storePath.absolute()} has no ${steps.slice(0, i + 1).join("/")}`,
+        'NOT_FOUND',
+        `${info.storePath.absolute()} has no ${steps.slice(0, i + 1).join('/')}`,
       );
     node = next;
   }
-  return { info, subPath: steps.join("/"), node };
+  return { info, subPath: steps.join('/'), node };
 }
 
 /** The path info of `<hash>-<name>` or of a bare hash. */
@@ -49,17 +49,17 @@ export async function findPathInfo(services: Services, base: string): Promise<Pa
   const path = bare ? undefined : StorePath.parse(base);
   const info = await services.pathInfos.get(path ? path.hash : decodeBase32(base));
   if (!info || (path && path.name !== info.storePath.name)) {
-    throw new StoreError("NOT_FOUND", `${STORE_DIR}/${base} is not in the store`);
+    throw new StoreError('NOT_FOUND', `${STORE_DIR}/${base} is not in the store`);
   }
   return info;
 }
 
 async function child(
   services: Services,
-  node: Node & { kind: "directory" },
+  node: Node & { kind: 'directory' },
   name: string,
 ): Promise<Node | undefined> {
-  if (name === "..") throw invalid('".." cannot be used inside a store path');
+  if (name === '..') throw invalid('".." cannot be used inside a store path');
   const directory = await fetchDirectory(services, node);
   const index = directory.find(Buffer.from(name));
   return index < 0 ? undefined : directory.node(index);
@@ -68,7 +68,7 @@ async function child(
 /** Throws DATA_LOSS when the directory is missing. */
 export async function fetchDirectory(
   services: Services,
-  node: Node & { kind: "directory" },
+  node: Node & { kind: 'directory' },
 ): Promise<Directory> {
   const directory = await services.directories.get(node.digest);
   if (!directory) throw damaged(`directory ${node.digest} is missing`);

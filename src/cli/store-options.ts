@@ -1,9 +1,9 @@
-import { homedir } from "node:os";
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
-import type { Command } from "commander";
-import { Option } from "commander";
-import type { Addresses } from "../store/store.ts";
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import type { Addresses } from '../store/store.ts';
 
 /** Flags that say which store a command works on. */
 export interface StoreFlags {
@@ -16,13 +16,13 @@ export interface StoreFlags {
 /** Adds the store flags to a command. */
 export function withStoreOptions(command: Command): Command {
   return command
-    .addOption(new Option("--store <url>", "the store").env("TVIX_STORE").default(defaultStore()))
-    .addOption(new Option("--blob-service-addr <url>", "blobs elsewhere").env("BLOB_SERVICE_ADDR"))
+    .addOption(new Option('--store <url>', 'the store').env('TVIX_STORE').default(defaultStore()))
+    .addOption(new Option('--blob-service-addr <url>', 'blobs elsewhere').env('BLOB_SERVICE_ADDR'))
     .addOption(
-      new Option("--directory-service-addr <url>", "directories elsewhere").env("DIRECTORY_SERVICE_ADDR"),
+      new Option('--directory-service-addr <url>', 'directories elsewhere').env('DIRECTORY_SERVICE_ADDR'),
     )
     .addOption(
-      new Option("--path-info-service-addr <url>", "path infos elsewhere").env("PATH_INFO_SERVICE_ADDR"),
+      new Option('--path-info-service-addr <url>', 'path infos elsewhere').env('PATH_INFO_SERVICE_ADDR'),
     );
 }
 
@@ -35,11 +35,11 @@ export function addressesOf(flags: StoreFlags): Addresses {
 }
 
 function defaultStore(): string {
-  return pathToFileURL(defaultDirectory("tvix-store")).href.replace(/^file:/, "local:");
+  return pathToFileURL(defaultDirectory('tvix-store')).href.replace(/^file:/, 'local:');
 }
 
 /** Where data of this name belongs by default: below /var/lib for root, else in the user's data folder. */
 export function defaultDirectory(name: string): string {
-  if (process.getuid?.() === 0) return join("/var/lib", name);
-  return join(process.env.XDG_DATA_HOME || join(homedir(), ".local/share"), name);
+  if (process.getuid?.() === 0) return join('/var/lib', name);
+  return join(process.env.XDG_DATA_HOME || join(homedir(), '.local/share'), name);
 }

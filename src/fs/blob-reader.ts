@@ -1,9 +1,9 @@
-import { LRUCache } from "lru-cache";
-import { DEFAULT_CUTTER } from "../castore/blob/chunker.ts";
-import type { Chunk } from "../castore/blob/service.ts";
-import { asBuffer, latin1, toHex } from "../util/bytes.ts";
-import { damaged } from "../util/errors.ts";
-import type { Source } from "./source.ts";
+import { LRUCache } from 'lru-cache';
+import { DEFAULT_CUTTER } from '../castore/blob/chunker.ts';
+import type { Chunk } from '../castore/blob/service.ts';
+import { asBuffer, latin1, toHex } from '../util/bytes.ts';
+import { damaged } from '../util/errors.ts';
+import type { Source } from './source.ts';
 
 /** Chunk lists kept, counted in chunks. */
 const MAX_CACHED_CHUNKS = 1 << 16;

@@ -4,6 +4,8 @@
  * `MISSING`.
  */
 
+import type { InodeNumber } from './inode-number.ts';
+
 /** The root's node id, as the kernel has it. */
 export const ROOT_ID = 1;
 
@@ -18,6 +20,7 @@ export const ERRNO = {
   EINVAL: 22,
   ENFILE: 23,
   ERANGE: 34,
+  ENAMETOOLONG: 36,
   ENOSYS: 38,
   ENODATA: 61,
   EPROTO: 71,
@@ -39,8 +42,10 @@ export interface Need {
 export const FILE_TYPE = { directory: 4, file: 8, symlink: 10 } as const;
 
 /** Attributes of a node; owner, times and link count are the same for all. */
-export class Attributes {
+export class Attributes implements InodeNumber {
   id = 0;
+  inodeLow = 0;
+  inodeHigh = 0;
   mode = 0;
   size = 0;
 }
@@ -63,8 +68,8 @@ export interface Listing {
   readonly type: number;
   /** Where a listing that is to begin behind this entry starts. */
   readonly cookie: number;
-  /** Id of the entry's node if it has one now, else 0. */
-  id(): number;
+  /** Writes the entry's inode number. */
+  inode(out: InodeNumber): void;
   /** Takes a reference to the entry's node, as `lookup` does. */
   acquire(out: Attributes): number;
 }

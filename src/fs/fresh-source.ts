@@ -1,13 +1,13 @@
-import type { Chunk } from "../castore/blob/service.ts";
-import { Digest } from "../castore/digest.ts";
-import { decodePathInfo } from "../store/path-info/message.ts";
-import type { PathInfo } from "../store/path-info/path-info.ts";
-import { asBuffer, latin1 } from "../util/bytes.ts";
-import type { Source } from "./source.ts";
+import type { Chunk } from '../castore/blob/service.ts';
+import { Digest } from '../castore/digest.ts';
+import { decodePathInfo } from '../store/path-info/message.ts';
+import type { PathInfo } from '../store/path-info/path-info.ts';
+import { asBuffer, latin1 } from '../util/bytes.ts';
+import type { Source } from './source.ts';
 
 /** Verified content that is on its way into the local store. */
 export interface FreshItem {
-  readonly kind: "pathInfo" | "directory" | "manifest" | "chunk";
+  readonly kind: 'pathInfo' | 'directory' | 'manifest' | 'chunk';
   /** A digest, or a store path's hash. */
   readonly key: Uint8Array;
   /** As encoded; a manifest as (digest 32, size u32) for each chunk. */
@@ -17,7 +17,7 @@ export interface FreshItem {
 /** What the fetch side tells a file system's thread: new items, and keys of those now in the store. */
 export interface FreshPayload {
   readonly items?: readonly FreshItem[];
-  readonly settled?: readonly { readonly kind: FreshItem["kind"]; readonly key: Uint8Array }[];
+  readonly settled?: readonly { readonly kind: FreshItem['kind']; readonly key: Uint8Array }[];
 }
 
 const MANIFEST_ENTRY_LENGTH = 36;
@@ -39,12 +39,12 @@ export class FreshSource implements Source {
     for (const { kind, key } of settled ?? []) this.#items.delete(itemKey(kind, key));
   }
 
-  #fresh(kind: FreshItem["kind"], key: Uint8Array): Uint8Array | undefined {
+  #fresh(kind: FreshItem['kind'], key: Uint8Array): Uint8Array | undefined {
     return this.#items.size === 0 ? undefined : this.#items.get(itemKey(kind, key));
   }
 
   pathInfo(hash: Uint8Array): PathInfo | undefined {
-    const fresh = this.#fresh("pathInfo", hash);
+    const fresh = this.#fresh('pathInfo', hash);
     return fresh ? decodePathInfo(fresh) : this.#local.pathInfo(hash);
   }
 
@@ -53,11 +53,11 @@ export class FreshSource implements Source {
   }
 
   directory(digest: Uint8Array): Uint8Array | undefined {
-    return this.#fresh("directory", digest) ?? this.#local.directory(digest);
+    return this.#fresh('directory', digest) ?? this.#local.directory(digest);
   }
 
   manifest(digest: Uint8Array): readonly Chunk[] | undefined {
-    const fresh = this.#fresh("manifest", digest);
+    const fresh = this.#fresh('manifest', digest);
     return fresh ? decodeChunks(fresh) : this.#local.manifest(digest);
   }
 
@@ -68,7 +68,7 @@ export class FreshSource implements Source {
     out: Uint8Array,
     at: number,
   ): number | undefined {
-    const fresh = this.#fresh("chunk", digest);
+    const fresh = this.#fresh('chunk', digest);
     if (!fresh) return this.#local.readChunk(digest, offset, length, out, at);
     return asBuffer(fresh).copy(out, at, offset, Math.min(offset + length, fresh.length));
   }
@@ -78,7 +78,7 @@ export class FreshSource implements Source {
   }
 }
 
-function itemKey(kind: FreshItem["kind"], key: Uint8Array): string {
+function itemKey(kind: FreshItem['kind'], key: Uint8Array): string {
   return kind[0] + latin1(key);
 }
 

@@ -1,19 +1,23 @@
-import type { Directory } from "../castore/directory.ts";
-import { KIND } from "../castore/directory-codec.ts";
-import { STORE_PATH_HASH_LENGTH } from "../nix/store-path.ts";
-import type { PathInfo } from "../store/path-info/path-info.ts";
-import type { Attributes, Listing } from "./file-system.ts";
-import { FILE_TYPE, ROOT_ID } from "./file-system.ts";
-import type { NodeTable } from "./node-table.ts";
-import type { Source } from "./source.ts";
+import type { Directory } from '../castore/directory.ts';
+import { KIND } from '../castore/directory-codec.ts';
+import { STORE_PATH_HASH_LENGTH } from '../nix/store-path.ts';
+import type { PathInfo } from '../store/path-info/path-info.ts';
+import { asBuffer } from '../util/bytes.ts';
+import type { Attributes, Listing } from './file-system.ts';
+import { FILE_TYPE, ROOT_ID } from './file-system.ts';
+import type { InodeNumber } from './inode-number.ts';
+import { childInode, fileInode, storePathInode } from './inode-number.ts';
+import type { NodeTable } from './node-table.ts';
+import type { Source } from './source.ts';
 
 /** Takes references to the nodes of entries. */
 export interface EntryNodes {
+  inode(id: number, out: InodeNumber): void;
   acquireEntry(parent: number, directory: Directory, index: number, out: Attributes): number;
   acquireStorePath(info: PathInfo, out: Attributes): number;
 }
 
-const DOTS = Buffer.from("..");
+const DOTS = Buffer.from('..');
 const TYPES: Record<number, number> = {
   [KIND.directory]: FILE_TYPE.directory,
   [KIND.file]: FILE_TYPE.file,
@@ -59,15 +63,22 @@ export class DirectoryListing implements Listing {
     return this.cookie - 3;
   }
 
-  id(): number {
-    if (this.#index < 0) return this.cookie === 1 ? this.#parent : this.#nodes.parent(this.#parent);
+  inode(out: InodeNumber): void {
     const directory = this.#directory;
-    if (this.type !== FILE_TYPE.file) return this.#nodes.findPlace(this.#parent, this.#index);
-    return this.#nodes.findFile(
-      directory.bytes,
-      directory.valueStart(this.#index),
-      directory.executable(this.#index),
-    );
+    if (this.#index >= 0 && this.type === FILE_TYPE.file) {
+      const words = asBuffer(directory.bytes);
+      const start = directory.valueStart(this.#index);
+      fileInode(
+        words.readInt32LE(start),
+        words.readInt32LE(start + 4),
+        directory.executable(this.#index),
+        out,
+      );
+      return;
+    }
+    const isDotDot = this.cookie === 2;
+    this.#fs.inode(isDotDot ? this.#nodes.parent(this.#parent) : this.#parent, out);
+    if (this.#index >= 0) childInode(out, this.#index);
   }
 
   acquire(out: Attributes): number {
@@ -90,14 +101,12 @@ export class RootListing implements Listing {
   type: number = FILE_TYPE.directory;
   cookie: number;
   readonly #fs: EntryNodes;
-  readonly #nodes: NodeTable;
   readonly #source: Source;
   #infos: Iterator<PathInfo> | undefined;
   #current: PathInfo | undefined;
 
-  constructor(fs: EntryNodes, nodes: NodeTable, source: Source, cookie: number) {
+  constructor(fs: EntryNodes, source: Source, cookie: number) {
     this.#fs = fs;
-    this.#nodes = nodes;
     this.#source = source;
     this.cookie = cookie;
   }
@@ -114,15 +123,23 @@ export class RootListing implements Listing {
     this.#current = next.value;
     const { storePath, node } = next.value;
     this.cookie = FIRST_COOKIE + prefixOf(storePath.hash);
-    this.bytes = Buffer.from(storePath.toString(), "latin1");
+    this.bytes = Buffer.from(storePath.toString(), 'latin1');
     this.nameStart = 0;
     this.nameEnd = this.bytes.length;
     this.type = FILE_TYPE[node.kind];
     return true;
   }
 
-  id(): number {
-    return this.#current ? this.#nodes.findStorePath(this.#current.storePath.hash, ROOT_ID) : ROOT_ID;
+  inode(out: InodeNumber): void {
+    if (!this.#current) {
+      this.#fs.inode(ROOT_ID, out);
+      return;
+    }
+    const { storePath, node } = this.#current;
+    const isFile = node.kind === 'file';
+    const words = asBuffer(isFile ? node.digest.bytes : storePath.hash);
+    if (isFile) fileInode(words.readInt32LE(0), words.readInt32LE(4), node.executable, out);
+    else storePathInode(words.readInt32LE(0), words.readInt32LE(4), out);
   }
 
   acquire(out: Attributes): number {

@@ -1,5 +1,5 @@
-import { toHex } from "../util/bytes.ts";
-import type { Need } from "./file-system.ts";
+import { toHex } from '../util/bytes.ts';
+import type { Need } from './file-system.ts';
 
 /**
  * What is to be fetched. Contents come with the hash of the store path through which they were reached: a
@@ -7,11 +7,11 @@ import type { Need } from "./file-system.ts";
  */
 export type StoreNeed = Need &
   (
-    | { readonly kind: "pathInfo"; readonly hash: Uint8Array }
-    | { readonly kind: "pathInfos" }
-    | { readonly kind: "directory"; readonly storePath: Uint8Array; readonly digest: Uint8Array }
+    | { readonly kind: 'pathInfo'; readonly hash: Uint8Array }
+    | { readonly kind: 'pathInfos' }
+    | { readonly kind: 'directory'; readonly storePath: Uint8Array; readonly digest: Uint8Array }
     | {
-        readonly kind: "blob";
+        readonly kind: 'blob';
         readonly storePath: Uint8Array;
         readonly digest: Uint8Array;
         /** Length of the blob, and the part that is wanted, in bytes. */
@@ -22,13 +22,13 @@ export type StoreNeed = Need &
   );
 
 export function needPathInfo(hash: Uint8Array): StoreNeed {
-  return { key: `p${toHex(hash)}`, kind: "pathInfo", hash };
+  return { key: `p${toHex(hash)}`, kind: 'pathInfo', hash };
 }
 
-export const needPathInfos: StoreNeed = { key: "l", kind: "pathInfos" };
+export const needPathInfos: StoreNeed = { key: 'l', kind: 'pathInfos' };
 
 export function needDirectory(storePath: Uint8Array, digest: Uint8Array): StoreNeed {
-  return { key: `d${toHex(digest)}`, kind: "directory", storePath, digest };
+  return { key: `d${toHex(digest)}`, kind: 'directory', storePath, digest };
 }
 
 export function needBlob(
@@ -40,7 +40,7 @@ export function needBlob(
 ): StoreNeed {
   return {
     key: `b${toHex(digest)}:${offset}+${length}`,
-    kind: "blob",
+    kind: 'blob',
     storePath,
     digest,
     size,

@@ -1,14 +1,14 @@
-import type { Directory } from "../castore/directory.ts";
-import { KIND } from "../castore/directory-codec.ts";
-import type { Node } from "../castore/node.ts";
-import type { NodeDescription } from "./node-table.ts";
-import { RECORD } from "./node-table.ts";
+import type { Directory } from '../castore/directory.ts';
+import { KIND } from '../castore/directory-codec.ts';
+import type { Node } from '../castore/node.ts';
+import type { NodeDescription } from './node-table.ts';
+import { RECORD } from './node-table.ts';
 
 const NO_BYTES = new Uint8Array(32);
 
 /** What the node table keeps of a node. */
 export function describeNode(node: Node): NodeDescription {
-  if (node.kind === "symlink") {
+  if (node.kind === 'symlink') {
     return {
       kind: RECORD.symlink,
       executable: false,
@@ -18,8 +18,8 @@ export function describeNode(node: Node): NodeDescription {
     };
   }
   return {
-    kind: node.kind === "directory" ? RECORD.directory : RECORD.file,
-    executable: node.kind === "file" && node.executable,
+    kind: node.kind === 'directory' ? RECORD.directory : RECORD.file,
+    executable: node.kind === 'file' && node.executable,
     size: Number(node.size),
     bytes: node.digest.bytes,
     digestStart: 0,

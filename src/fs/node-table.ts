@@ -1,4 +1,7 @@
-import { asBuffer } from "../util/bytes.ts";
+import { asBuffer } from '../util/bytes.ts';
+import { ROOT_ID as ROOT } from './file-system.ts';
+import type { InodeNumber } from './inode-number.ts';
+import { childInode, fileInode, storePathInode } from './inode-number.ts';
 
 /** Kinds of records. A `storePath` record stands for the name in the root under which a tree was reached. */
 export const RECORD = { free: 0, directory: 1, file: 2, symlink: 3, storePath: 4 } as const;
@@ -126,17 +129,7 @@ export class NodeTable {
   /** The digest as a key for maps, one character a byte. */
   digestKey(id: number): string {
     const start = (this.#at(id) + DIGEST) * 4;
-    return this.#bytes.toString("latin1", start, start + 32);
-  }
-
-  /** The id of a directory's or link's node by its place, 0 when it has none now. */
-  findPlace(parent: number, entry: number): number {
-    return this.#locked(() => this.#findPlace(parent, entry));
-  }
-
-  /** The id of a file's node by its content, 0 when it has none now. */
-  findFile(bytes: Uint8Array, start: number, executable: boolean): number {
-    return this.#locked(() => this.#findFile(bytes, start, executable));
+    return this.#bytes.toString('latin1', start, start + 32);
   }
 
   /** Counts a reference to the node that an entry of a directory names; 0 when the table is full. */
@@ -162,12 +155,21 @@ export class NodeTable {
     });
   }
 
-  /** The id of a store path's node, 0 when it has none now. */
-  findStorePath(hash: Uint8Array, root: number): number {
-    return this.#locked(() => {
-      const name = this.#findStorePath(hash);
-      return name === 0 ? 0 : this.#findPlace(root, name);
-    });
+  /** Writes the inode number of a node, which the same node has in every mount, whatever its id. */
+  inode(id: number, out: InodeNumber): void {
+    const at = this.#at(id);
+    if (this.kind(id) === RECORD.file) {
+      fileInode(this.#words[at + DIGEST]!, this.#words[at + DIGEST + 1]!, this.executable(id), out);
+      return;
+    }
+    const parent = this.#words[at + PARENT]!;
+    if (parent === ROOT) {
+      const name = this.#at(this.#words[at + STORE_PATH]!) + DIGEST;
+      storePathInode(this.#words[name]!, this.#words[name + 1]!, out);
+      return;
+    }
+    this.inode(parent, out);
+    childInode(out, this.#words[at + ENTRY]!);
   }
 
   /** Gives back references of the kernel. Too many at once do no harm. */

@@ -1,8 +1,8 @@
-import type { Chunk } from "../castore/blob/service.ts";
-import type { Environment } from "../castore/local/environment.ts";
-import { LocalReader } from "../castore/local/reader.ts";
-import { PathInfoTable } from "../store/path-info/local.ts";
-import type { PathInfo } from "../store/path-info/path-info.ts";
+import type { Chunk } from '../castore/blob/service.ts';
+import type { Environment } from '../castore/local/environment.ts';
+import { LocalReader } from '../castore/local/reader.ts';
+import { PathInfoTable } from '../store/path-info/local.ts';
+import type { PathInfo } from '../store/path-info/path-info.ts';
 
 /** What can be read without waiting. Everything may be `undefined`: not here (yet). */
 export interface Source {

@@ -1,22 +1,24 @@
-import { statfsSync } from "node:fs";
-import { LRUCache } from "lru-cache";
-import { Digest } from "../castore/digest.ts";
-import { Directory } from "../castore/directory.ts";
-import { isStorePathName, STORE_PATH_HASH_LENGTH, StorePath } from "../nix/store-path.ts";
-import type { PathInfo } from "../store/path-info/path-info.ts";
-import { asBuffer } from "../util/bytes.ts";
-import { log } from "../util/log.ts";
-import { BlobReader } from "./blob-reader.ts";
-import type { Attributes, FileSystem, Listing, Need, Usage } from "./file-system.ts";
-import { ABSENT_FOREVER, ERRNO, MISSING, ROOT_ID } from "./file-system.ts";
-import type { EntryNodes } from "./listing.ts";
-import { DirectoryListing, RootListing } from "./listing.ts";
-import type { StoreNeed } from "./need.ts";
-import { needBlob, needDirectory, needPathInfo, needPathInfos } from "./need.ts";
-import { describeEntry, describeNode } from "./node-description.ts";
-import type { NodeTable } from "./node-table.ts";
-import { RECORD } from "./node-table.ts";
-import type { Source } from "./source.ts";
+import { statfsSync } from 'node:fs';
+import { LRUCache } from 'lru-cache';
+import { Digest } from '../castore/digest.ts';
+import { Directory } from '../castore/directory.ts';
+import { MAX_NAME_LENGTH } from '../castore/node.ts';
+import { isStorePathName, STORE_PATH_HASH_LENGTH, StorePath } from '../nix/store-path.ts';
+import type { PathInfo } from '../store/path-info/path-info.ts';
+import { asBuffer } from '../util/bytes.ts';
+import { log } from '../util/log.ts';
+import { BlobReader } from './blob-reader.ts';
+import type { Attributes, FileSystem, Listing, Need, Usage } from './file-system.ts';
+import { ABSENT_FOREVER, ERRNO, MISSING, ROOT_ID } from './file-system.ts';
+import type { InodeNumber } from './inode-number.ts';
+import type { EntryNodes } from './listing.ts';
+import { DirectoryListing, RootListing } from './listing.ts';
+import type { StoreNeed } from './need.ts';
+import { needBlob, needDirectory, needPathInfo, needPathInfos } from './need.ts';
+import { describeEntry, describeNode } from './node-description.ts';
+import type { NodeTable } from './node-table.ts';
+import { RECORD } from './node-table.ts';
+import type { Source } from './source.ts';
 
 const MODES: Record<number, number> = {
   [RECORD.directory]: 0o040555,
@@ -26,7 +28,7 @@ const MODES: Record<number, number> = {
 const EXECUTABLE_BITS = 0o111;
 /** Encoded bytes of parsed directories that a thread keeps. */
 const DIRECTORY_CACHE_BYTES = 4 << 20;
-const XATTR_NAMES = { [RECORD.directory]: "directory", [RECORD.file]: "blob" } as Record<number, string>;
+const XATTR_NAMES = { [RECORD.directory]: 'directory', [RECORD.file]: 'blob' } as Record<number, string>;
 
 export interface StoreFileSystemOptions {
   /** Whether content that is not local can be fetched; else it is an error. */
@@ -56,9 +58,11 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
   }
 
   lookup(parent: number, bytes: Uint8Array, start: number, end: number, out: Attributes): number {
-    if (parent === ROOT_ID) return this.#lookupRoot(asBuffer(bytes).toString("latin1", start, end), out);
+    // The kernel passes on names of up to 1024 bytes.
+    if (end - start > MAX_NAME_LENGTH) return -ERRNO.ENAMETOOLONG;
+    if (parent === ROOT_ID) return this.#lookupRoot(asBuffer(bytes).toString('latin1', start, end), out);
     const directory = this.#directory(parent);
-    if (typeof directory === "number") return directory;
+    if (typeof directory === 'number') return directory;
     const index = directory.find(bytes, start, end);
     return index < 0 ? ABSENT_FOREVER : this.acquireEntry(parent, directory, index, out);
   }
@@ -84,7 +88,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
   }
 
   #full(): number {
-    log.error("the table of nodes is full: too many files are in use");
+    log.error('the table of nodes is full: too many files are in use');
     return -ERRNO.ENFILE;
   }
 
@@ -93,18 +97,27 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
   }
 
   attributes(id: number, out: Attributes): number {
+    if (id !== ROOT_ID && !this.#nodes.has(id)) return -ERRNO.ENOENT;
     out.id = id;
+    this.inode(id, out);
     if (id === ROOT_ID) {
       out.mode = MODES[RECORD.directory]!;
       out.size = 0;
       return 0;
     }
-    const kind = this.#nodes.kind(id);
-    const mode = MODES[kind];
-    if (mode === undefined) return -ERRNO.ENOENT;
+    const mode = MODES[this.#nodes.kind(id)]!;
     out.mode = this.#nodes.executable(id) ? mode | EXECUTABLE_BITS : mode;
     out.size = this.#nodes.fileSize(id);
     return 0;
+  }
+
+  /** Writes a node's inode number. */
+  inode(id: number, out: InodeNumber): void {
+    if (id !== ROOT_ID) this.#nodes.inode(id, out);
+    else {
+      out.inodeLow = ROOT_ID;
+      out.inodeHigh = 0;
+    }
   }
 
   readlink(id: number, out: Uint8Array, at: number): number {
@@ -112,12 +125,12 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const parent = this.#nodes.parent(id);
     if (parent === ROOT_ID) {
       const info = this.#source.pathInfo(this.#storePathHash(id));
-      if (info?.node.kind !== "symlink") return -ERRNO.EIO;
+      if (info?.node.kind !== 'symlink') return -ERRNO.EIO;
       out.set(info.node.target, at);
       return info.node.target.length;
     }
     const directory = this.#directory(parent);
-    if (typeof directory === "number") return directory;
+    if (typeof directory === 'number') return directory;
     const entry = this.#nodes.entry(id);
     return asBuffer(directory.bytes).copy(out, at, directory.valueStart(entry), directory.valueEnd(entry));
   }
@@ -143,10 +156,10 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
         return MISSING;
       }
       if (cookie === 0) this.#listingAsked = false;
-      return new RootListing(this, this.#nodes, this.#source, cookie);
+      return new RootListing(this, this.#source, cookie);
     }
     const directory = this.#directory(id);
-    return typeof directory === "number"
+    return typeof directory === 'number'
       ? directory
       : new DirectoryListing(this, this.#nodes, id, directory, cookie);
   }
@@ -163,7 +176,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const digest = () => Digest.of(Uint8Array.from(this.#nodes.digest(id)));
     if (name === `user.snix.castore.${what}.digest`) return Buffer.from(digest().toString());
     if (name === `user.tvix.castore.${what}.digest`) {
-      return Buffer.from(digest().toString().replace("blake3-", "b3:"));
+      return Buffer.from(digest().toString().replace('blake3-', 'b3:'));
     }
     return -ERRNO.ENODATA;
   }
@@ -206,7 +219,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
   /** What to answer when something is not local. */
   #lacks(need: StoreNeed, errno: number): number {
     if (!this.#options.remote) {
-      if (errno === ERRNO.EIO) log.error("content is missing from the store", { need: need.key });
+      if (errno === ERRNO.EIO) log.error('content is missing from the store', { need: need.key });
       return -errno;
     }
     this.#missing = need;

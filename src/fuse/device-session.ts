@@ -1,13 +1,13 @@
-import type { MessagePort } from "node:worker_threads";
-import { receiveMessageOnPort } from "node:worker_threads";
-import type { FileSystem, Need } from "../fs/file-system.ts";
-import { ERRNO, MISSING } from "../fs/file-system.ts";
-import { messageOf } from "../util/errors.ts";
-import { addressOf, errno, errnoName, libc } from "../util/libc.ts";
-import { log } from "../util/log.ts";
-import type { Handler, Request } from "./handler.ts";
-import { argsLength, NO_REPLY } from "./handler.ts";
-import * as fuse from "./protocol.ts";
+import type { MessagePort } from 'node:worker_threads';
+import { receiveMessageOnPort } from 'node:worker_threads';
+import type { FileSystem, Need } from '../fs/file-system.ts';
+import { ERRNO, MISSING } from '../fs/file-system.ts';
+import { messageOf } from '../util/errors.ts';
+import { addressOf, errno, errnoName, libc } from '../util/libc.ts';
+import { log } from '../util/log.ts';
+import type { Handler, Request } from './handler.ts';
+import { argsLength, NO_REPLY } from './handler.ts';
+import * as fuse from './protocol.ts';
 
 const EAGAIN = 11;
 const ENODEV = 19;
@@ -16,18 +16,18 @@ const POLLIN = 1;
 
 /** From the thread that serves the kernel to the fetch side. */
 export type SessionMessage =
-  | { readonly type: "need"; readonly need: Need }
+  | { readonly type: 'need'; readonly need: Need }
   /** Nobody waits for it any more. */
-  | { readonly type: "leave"; readonly key: string }
+  | { readonly type: 'leave'; readonly key: string }
   /** A request that another thread may hold has been interrupted. */
-  | { readonly type: "interrupt"; readonly low: number; readonly high: number };
+  | { readonly type: 'interrupt'; readonly low: number; readonly high: number };
 
 /** From the fetch side. */
 export type FetchMessage =
   /** The need is met, or failed with an errno. `payload` is for the file system. */
-  | { readonly type: "done"; readonly key: string; readonly errno: number; readonly payload?: unknown }
-  | { readonly type: "payload"; readonly payload: unknown }
-  | { readonly type: "interrupt"; readonly low: number; readonly high: number };
+  | { readonly type: 'done'; readonly key: string; readonly errno: number; readonly payload?: unknown }
+  | { readonly type: 'payload'; readonly payload: unknown }
+  | { readonly type: 'interrupt'; readonly low: number; readonly high: number };
 
 /** Words shared with the fetch side. */
 export const CONTROL = {
@@ -106,7 +106,7 @@ export class DeviceSession {
       else if (error === ENODEV || error === ECONNABORTED) return;
       // A request that was taken back before it was read, or a signal.
       else if (error !== ERRNO.ENOENT && error !== ERRNO.EINTR) {
-        log.error("reading from the FUSE device failed", { error: errnoName(error) });
+        log.error('reading from the FUSE device failed', { error: errnoName(error) });
         return;
       }
     }
@@ -126,12 +126,12 @@ export class DeviceSession {
       const received = receiveMessageOnPort(port);
       if (!received) return;
       const message = received.message as FetchMessage;
-      if (message.type === "interrupt") {
+      if (message.type === 'interrupt') {
         this.#interrupt(message.low, message.high);
         continue;
       }
       if (message.payload !== undefined) this.#options.onPayload(message.payload);
-      if (message.type === "done") this.#resume(message.key, message.errno);
+      if (message.type === 'done') this.#resume(message.key, message.errno);
     }
   }
 
@@ -154,7 +154,7 @@ export class DeviceSession {
       const low = view.getUint32(at, true);
       const high = view.getUint32(at + 4, true);
       // With several threads, the one that holds the request has to answer it.
-      if (!this.#interrupt(low, high)) this.#post({ type: "interrupt", low, high });
+      if (!this.#interrupt(low, high)) this.#post({ type: 'interrupt', low, high });
       return;
     }
     const request: Request = {
@@ -177,14 +177,14 @@ export class DeviceSession {
     try {
       return this.#options.handler(request, this.#reply, fuse.OUT_HEADER_LENGTH);
     } catch (error) {
-      log.error("a request failed", { opcode: request.opcode, error: messageOf(error) });
+      log.error('a request failed', { opcode: request.opcode, error: messageOf(error) });
       return -ERRNO.EIO;
     }
   }
 
   #park(bytes: Buffer, tries: number): void {
     if (tries > MAX_TRIES) {
-      log.error("a request is not satisfied by what is fetched for it");
+      log.error('a request is not satisfied by what is fetched for it');
       this.#send(bytes, -ERRNO.EIO);
       return;
     }
@@ -196,7 +196,7 @@ export class DeviceSession {
       return;
     }
     this.#parked.set(need.key, [parked]);
-    this.#post({ type: "need", need });
+    this.#post({ type: 'need', need });
   }
 
   /** Answers a parked request whose process was interrupted; false when there is none. */
@@ -209,7 +209,7 @@ export class DeviceSession {
       this.#send(waiting.splice(index, 1)[0]!.bytes, -ERRNO.EINTR);
       if (waiting.length === 0) {
         this.#parked.delete(key);
-        this.#post({ type: "leave", key });
+        this.#post({ type: 'leave', key });
       }
       return true;
     }
@@ -228,7 +228,7 @@ export class DeviceSession {
     const error = errno();
     // ENOENT: the process that asked is gone. ENODEV: so is the mount, as the next read will tell.
     if (error !== ERRNO.ENOENT && error !== ENODEV && error !== ECONNABORTED) {
-      log.error("a reply was refused", { opcode: request.readUInt32LE(4), error: errnoName(error) });
+      log.error('a reply was refused', { opcode: request.readUInt32LE(4), error: errnoName(error) });
     }
   }
 

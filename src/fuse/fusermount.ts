@@ -1,7 +1,7 @@
-import { spawnSync } from "node:child_process";
-import { closeSync } from "node:fs";
-import { StoreError } from "../util/errors.ts";
-import { addressOf, errno, errnoName, libc } from "../util/libc.ts";
+import { spawnSync } from 'node:child_process';
+import { closeSync } from 'node:fs';
+import { StoreError } from '../util/errors.ts';
+import { addressOf, errno, errnoName, libc } from '../util/libc.ts';
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -20,18 +20,18 @@ const DESCRIPTOR = CONTROL + 16;
 export function mountWithHelper(mountPoint: string, options: readonly string[]): number {
   const pair = Buffer.alloc(8);
   if (libc.socketpair(AF_UNIX, SOCK_STREAM, 0, pair) !== 0) {
-    throw new StoreError("INTERNAL", `socketpair failed: ${errnoName(errno())}`);
+    throw new StoreError('INTERNAL', `socketpair failed: ${errnoName(errno())}`);
   }
   const ours = pair.readInt32LE(0);
   const theirs = pair.readInt32LE(4);
   try {
-    const helper = spawnSync("fusermount3", ["-o", options.join(","), "--", mountPoint], {
-      stdio: ["ignore", "ignore", "pipe", theirs],
-      env: { ...process.env, _FUSE_COMMFD: "3" },
+    const helper = spawnSync('fusermount3', ['-o', options.join(','), '--', mountPoint], {
+      stdio: ['ignore', 'ignore', 'pipe', theirs],
+      env: { ...process.env, _FUSE_COMMFD: '3' },
     });
     if (helper.error) {
       throw new StoreError(
-        "PERMISSION_DENIED",
+        'PERMISSION_DENIED',
         'mounting needs root, or the program fusermount3 (install the package "fuse3")',
         { cause: helper.error },
       );
@@ -40,9 +40,9 @@ export function mountWithHelper(mountPoint: string, options: readonly string[]):
       const said = helper.stderr
         .toString()
         .trim()
-        .replace(/^fusermount3: /, "");
-      const hint = said.includes("user_allow_other") ? "" : ` on ${mountPoint}`;
-      throw new StoreError("PERMISSION_DENIED", `cannot mount${hint}: ${said || "fusermount3 failed"}`);
+        .replace(/^fusermount3: /, '');
+      const hint = said.includes('user_allow_other') ? '' : ` on ${mountPoint}`;
+      throw new StoreError('PERMISSION_DENIED', `cannot mount${hint}: ${said || 'fusermount3 failed'}`);
     }
     return receiveDescriptor(ours);
   } finally {
@@ -62,7 +62,7 @@ function receiveDescriptor(socket: number): number {
   pointer(16, VECTOR, 1);
   pointer(32, CONTROL, CONTROL_LENGTH);
   if (libc.recvmsg(socket, message, 0) < 1 || message.readUInt32LE(CONTROL) < DESCRIPTOR + 4 - CONTROL) {
-    throw new StoreError("INTERNAL", "fusermount3 mounted but sent no descriptor");
+    throw new StoreError('INTERNAL', 'fusermount3 mounted but sent no descriptor');
   }
   return message.readInt32LE(DESCRIPTOR);
 }

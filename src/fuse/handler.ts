@@ -1,7 +1,7 @@
-import type { FileSystem } from "../fs/file-system.ts";
-import { ABSENT_FOREVER, Attributes, ERRNO } from "../fs/file-system.ts";
-import * as fuse from "./protocol.ts";
-import { Reply } from "./reply.ts";
+import type { FileSystem } from '../fs/file-system.ts';
+import { ABSENT_FOREVER, Attributes, ERRNO } from '../fs/file-system.ts';
+import * as fuse from './protocol.ts';
+import { Reply } from './reply.ts';
 
 /** No answer is expected. */
 export const NO_REPLY = -0x20000;
@@ -49,7 +49,7 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
     const cookie = readU64(request.args, request.argsAt + 8);
     const room = Math.min(request.args.getUint32(request.argsAt + 16, true), fuse.MAX_READ);
     const listing = fs.list(request.nodeId, cookie);
-    if (typeof listing === "number") return listing;
+    if (typeof listing === 'number') return listing;
     return reply.listing(at, room, listing, plus, attributes);
   };
 
@@ -58,8 +58,8 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
     const isList = request.opcode === fuse.OP.LISTXATTR;
     const value = isList
       ? fs.listXattr(request.nodeId)
-      : fs.getXattr(request.nodeId, request.payload.toString("latin1", request.payloadAt, nameEnd(request)));
-    if (typeof value === "number") return value;
+      : fs.getXattr(request.nodeId, request.payload.toString('latin1', request.payloadAt, nameEnd(request)));
+    if (typeof value === 'number') return value;
     const room = request.args.getUint32(request.argsAt, true);
     if (room === 0) return reply.xattrLength(at, value.length);
     if (value.length > room) return -ERRNO.ERANGE;

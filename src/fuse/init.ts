@@ -1,6 +1,6 @@
-import { readSync, writeSync } from "node:fs";
-import { StoreError } from "../util/errors.ts";
-import * as fuse from "./protocol.ts";
+import { readSync, writeSync } from 'node:fs';
+import { StoreError } from '../util/errors.ts';
+import * as fuse from './protocol.ts';
 
 const WANTED =
   fuse.INIT.ASYNC_READ |
@@ -24,7 +24,7 @@ export function negotiate(fd: number): void {
   const length = readSync(fd, request);
   const reply = Buffer.alloc(fuse.OUT_HEADER_LENGTH + fuse.INIT_OUT_LENGTH);
   if (length < fuse.IN_HEADER_LENGTH + 16 || request.readUInt32LE(4) !== fuse.OP.INIT) {
-    throw new StoreError("INTERNAL", "the kernel did not begin with INIT");
+    throw new StoreError('INTERNAL', 'the kernel did not begin with INIT');
   }
   writeInitReply(request, fuse.IN_HEADER_LENGTH, reply, fuse.OUT_HEADER_LENGTH);
   reply.writeUInt32LE(reply.length, 0);
@@ -39,7 +39,7 @@ export function writeInitReply(request: Buffer, at: number, reply: Buffer, out: 
   const offered = request.readUInt32LE(at + 12);
   if (major !== fuse.MAJOR || (offered & REQUIRED) !== REQUIRED) {
     throw new StoreError(
-      "UNIMPLEMENTED",
+      'UNIMPLEMENTED',
       `the kernel speaks FUSE ${major}.${minor}, which is too old; want Linux 5.4`,
     );
   }

@@ -1,13 +1,11 @@
-import type { Attributes, Listing, Usage } from "../fs/file-system.ts";
-import { ERRNO } from "../fs/file-system.ts";
-import * as fuse from "./protocol.ts";
+import type { Attributes, Listing, Usage } from '../fs/file-system.ts';
+import { ERRNO } from '../fs/file-system.ts';
+import * as fuse from './protocol.ts';
 
 const BLOCK = 512;
 const PREFERRED_IO = 4096;
 /** Everything in a Nix store carries this time. */
 const MTIME = 1;
-/** A d_ino for an entry whose node is not known, as libfuse gives it. */
-const UNKNOWN_INO = 0xffff_ffff;
 
 /** Writes the bodies of replies. Every method gives the length that it wrote at `at`. */
 export class Reply {
@@ -48,8 +46,9 @@ export class Reply {
   }
 
   /** `fuse_attr`. */
-  #attributes(at: number, { id, mode, size }: Attributes): void {
-    this.#u64(at, id);
+  #attributes(at: number, { inodeLow, inodeHigh, mode, size }: Attributes): void {
+    this.#view.setUint32(at, inodeLow, true);
+    this.#view.setUint32(at + 4, inodeHigh, true);
     this.#u64(at + 8, size);
     // Directories and links take no blocks of their own.
     this.#u64(at + 16, (mode & 0o170000) === 0o100000 ? Math.ceil(size / BLOCK) : 0);
@@ -104,17 +103,17 @@ export class Reply {
         break;
       }
       const isDots = cookie <= 2;
-      let id = isDots || !plus ? listing.id() : 0;
+      if (isDots || !plus) listing.inode(attributes);
       if (plus) {
         if (isDots) this.#out.fill(0, at, dirent);
         else {
           const error = listing.acquire(attributes);
           if (error < 0) return at > start ? at - start : error;
           this.entry(at, attributes);
-          id = attributes.id;
         }
       }
-      this.#u64(dirent, id === 0 ? UNKNOWN_INO : id);
+      this.#view.setUint32(dirent, attributes.inodeLow, true);
+      this.#view.setUint32(dirent + 4, attributes.inodeHigh, true);
       this.#u64(dirent + 8, cookie);
       this.#view.setUint32(dirent + 16, length, true);
       this.#view.setUint32(dirent + 20, listing.type, true);

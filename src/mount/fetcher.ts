@@ -1,26 +1,29 @@
-import { chunked } from "../castore/blob/chunker.ts";
-import type { Chunk } from "../castore/blob/service.ts";
-import { SINGLE_CHUNK_LIMIT } from "../castore/blob/service.ts";
-import { Digest, DigestHasher } from "../castore/digest.ts";
-import type { Directory } from "../castore/directory.ts";
-import type { CacheFiller } from "../castore/local/filler.ts";
-import type { LocalStore } from "../castore/local/store.ts";
-import type { FreshItem } from "../fs/fresh-source.ts";
-import { encodeChunks } from "../fs/fresh-source.ts";
-import type { StoreNeed } from "../fs/need.ts";
-import { PathInfoTable } from "../store/path-info/local.ts";
-import { encodePathInfo } from "../store/path-info/message.ts";
-import type { PathInfo } from "../store/path-info/path-info.ts";
-import type { Services } from "../store/store.ts";
-import { collect, latin1 } from "../util/bytes.ts";
-import { damaged, StoreError } from "../util/errors.ts";
+import { chunked } from '../castore/blob/chunker.ts';
+import type { Chunk } from '../castore/blob/service.ts';
+import { SINGLE_CHUNK_LIMIT } from '../castore/blob/service.ts';
+import { Digest, DigestHasher } from '../castore/digest.ts';
+import type { Directory } from '../castore/directory.ts';
+import type { CacheFiller } from '../castore/local/filler.ts';
+import type { LocalStore } from '../castore/local/store.ts';
+import type { FreshItem } from '../fs/fresh-source.ts';
+import { encodeChunks } from '../fs/fresh-source.ts';
+import type { StoreNeed } from '../fs/need.ts';
+import { PathInfoTable } from '../store/path-info/local.ts';
+import { encodePathInfo } from '../store/path-info/message.ts';
+import type { PathInfo } from '../store/path-info/path-info.ts';
+import type { Services } from '../store/store.ts';
+import { collect, latin1 } from '../util/bytes.ts';
+import { damaged, StoreError } from '../util/errors.ts';
 
 /** How long an absent store path is not asked for again. */
 const ABSENT_MS = 2000;
 const MAX_ABSENT = 10_000;
 
-/** Takes verified content: hands it to whoever waits, and keeps it. */
-export type Deliver = (items: readonly FreshItem[]) => void;
+/** Takes verified content for those who wait, and word of when the cache has it. */
+export interface Recipient {
+  deliver(items: readonly FreshItem[]): void;
+  settled(items: readonly FreshItem[]): void;
+}
 
 /** Gets what is not local from the services, verifies it, and fills the cache with it. */
 export class Fetcher {
@@ -28,50 +31,42 @@ export class Fetcher {
   readonly #cache: LocalStore;
   readonly #filler: CacheFiller;
   readonly #infos: PathInfoTable;
-  readonly #deliver: Deliver;
-  readonly #settled: (items: readonly FreshItem[]) => void;
+  readonly #recipient: Recipient;
   readonly #absent = new Map<string, number>();
 
-  constructor(
-    services: Services,
-    cache: LocalStore,
-    filler: CacheFiller,
-    deliver: Deliver,
-    settled: (items: readonly FreshItem[]) => void,
-  ) {
+  constructor(services: Services, cache: LocalStore, filler: CacheFiller, recipient: Recipient) {
     this.#services = services;
     this.#cache = cache;
     this.#filler = filler;
     this.#infos = new PathInfoTable(cache.env);
-    this.#deliver = deliver;
-    this.#settled = settled;
+    this.#recipient = recipient;
   }
 
   /** Resolves when the need is met. Throws NOT_FOUND for a store path that does not exist. */
   async fetch(need: StoreNeed, signal: AbortSignal): Promise<void> {
     switch (need.kind) {
-      case "pathInfo":
+      case 'pathInfo':
         return this.#pathInfo(need.hash, signal);
-      case "pathInfos":
+      case 'pathInfos':
         return this.#pathInfos(signal);
-      case "directory":
+      case 'directory':
         return this.#directory(Digest.of(need.digest), signal);
-      case "blob":
+      case 'blob':
         return this.#blob(need, signal);
     }
   }
 
   async #pathInfo(hash: Uint8Array, signal: AbortSignal): Promise<void> {
     const key = latin1(hash);
-    if ((this.#absent.get(key) ?? 0) > Date.now()) throw new StoreError("NOT_FOUND", "no such store path");
+    if ((this.#absent.get(key) ?? 0) > Date.now()) throw new StoreError('NOT_FOUND', 'no such store path');
     const info = await this.#services.pathInfos.get(hash, signal);
     if (!info) {
       if (this.#absent.size >= MAX_ABSENT) this.#absent.clear();
       this.#absent.set(key, Date.now() + ABSENT_MS);
-      throw new StoreError("NOT_FOUND", "no such store path");
+      throw new StoreError('NOT_FOUND', 'no such store path');
     }
     this.#absent.delete(key);
-    this.#keepPathInfo(info);
+    void this.#keepPathInfo(info);
   }
 
   /** The listing is read from the cache, so this waits until all of it is there. */
@@ -84,7 +79,7 @@ export class Fetcher {
   }
 
   #keepPathInfo(info: PathInfo): Promise<void> {
-    const item: FreshItem = { kind: "pathInfo", key: info.storePath.hash, bytes: encodePathInfo(info) };
+    const item: FreshItem = { kind: 'pathInfo', key: info.storePath.hash, bytes: encodePathInfo(info) };
     return this.#keep(item, this.#filler.row(this.#infos.table, item.key, this.#infos.row(info)));
   }
 
@@ -97,10 +92,10 @@ export class Fetcher {
 
   #keepDirectory(directory: Directory): void {
     const { digest, bytes } = directory;
-    void this.#keep({ kind: "directory", key: digest.bytes, bytes }, this.#filler.directory(digest, bytes));
+    void this.#keep({ kind: 'directory', key: digest.bytes, bytes }, this.#filler.directory(digest, bytes));
   }
 
-  async #blob(need: StoreNeed & { kind: "blob" }, signal: AbortSignal): Promise<void> {
+  async #blob(need: StoreNeed & { kind: 'blob' }, signal: AbortSignal): Promise<void> {
     const digest = Digest.of(need.digest);
     if (need.size <= SINGLE_CHUNK_LIMIT) return this.#chunk({ digest, size: need.size }, signal);
     const known = this.#cache.reader.manifest(digest.bytes);
@@ -152,17 +147,17 @@ export class Fetcher {
   }
 
   #keepManifest(digest: Digest, chunks: readonly Chunk[]): void {
-    const item: FreshItem = { kind: "manifest", key: digest.bytes, bytes: encodeChunks(chunks) };
+    const item: FreshItem = { kind: 'manifest', key: digest.bytes, bytes: encodeChunks(chunks) };
     void this.#keep(item, this.#filler.manifest(digest, chunks));
   }
 
   #keepChunk(digest: Digest, bytes: Uint8Array): void {
-    void this.#keep({ kind: "chunk", key: digest.bytes, bytes }, this.#filler.chunk(digest, bytes));
+    void this.#keep({ kind: 'chunk', key: digest.bytes, bytes }, this.#filler.chunk(digest, bytes));
   }
 
   async #keep(item: FreshItem, committed: Promise<void>): Promise<void> {
-    this.#deliver([item]);
+    this.#recipient.deliver([item]);
     await committed;
-    this.#settled([item]);
+    this.#recipient.settled([item]);
   }
 }

@@ -1,9 +1,9 @@
-import type { FreshItem, FreshPayload } from "../fs/fresh-source.ts";
-import type { StoreNeed } from "../fs/need.ts";
-import type { FetchMessage, SessionMessage } from "../fuse/device-session.ts";
-import { CODES, messageOf, StoreError } from "../util/errors.ts";
-import { log } from "../util/log.ts";
-import { SingleFlight } from "../util/single-flight.ts";
+import type { FreshItem, FreshPayload } from '../fs/fresh-source.ts';
+import type { StoreNeed } from '../fs/need.ts';
+import type { FetchMessage, SessionMessage } from '../fuse/device-session.ts';
+import { CODES, messageOf, StoreError } from '../util/errors.ts';
+import { log } from '../util/log.ts';
+import { SingleFlight } from '../util/single-flight.ts';
 
 /** A thread that serves the kernel, as the fetch side sees it. */
 export interface Server {
@@ -41,13 +41,13 @@ export class HandOver {
   receive(server: Server, message: SessionMessage): void {
     const waiting = this.#waiting.get(server)!;
     switch (message.type) {
-      case "need":
+      case 'need':
         void this.#meet(server, message.need as StoreNeed, waiting);
         break;
-      case "leave":
+      case 'leave':
         waiting.get(message.key)?.abort();
         break;
-      case "interrupt":
+      case 'interrupt':
         for (const other of this.#servers) if (other !== server) other.send(message);
         break;
     }
@@ -56,27 +56,31 @@ export class HandOver {
   async #meet(server: Server, need: StoreNeed, waiting: Map<string, AbortController>): Promise<void> {
     const leave = new AbortController();
     waiting.set(need.key, leave);
-    let errno = 0;
+    const errno = await this.meet(need, leave.signal);
+    if (waiting.get(need.key) === leave) waiting.delete(need.key);
+    if (!leave.signal.aborted) server.send({ type: 'done', key: need.key, errno });
+  }
+
+  /** Meets a need; gives 0, or the errno to answer with. Only a store path may turn out not to exist. */
+  async meet(need: StoreNeed, signal: AbortSignal): Promise<number> {
     try {
-      await this.#flights.run(need.key, (signal) => this.#fetch(need, signal), leave.signal);
+      await this.#flights.run(need.key, (shared) => this.#fetch(need, shared), signal);
+      return 0;
     } catch (error) {
-      errno = error instanceof StoreError ? CODES[error.code].errno : CODES.INTERNAL.errno;
-      if (need.kind !== "pathInfo" && errno === CODES.NOT_FOUND.errno) errno = CODES.INTERNAL.errno;
-      const expected = leave.signal.aborted || errno === CODES.NOT_FOUND.errno;
-      if (!expected) log.error("cannot fetch", { what: need.key, error: messageOf(error) });
-    } finally {
-      if (waiting.get(need.key) === leave) waiting.delete(need.key);
+      const code = error instanceof StoreError ? error.code : 'INTERNAL';
+      if (code === 'NOT_FOUND' && need.kind === 'pathInfo') return CODES.NOT_FOUND.errno;
+      if (!signal.aborted) log.error('cannot fetch', { what: need.key, error: messageOf(error) });
+      return CODES.INTERNAL.errno;
     }
-    if (!leave.signal.aborted) server.send({ type: "done", key: need.key, errno });
   }
 
   async #fetch(need: StoreNeed, signal: AbortSignal): Promise<void> {
     const deadline = AbortSignal.timeout(this.#options.timeoutMs);
     const both = AbortSignal.any([signal, deadline]);
     const late = new Promise<never>((_, reject) => {
-      both.addEventListener("abort", () => {
+      both.addEventListener('abort', () => {
         const seconds = this.#options.timeoutMs / 1000;
-        reject(new StoreError("DEADLINE_EXCEEDED", `nothing arrived for ${seconds} s`));
+        reject(new StoreError('DEADLINE_EXCEEDED', `nothing arrived for ${seconds} s`));
       });
     });
     late.catch(() => {});
@@ -86,11 +90,11 @@ export class HandOver {
   /** Hands content to every thread, whichever asked: the next to ask need not. */
   deliver(items: readonly FreshItem[]): void {
     const payload: FreshPayload = { items };
-    for (const server of this.#servers) server.send({ type: "payload", payload });
+    for (const server of this.#servers) server.send({ type: 'payload', payload });
   }
 
   settled(items: readonly FreshItem[]): void {
     const payload: FreshPayload = { settled: items.map(({ kind, key }) => ({ kind, key })) };
-    for (const server of this.#servers) server.send({ type: "payload", payload });
+    for (const server of this.#servers) server.send({ type: 'payload', payload });
   }
 }

@@ -1,11 +1,11 @@
-import { watch, writeSync } from "node:fs";
-import { basename } from "node:path";
-import type { Environment } from "../castore/local/environment.ts";
-import { ROOT_ID } from "../fs/file-system.ts";
-import { NOTIFY, OUT_HEADER_LENGTH } from "../fuse/protocol.ts";
-import { PathInfoTable } from "../store/path-info/local.ts";
-import { systemCode } from "../util/errors.ts";
-import { log } from "../util/log.ts";
+import { watch, writeSync } from 'node:fs';
+import { basename } from 'node:path';
+import type { Environment } from '../castore/local/environment.ts';
+import { ROOT_ID } from '../fs/file-system.ts';
+import { NOTIFY, OUT_HEADER_LENGTH } from '../fuse/protocol.ts';
+import { PathInfoTable } from '../store/path-info/local.ts';
+import { systemCode } from '../util/errors.ts';
+import { log } from '../util/log.ts';
 
 /**
  * Tells the kernel to forget its listing of the root when store paths come or go, whichever process brings
@@ -25,7 +25,7 @@ export function watchRoot(env: Environment, fd: number): { close(): void } {
     known = now;
     invalidateRoot(fd);
   });
-  watcher.on("error", (error) => log.warn("cannot watch the store", { error: error.message }));
+  watcher.on('error', (error) => log.warn('cannot watch the store', { error: error.message }));
   return watcher;
 }
 
@@ -40,6 +40,6 @@ function invalidateRoot(fd: number): void {
     writeSync(fd, message);
   } catch (error) {
     // ENOENT: the kernel has no such pages.
-    if (systemCode(error) !== "ENOENT") log.debug("cannot invalidate the root", { error: systemCode(error) });
+    if (systemCode(error) !== 'ENOENT') log.debug('cannot invalidate the root', { error: systemCode(error) });
   }
 }

@@ -1,14 +1,14 @@
-import { parentPort, workerData } from "node:worker_threads";
-import { Environment } from "../castore/local/environment.ts";
-import type { FreshPayload } from "../fs/fresh-source.ts";
-import { FreshSource } from "../fs/fresh-source.ts";
-import { NodeTable } from "../fs/node-table.ts";
-import { LocalSource } from "../fs/source.ts";
-import { StoreFileSystem } from "../fs/store-file-system.ts";
-import { DeviceSession } from "../fuse/device-session.ts";
-import { createHandler } from "../fuse/handler.ts";
-import type { Level } from "../util/log.ts";
-import { setLogLevel } from "../util/log.ts";
+import { parentPort, workerData } from 'node:worker_threads';
+import { Environment } from '../castore/local/environment.ts';
+import type { FreshPayload } from '../fs/fresh-source.ts';
+import { FreshSource } from '../fs/fresh-source.ts';
+import { NodeTable } from '../fs/node-table.ts';
+import { LocalSource } from '../fs/source.ts';
+import { StoreFileSystem } from '../fs/store-file-system.ts';
+import { DeviceSession } from '../fuse/device-session.ts';
+import { createHandler } from '../fuse/handler.ts';
+import type { Level } from '../util/log.ts';
+import { setLogLevel } from '../util/log.ts';
 
 /** What a thread that serves the kernel is given. */
 export interface WorkerData {
@@ -29,7 +29,7 @@ const source = new FreshSource(new LocalSource(Environment.open(data.storeDir)))
 const fs = new StoreFileSystem(source, new NodeTable(data.nodes), data);
 const handler = createHandler(fs, data);
 
-port.once("message", ({ fd }: { fd: number }) => {
+port.once('message', ({ fd }: { fd: number }) => {
   new DeviceSession({
     fd,
     wakeFd: data.wakeFd,
@@ -41,4 +41,4 @@ port.once("message", ({ fd }: { fd: number }) => {
   }).run();
   process.exit();
 });
-port.postMessage({ type: "ready" });
+port.postMessage({ type: 'ready' });

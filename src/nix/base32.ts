@@ -1,7 +1,7 @@
-import { invalid } from "../util/errors.ts";
+import { invalid } from '../util/errors.ts';
 
 /** Nix's base-32: its own alphabet, least significant digit last, the bytes read from the end. */
-export const BASE32_ALPHABET = "0123456789abcdfghijklmnpqrsvwxyz";
+export const BASE32_ALPHABET = '0123456789abcdfghijklmnpqrsvwxyz';
 
 const VALUES = new Int8Array(128).fill(-1);
 for (let i = 0; i < 32; i++) VALUES[BASE32_ALPHABET.charCodeAt(i)] = i;
@@ -12,7 +12,7 @@ export function base32Length(bytes: number): number {
 }
 
 export function encodeBase32(bytes: Uint8Array): string {
-  let text = "";
+  let text = '';
   for (let i = base32Length(bytes.length) - 1; i >= 0; i--) {
     const bit = i * 5;
     const index = bit >> 3;
@@ -38,7 +38,7 @@ export function decodeBase32(text: string): Uint8Array {
     if (index < length) bytes[index]! |= shifted & 0xff;
     const carry = index < length ? shifted >> 8 : shifted;
     if (index + 1 < length) bytes[index + 1]! |= carry;
-    else if (carry !== 0) throw invalid("invalid base-32: trailing bits are not zero");
+    else if (carry !== 0) throw invalid('invalid base-32: trailing bits are not zero');
   }
   return bytes;
 }

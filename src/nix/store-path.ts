@@ -1,9 +1,9 @@
-import { createHash } from "node:crypto";
-import { toHex } from "../util/bytes.ts";
-import { invalid } from "../util/errors.ts";
-import { base32Length, decodeBase32, encodeBase32 } from "./base32.ts";
+import { createHash } from 'node:crypto';
+import { toHex } from '../util/bytes.ts';
+import { invalid } from '../util/errors.ts';
+import { base32Length, decodeBase32, encodeBase32 } from './base32.ts';
 
-export const STORE_DIR = "/nix/store";
+export const STORE_DIR = '/nix/store';
 
 /** Bytes of the hash in a store path. */
 export const STORE_PATH_HASH_LENGTH = 20;
@@ -32,7 +32,7 @@ export class StorePath {
   /** Reads the base name, `<hash>-<name>`. Throws INVALID_ARGUMENT. */
   static parse(baseName: string): StorePath {
     const shown = JSON.stringify(baseName.slice(0, 300));
-    if (baseName[HASH_CHARACTERS] !== "-") {
+    if (baseName[HASH_CHARACTERS] !== '-') {
       throw invalid(`not a store path: ${shown}, want 32 characters of hash, a dash and a name`);
     }
     const name = baseName.slice(HASH_CHARACTERS + 1);
@@ -54,7 +54,7 @@ export class StorePath {
   static ofNar(name: string, narSha256: Uint8Array): StorePath {
     checkName(name);
     const fingerprint = `source:sha256:${toHex(narSha256)}:${STORE_DIR}:${name}`;
-    const digest = createHash("sha256").update(fingerprint).digest();
+    const digest = createHash('sha256').update(fingerprint).digest();
     return new StorePath(compressHash(digest, STORE_PATH_HASH_LENGTH), name);
   }
 
@@ -84,7 +84,7 @@ export function isStorePathName(baseName: string): boolean {
 /** Throws INVALID_ARGUMENT for what cannot be the name of a store path. */
 export function checkName(name: string): void {
   const shown = JSON.stringify(name.slice(0, 300));
-  if (name.length === 0) throw invalid("the name of a store path must not be empty");
+  if (name.length === 0) throw invalid('the name of a store path must not be empty');
   if (name.length > MAX_NAME_LENGTH)
     throw invalid(`the name ${shown} is longer than ${MAX_NAME_LENGTH} characters`);
   const bad = /[^A-Za-z0-9+\-_?=.]/u.exec(name);

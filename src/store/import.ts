@@ -1,9 +1,9 @@
-import type { ImportProgress } from "../castore/import/file-system.ts";
-import { importPath } from "../castore/import/file-system.ts";
-import { NarWriter, Sha256Sink } from "../nix/nar/writer.ts";
-import { StorePath } from "../nix/store-path.ts";
-import type { PathInfo } from "./path-info/path-info.ts";
-import type { Store } from "./store.ts";
+import type { ImportProgress } from '../castore/import/file-system.ts';
+import { importPath } from '../castore/import/file-system.ts';
+import { NarWriter, Sha256Sink } from '../nix/nar/writer.ts';
+import { StorePath } from '../nix/store-path.ts';
+import type { PathInfo } from './path-info/path-info.ts';
+import type { Store } from './store.ts';
 
 /**
  * Imports a tree as a store path, content-addressed by its NAR (`fixed:r:sha256`, no references), and
@@ -30,7 +30,7 @@ export async function importStorePath(
       narSize: BigInt(nar.size),
       narSha256,
       signatures: [],
-      ca: { type: "fixed:r:sha256", digest: narSha256 },
+      ca: { type: 'fixed:r:sha256', digest: narSha256 },
     },
     options.signal,
   );

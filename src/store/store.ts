@@ -1,14 +1,14 @@
-import { LocalBlobService } from "../castore/blob/local.ts";
-import { MemoryBlobService } from "../castore/blob/memory.ts";
-import type { BlobService } from "../castore/blob/service.ts";
-import { LocalDirectoryService } from "../castore/directory/local.ts";
-import { MemoryDirectoryService } from "../castore/directory/memory.ts";
-import type { DirectoryService } from "../castore/directory/service.ts";
-import { LocalStore } from "../castore/local/store.ts";
-import { invalid } from "../util/errors.ts";
-import { LocalPathInfoService } from "./path-info/local.ts";
-import { MemoryPathInfoService } from "./path-info/memory.ts";
-import type { PathInfoService } from "./path-info/service.ts";
+import { LocalBlobService } from '../castore/blob/local.ts';
+import { MemoryBlobService } from '../castore/blob/memory.ts';
+import type { BlobService } from '../castore/blob/service.ts';
+import { LocalDirectoryService } from '../castore/directory/local.ts';
+import { MemoryDirectoryService } from '../castore/directory/memory.ts';
+import type { DirectoryService } from '../castore/directory/service.ts';
+import { LocalStore } from '../castore/local/store.ts';
+import { invalid } from '../util/errors.ts';
+import { LocalPathInfoService } from './path-info/local.ts';
+import { MemoryPathInfoService } from './path-info/memory.ts';
+import type { PathInfoService } from './path-info/service.ts';
 
 /** The three services that make a store. */
 export interface Services {
@@ -84,7 +84,7 @@ function openAddress(address: string): Promise<Backend> | Backend {
   const open = BACKENDS[url.protocol.slice(0, -1)];
   if (!open) {
     const known = Object.keys(BACKENDS).map((scheme) => `${scheme}://`);
-    throw invalid(`unknown kind of store in ${JSON.stringify(address)}; known are ${known.join(", ")}`);
+    throw invalid(`unknown kind of store in ${JSON.stringify(address)}; known are ${known.join(', ')}`);
   }
   return open(url);
 }
@@ -95,11 +95,11 @@ function restrict(
   allowed: { host?: boolean; path?: boolean; parameters?: readonly string[] },
 ): void {
   if (url.host && !allowed.host) throw invalid(`${url.href}: a host has no meaning here`);
-  if (url.pathname !== "" && !allowed.path) throw invalid(`${url.href}: a path has no meaning here`);
+  if (url.pathname !== '' && !allowed.path) throw invalid(`${url.href}: a path has no meaning here`);
   const parameters = allowed.parameters ?? [];
   for (const name of url.searchParams.keys()) {
     if (parameters.includes(name)) continue;
-    const hint = parameters.length > 0 ? `allowed are ${parameters.join(", ")}` : "none are allowed";
+    const hint = parameters.length > 0 ? `allowed are ${parameters.join(', ')}` : 'none are allowed';
     throw invalid(`${url.href}: unknown parameter ${JSON.stringify(name)}; ${hint}`);
   }
 }
@@ -107,9 +107,9 @@ function restrict(
 function openLocal(url: URL): Backend {
   restrict(url, { path: true });
   const dir = decodeURIComponent(url.pathname);
-  if (dir === "" || dir === "/")
+  if (dir === '' || dir === '/')
     throw invalid(`${url.href}: name a directory, as in local:///var/lib/tvix-store`);
-  return localBackend(LocalStore.open(dir, "store"));
+  return localBackend(LocalStore.open(dir, 'store'));
 }
 
 /** The services of an opened local store. */

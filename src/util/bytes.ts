@@ -5,12 +5,12 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
 
 /** Lower-case hexadecimal. */
 export function toHex(bytes: Uint8Array): string {
-  return asBuffer(bytes).toString("hex");
+  return asBuffer(bytes).toString('hex');
 }
 
 /** One character per byte: a cheap exact key for maps. */
 export function latin1(bytes: Uint8Array): string {
-  return asBuffer(bytes).toString("latin1");
+  return asBuffer(bytes).toString('latin1');
 }
 
 /** The same memory as a Buffer. */
@@ -25,14 +25,14 @@ export function asBuffer(bytes: Uint8Array): Buffer {
  * file name cannot play with a terminal.
  */
 export function printable(bytes: Uint8Array): string {
-  const text = asBuffer(bytes).toString("utf8");
-  const exact = Buffer.from(text, "utf8").equals(bytes) ? text : asBuffer(bytes).toString("latin1");
+  const text = asBuffer(bytes).toString('utf8');
+  const exact = Buffer.from(text, 'utf8').equals(bytes) ? text : asBuffer(bytes).toString('latin1');
   const limit = exact === text ? 0x9f : 0xff;
-  let out = "";
+  let out = '';
   for (const character of exact) {
     const code = character.codePointAt(0)!;
-    const plain = code >= 0x20 && code !== 0x7f && (code < 0x80 || code > limit) && character !== "\\";
-    out += plain ? character : `\\x${code.toString(16).padStart(2, "0")}`;
+    const plain = code >= 0x20 && code !== 0x7f && (code < 0x80 || code > limit) && character !== '\\';
+    out += plain ? character : `\\x${code.toString(16).padStart(2, '0')}`;
   }
   return out;
 }
@@ -55,7 +55,7 @@ export async function collect(
 /** A byte count for people, in powers of 1024. */
 export function formatSize(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`;
-  const units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+  const units = ['KiB', 'MiB', 'GiB', 'TiB', 'PiB', 'EiB'];
   let value = bytes;
   let unit = -1;
   while (value >= 1024 && unit < units.length - 1) {

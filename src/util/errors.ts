@@ -22,7 +22,7 @@ export type Code = keyof typeof CODES;
 
 /** A failure with a stable code. The message says what was wrong and, where it can, what to do. */
 export class StoreError extends Error {
-  override readonly name = "StoreError";
+  override readonly name = 'StoreError';
   readonly code: Code;
 
   constructor(code: Code, message: string, options?: { cause?: unknown }) {
@@ -33,12 +33,12 @@ export class StoreError extends Error {
 
 /** An INVALID_ARGUMENT: outside data or a request that cannot be right. */
 export function invalid(message: string, options?: { cause?: unknown }): StoreError {
-  return new StoreError("INVALID_ARGUMENT", message, options);
+  return new StoreError('INVALID_ARGUMENT', message, options);
 }
 
 /** A DATA_LOSS: something that was stored or received is not what its name promises. */
 export function damaged(message: string, options?: { cause?: unknown }): StoreError {
-  return new StoreError("DATA_LOSS", message, options);
+  return new StoreError('DATA_LOSS', message, options);
 }
 
 /** The message of anything that was thrown. */

@@ -1,41 +1,41 @@
-import koffi from "koffi";
+import koffi from 'koffi';
 
 /**
  * The system calls that Node lacks, through koffi. Addresses are passed as numbers (`addressOf`): koffi
  * does not keep such memory alive, so whoever passes one keeps a reference for as long as the kernel
  * may use it.
  */
-const library = koffi.load("libc.so.6");
+const library = koffi.load('libc.so.6');
 
 export const libc = {
-  read: library.func("int64_t read(int fd, uintptr_t buffer, size_t length)") as Call<
+  read: library.func('int64_t read(int fd, uintptr_t buffer, size_t length)') as Call<
     [number, number, number]
   >,
-  write: library.func("int64_t write(int fd, uintptr_t buffer, size_t length)") as Call<
+  write: library.func('int64_t write(int fd, uintptr_t buffer, size_t length)') as Call<
     [number, number, number]
   >,
-  poll: library.func("int poll(uintptr_t fds, unsigned long count, int timeout)") as Call<
+  poll: library.func('int poll(uintptr_t fds, unsigned long count, int timeout)') as Call<
     [number, number, number]
   >,
-  ioctl: library.func("int ioctl(int fd, unsigned long request, void *argument)") as Call<
+  ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)') as Call<
     [number, number, Uint8Array]
   >,
-  fcntl: library.func("int fcntl(int fd, int command, int64_t argument)") as Call<[number, number, number]>,
-  eventfd: library.func("int eventfd(uint32_t initial, int flags)") as Call<[number, number]>,
-  flock: library.func("int flock(int fd, int operation)") as Call<[number, number]>,
-  syncfs: library.func("int syncfs(int fd)"),
+  fcntl: library.func('int fcntl(int fd, int command, int64_t argument)') as Call<[number, number, number]>,
+  eventfd: library.func('int eventfd(uint32_t initial, int flags)') as Call<[number, number]>,
+  flock: library.func('int flock(int fd, int operation)') as Call<[number, number]>,
+  syncfs: library.func('int syncfs(int fd)'),
   mount: library.func(
-    "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
+    'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
   ) as Call<[string, string, string, number, string]>,
-  umount2: library.func("int umount2(const char *target, int flags)") as Call<[string, number]>,
-  socketpair: library.func("int socketpair(int domain, int type, int protocol, void *fds)") as Call<
+  umount2: library.func('int umount2(const char *target, int flags)') as Call<[string, number]>,
+  socketpair: library.func('int socketpair(int domain, int type, int protocol, void *fds)') as Call<
     [number, number, number, Uint8Array]
   >,
-  socket: library.func("int socket(int domain, int type, int protocol)") as Call<[number, number, number]>,
+  socket: library.func('int socket(int domain, int type, int protocol)') as Call<[number, number, number]>,
   sendto: library.func(
-    "int64_t sendto(int fd, const void *data, size_t length, int flags, const void *address, uint32_t address_length)",
+    'int64_t sendto(int fd, const void *data, size_t length, int flags, const void *address, uint32_t address_length)',
   ) as Call<[number, Uint8Array, number, number, Uint8Array, number]>,
-  recvmsg: library.func("int64_t recvmsg(int fd, void *message, int flags)") as Call<
+  recvmsg: library.func('int64_t recvmsg(int fd, void *message, int flags)') as Call<
     [number, Uint8Array, number]
   >,
 };
@@ -63,7 +63,7 @@ export function syncFileSystem(fd: number): Promise<void> {
   return new Promise((resolve, reject) => {
     libc.syncfs.async(fd, (error: Error | null, result: number) => {
       if (error) reject(error);
-      else if (result < 0) reject(new Error("syncfs failed"));
+      else if (result < 0) reject(new Error('syncfs failed'));
       else resolve();
     });
   });

@@ -1,12 +1,12 @@
-import { writeSync } from "node:fs";
+import { writeSync } from 'node:fs';
 
 /** Values that belong to a log line; they are printed as `key=value`. */
 export type Fields = Record<string, string | number | bigint | boolean | undefined>;
 
-export const LEVELS = ["debug", "info", "warn", "error"] as const;
+export const LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type Level = (typeof LEVELS)[number];
 
-let threshold = LEVELS.indexOf("info");
+let threshold = LEVELS.indexOf('info');
 
 /** Lines below this level are not printed. */
 export function setLogLevel(level: Level): void {
@@ -35,8 +35,8 @@ function line(level: Level, message: string, fields: Fields = {}): void {
 
 /** Log lines to standard error; journald and the like add the time. */
 export const log = {
-  debug: (message: string, fields?: Fields) => line("debug", message, fields),
-  info: (message: string, fields?: Fields) => line("info", message, fields),
-  warn: (message: string, fields?: Fields) => line("warn", message, fields),
-  error: (message: string, fields?: Fields) => line("error", message, fields),
+  debug: (message: string, fields?: Fields) => line('debug', message, fields),
+  info: (message: string, fields?: Fields) => line('info', message, fields),
+  warn: (message: string, fields?: Fields) => line('warn', message, fields),
+  error: (message: string, fields?: Fields) => line('error', message, fields),
 };

@@ -14,7 +14,11 @@ export interface Result {
 }
 
 /** Runs a program to its end. */
-export async function run(command: string, args: readonly string[], options: SpawnOptions = {}): Promise<Result> {
+export async function run(
+  command: string,
+  args: readonly string[],
+  options: SpawnOptions = {},
+): Promise<Result> {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000, ...options });
   const ended = once(child, 'close');
   const [stdout, stderr] = await Promise.all([text(child.stdout!), text(child.stderr!)]);
@@ -33,7 +37,7 @@ export async function startTvixStore(
   ready: string,
   options: SpawnOptions = {},
 ): Promise<ChildProcess & { log: () => string }> {
-  const child = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'inherit', 'pipe'], ...options });
+  const child = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'ignore', 'pipe'], ...options });
   let log = '';
   child.stderr!.setEncoding('utf8');
   await new Promise<void>((resolve, reject) => {

@@ -3,9 +3,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
 
+const made: string[] = [];
+
+// Registered when a test file imports this: hooks that are added while tests run would not be called.
+afterAll(() => {
+  for (const dir of made) rmSync(dir, { recursive: true, force: true });
+});
+
 /** A directory of this test file's own; it goes when the file is done. */
 export function tempDir(): string {
   const dir = mkdtempSync(join(tmpdir(), 'tvix-store-test-'));
-  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+  made.push(dir);
   return dir;
 }

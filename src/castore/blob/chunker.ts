@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash } from 'node:crypto';
 
 /**
  * FastCDC, v2020, normalisation level 1: cuts contents where a rolling hash of the last bytes says so,
@@ -32,7 +32,7 @@ export const DEFAULT_CUTTER: CutterOptions = {
 export type Cutter = (bytes: Uint8Array, start: number, end: number) => number;
 
 const GEAR = Array.from({ length: 256 }, (_, byte) =>
-  createHash("md5").update(Buffer.alloc(64, byte)).digest().readBigUInt64BE(),
+  createHash('md5').update(Buffer.alloc(64, byte)).digest().readBigUInt64BE(),
 );
 const GEAR_LOW = Int32Array.from(GEAR, (gear) => Number(BigInt.asIntN(32, gear)));
 const GEAR_HIGH = Int32Array.from(GEAR, (gear) => Number(BigInt.asIntN(32, gear >> 32n)));

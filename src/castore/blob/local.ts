@@ -1,9 +1,9 @@
-import { damaged } from "../../util/errors.ts";
-import { Digest, DigestHasher } from "../digest.ts";
-import type { LocalStore } from "../local/store.ts";
-import { chunked } from "./chunker.ts";
-import type { BlobContent, BlobService, Chunk, ReadOptions } from "./service.ts";
-import { SINGLE_CHUNK_LIMIT } from "./service.ts";
+import { damaged } from '../../util/errors.ts';
+import { Digest, DigestHasher } from '../digest.ts';
+import type { LocalStore } from '../local/store.ts';
+import { chunked } from './chunker.ts';
+import type { BlobContent, BlobService, Chunk, ReadOptions } from './service.ts';
+import { SINGLE_CHUNK_LIMIT } from './service.ts';
 
 /** Blobs in a local store. */
 export class LocalBlobService implements BlobService {

@@ -1,6 +1,6 @@
-import { Digest, DigestHasher } from "../digest.ts";
-import { chunked } from "./chunker.ts";
-import type { BlobContent, BlobService, Chunk, ReadOptions } from "./service.ts";
+import { Digest, DigestHasher } from '../digest.ts';
+import { chunked } from './chunker.ts';
+import type { BlobContent, BlobService, Chunk, ReadOptions } from './service.ts';
 
 /** Blobs in the memory of this process. */
 export class MemoryBlobService implements BlobService {
@@ -25,7 +25,7 @@ export class MemoryBlobService implements BlobService {
     let size = 0;
     for await (const part of chunked(content instanceof Uint8Array ? [content] : content)) {
       const chunk = { digest: Digest.hash(part), size: part.length };
-      if (!this.#chunks.has(chunk.digest.hex)) this.#chunks.set(chunk.digest.hex, part.slice());
+      if (!this.#chunks.has(chunk.digest.hex)) this.#chunks.set(chunk.digest.hex, Uint8Array.from(part));
       hasher.update(part);
       list.push(chunk);
       size += part.length;

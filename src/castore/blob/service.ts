@@ -1,4 +1,4 @@
-import type { Digest } from "../digest.ts";
+import type { Digest } from '../digest.ts';
 
 /** A blob of at most this many bytes is always a single chunk. */
 export const SINGLE_CHUNK_LIMIT = 128 * 1024;

@@ -1,9 +1,9 @@
-import { damaged } from "../../util/errors.ts";
-import type { Digest } from "../digest.ts";
-import { Directory } from "../directory.ts";
-import type { LocalStore } from "../local/store.ts";
-import type { DirectoryPutter, DirectoryService } from "./service.ts";
-import { validatingPutter, walkClosure } from "./service.ts";
+import { damaged } from '../../util/errors.ts';
+import { Digest } from '../digest.ts';
+import { Directory } from '../directory.ts';
+import type { LocalStore } from '../local/store.ts';
+import type { DirectoryPutter, DirectoryService } from './service.ts';
+import { validatingPutter, walkClosure } from './service.ts';
 
 /** Directories in a local store. */
 export class LocalDirectoryService implements DirectoryService {
@@ -15,6 +15,9 @@ export class LocalDirectoryService implements DirectoryService {
 
   async get(digest: Digest): Promise<Directory | undefined> {
     const bytes = this.#store.reader.directory(digest.bytes);
+    if (bytes && !Digest.hash(bytes).equals(digest)) {
+      throw damaged(`the local store's directory ${digest} is damaged`);
+    }
     return bytes && Directory.decode(bytes);
   }
 

@@ -1,8 +1,8 @@
-import { damaged } from "../../util/errors.ts";
-import type { Digest } from "../digest.ts";
-import type { Directory } from "../directory.ts";
-import type { DirectoryPutter, DirectoryService } from "./service.ts";
-import { validatingPutter, walkClosure } from "./service.ts";
+import { damaged } from '../../util/errors.ts';
+import type { Digest } from '../digest.ts';
+import type { Directory } from '../directory.ts';
+import type { DirectoryPutter, DirectoryService } from './service.ts';
+import { validatingPutter, walkClosure } from './service.ts';
 
 /** Directories in the memory of this process. */
 export class MemoryDirectoryService implements DirectoryService {

@@ -1,6 +1,6 @@
-import { invalid } from "../../util/errors.ts";
-import type { Digest } from "../digest.ts";
-import type { Directory } from "../directory.ts";
+import { invalid } from '../../util/errors.ts';
+import type { Digest } from '../digest.ts';
+import type { Directory } from '../directory.ts';
 
 /** Directories, named by the digest of their canonical encoding. */
 export interface DirectoryService {
@@ -36,7 +36,7 @@ export interface DirectoryPutter {
 
 /** Checks the order and the claims of a closure that comes leaves first (protocol.md 1.6). */
 export class ClosureValidator {
-  readonly #known = new Map<string, Directory["acceptsSize"]>();
+  readonly #known = new Map<string, Directory['acceptsSize']>();
   readonly #unreferenced = new Map<string, Digest>();
   #last: Digest | undefined;
 
@@ -63,7 +63,7 @@ export class ClosureValidator {
 
   /** The root. Throws INVALID_ARGUMENT unless there is exactly one. */
   finish(): Digest {
-    if (!this.#last) throw invalid("no directories were sent");
+    if (!this.#last) throw invalid('no directories were sent');
     if (this.#unreferenced.size !== 1)
       throw invalid(`the directories sent have ${this.#unreferenced.size} roots, want 1`);
     return this.#last;

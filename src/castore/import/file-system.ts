@@ -1,4 +1,4 @@
-import type { Stats } from "node:fs";
+import type { Stats } from 'node:fs';
 import {
   closeSync,
   constants,
@@ -8,16 +8,16 @@ import {
   readdirSync,
   readlinkSync,
   readSync,
-} from "node:fs";
-import { compareBytes, printable } from "../../util/bytes.ts";
-import { StoreError, systemCode } from "../../util/errors.ts";
-import type { BlobService } from "../blob/service.ts";
-import { SINGLE_CHUNK_LIMIT } from "../blob/service.ts";
-import type { DirectoryPutter, DirectoryService } from "../directory/service.ts";
-import { Directory } from "../directory.ts";
-import type { FileNode, Name, Node } from "../node.ts";
-import { parseName, parseSymlinkTarget } from "../node.ts";
-import type { TreeObserver } from "./observer.ts";
+} from 'node:fs';
+import { compareBytes, printable } from '../../util/bytes.ts';
+import { StoreError, systemCode } from '../../util/errors.ts';
+import type { BlobService } from '../blob/service.ts';
+import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
+import type { DirectoryPutter, DirectoryService } from '../directory/service.ts';
+import { Directory } from '../directory.ts';
+import type { FileNode, Name, Node } from '../node.ts';
+import { parseName, parseSymlinkTarget } from '../node.ts';
+import type { TreeObserver } from './observer.ts';
 
 /** What an import did so far. */
 export interface ImportProgress {
@@ -37,7 +37,7 @@ export interface ImportOptions {
 /** Small files on their way into the store at once. */
 const MAX_IN_FLIGHT = 64;
 const READ_LENGTH = 1 << 20;
-const SLASH = Buffer.from("/");
+const SLASH = Buffer.from('/');
 
 /**
  * Reads a tree of the file system, without following links, into the store. Gives its root; the tree is
@@ -53,7 +53,7 @@ export async function importPath(
   const importer = new Importer(target.blobs, putter, options);
   const root = await importer.visit(path, lstatSync(path));
   const node = await root.stored;
-  if (node.kind === "directory") await putter.close();
+  if (node.kind === 'directory') await putter.close();
   return node;
 }
 
@@ -79,7 +79,7 @@ class Importer {
   /** Reads the node at a path, whose kind `entry` tells. Resolves once it has been read. */
   async visit(
     path: Buffer,
-    entry: Pick<Stats, "isDirectory" | "isFile" | "isSymbolicLink">,
+    entry: Pick<Stats, 'isDirectory' | 'isFile' | 'isSymbolicLink'>,
   ): Promise<Visited> {
     if (this.#failure) throw this.#failure.error;
     this.#options.signal?.throwIfAborted();
@@ -93,7 +93,7 @@ class Importer {
       throw naming(path, error);
     }
     throw new StoreError(
-      "INVALID_ARGUMENT",
+      'INVALID_ARGUMENT',
       `${printable(path)}: only files, directories and links can be imported`,
     );
   }
@@ -101,7 +101,7 @@ class Importer {
   async #directory(path: Buffer): Promise<Visited> {
     const { observer } = this.#options;
     const before = lstatSync(path);
-    const entries = readdirSync(path, { withFileTypes: true, encoding: "buffer" as BufferEncoding });
+    const entries = readdirSync(path, { withFileTypes: true, encoding: 'buffer' as BufferEncoding });
     // With this encoding, names are Buffers, whatever the types say.
     const children = entries.map((entry) => ({ entry, name: parseName(entry.name as unknown as Buffer) }));
     children.sort((a, b) => compareBytes(a.name, b.name));
@@ -122,13 +122,13 @@ class Importer {
     for (const [name, child] of visited) nodes.push([name, await child.stored]);
     const directory = Directory.of(nodes);
     await this.#putter.add(directory);
-    return { kind: "directory", digest: directory.digest, size: directory.size };
+    return { kind: 'directory', digest: directory.digest, size: directory.size };
   }
 
   #symlink(path: Buffer): Visited {
-    const target = parseSymlinkTarget(readlinkSync(path, "buffer"));
+    const target = parseSymlinkTarget(readlinkSync(path, 'buffer'));
     this.#options.observer?.symlink(target);
-    return { stored: Promise.resolve({ kind: "symlink", target }) };
+    return { stored: Promise.resolve({ kind: 'symlink', target }) };
   }
 
   async #file(path: Buffer): Promise<Visited> {
@@ -140,7 +140,7 @@ class Importer {
       const executable = (before.mode & 0o100) !== 0;
       const { observer } = this.#options;
       observer?.beginFile(before.size, executable);
-      const file = { kind: "file", size: BigInt(before.size), executable } as const;
+      const file = { kind: 'file', size: BigInt(before.size), executable } as const;
       let stored: Promise<FileNode>;
       if (before.size <= SINGLE_CHUNK_LIMIT) {
         const bytes = this.#readSmall(path, fd, before.size);
@@ -221,7 +221,7 @@ function isUnchanged(before: Stats, after: Stats): boolean {
 
 function changed(path: Buffer): StoreError {
   return new StoreError(
-    "FAILED_PRECONDITION",
+    'FAILED_PRECONDITION',
     `${printable(path)}: changed while it was read; import it again`,
   );
 }
@@ -230,16 +230,16 @@ function changed(path: Buffer): StoreError {
 function naming(path: Buffer, error: unknown): unknown {
   const code = systemCode(error);
   if (error instanceof StoreError) {
-    const message = error.message.startsWith("invalid")
+    const message = error.message.startsWith('invalid')
       ? `${printable(path)}: ${error.message}`
       : error.message;
     return new StoreError(error.code, message, { cause: error });
   }
-  if (code === "EACCES" || code === "EPERM") {
-    return new StoreError("PERMISSION_DENIED", `${printable(path)}: cannot be read: permission denied`, {
+  if (code === 'EACCES' || code === 'EPERM') {
+    return new StoreError('PERMISSION_DENIED', `${printable(path)}: cannot be read: permission denied`, {
       cause: error,
     });
   }
-  if (code === "ENOENT" || code === "ENOTDIR" || code === "ELOOP" || code === "ENXIO") return changed(path);
-  return new StoreError("INTERNAL", `${printable(path)}: ${(error as Error).message}`, { cause: error });
+  if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP' || code === 'ENXIO') return changed(path);
+  return new StoreError('INTERNAL', `${printable(path)}: ${(error as Error).message}`, { cause: error });
 }

@@ -1,4 +1,4 @@
-import type { Name, SymlinkTarget } from "../node.ts";
+import type { Name, SymlinkTarget } from '../node.ts';
 
 /**
  * Follows a tree while it is read, depth first and in the order of names: what a hash over an archive of

@@ -1,8 +1,8 @@
-import { randomBytes } from "node:crypto";
-import { closeSync, fdatasyncSync, fsyncSync, mkdirSync, openSync, unlinkSync, writeSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { StoreError, systemCode } from "../../util/errors.ts";
-import { syncFileSystem } from "../../util/libc.ts";
+import { randomBytes } from 'node:crypto';
+import { closeSync, fdatasyncSync, fsyncSync, mkdirSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { StoreError, systemCode } from '../../util/errors.ts';
+import { syncFileSystem } from '../../util/libc.ts';
 
 /** Up to this many files are synced one by one; beyond it the whole file system is, at once. */
 const SYNC_EACH_LIMIT = 8;
@@ -15,7 +15,7 @@ export class ChunkFiles {
   readonly #dir: string;
 
   constructor(storeDir: string) {
-    this.#dir = join(storeDir, "chunks");
+    this.#dir = join(storeDir, 'chunks');
   }
 
   path(hex: string, suffix: string): string {
@@ -24,9 +24,9 @@ export class ChunkFiles {
 
   /** Writes a new file, not yet synced, and gives its suffix. Throws NO_SPACE and leaves nothing behind. */
   write(hex: string, bytes: Uint8Array): string {
-    const suffix = randomBytes(4).toString("hex");
+    const suffix = randomBytes(4).toString('hex');
     const path = this.path(hex, suffix);
-    const fd = create(path);
+    const fd = create(path, this.#dir);
     try {
       for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at);
     } catch (error) {
@@ -42,7 +42,7 @@ export class ChunkFiles {
     try {
       unlinkSync(this.path(hex, suffix));
     } catch (error) {
-      if (systemCode(error) !== "ENOENT") throw error;
+      if (systemCode(error) !== 'ENOENT') throw error;
     }
   }
 
@@ -50,7 +50,7 @@ export class ChunkFiles {
   async sync(paths: readonly string[]): Promise<void> {
     if (paths.length === 0) return;
     if (paths.length > SYNC_EACH_LIMIT) {
-      const fd = openSync(this.#dir, "r");
+      const fd = openSync(this.#dir, 'r');
       try {
         await syncFileSystem(fd);
       } finally {
@@ -64,18 +64,23 @@ export class ChunkFiles {
   }
 }
 
-function create(path: string): number {
+function create(path: string, dir: string): number {
   try {
-    return openSync(path, "wx", 0o444);
+    return openSync(path, 'wx', 0o444);
   } catch (error) {
-    if (systemCode(error) !== "ENOENT") throw noSpace(error, dirname(path));
+    if (systemCode(error) !== 'ENOENT') throw noSpace(error, dir);
+  }
+  try {
     mkdirSync(dirname(path), { recursive: true });
-    return openSync(path, "wx", 0o444);
+    return openSync(path, 'wx', 0o444);
+  } catch (error) {
+    throw noSpace(error, dir);
   }
 }
 
-function syncPath(path: string, sync: (fd: number) => void): void {
-  const fd = openSync(path, "r");
+/** Puts one file or folder on disk. */
+export function syncPath(path: string, sync: (fd: number) => void): void {
+  const fd = openSync(path, 'r');
   try {
     sync(fd);
   } finally {
@@ -84,6 +89,6 @@ function syncPath(path: string, sync: (fd: number) => void): void {
 }
 
 function noSpace(error: unknown, dir: string): unknown {
-  if (systemCode(error) !== "ENOSPC" && systemCode(error) !== "EDQUOT") return error;
-  return new StoreError("NO_SPACE", `no space left for the store in ${dir}`, { cause: error });
+  if (systemCode(error) !== 'ENOSPC' && systemCode(error) !== 'EDQUOT') return error;
+  return new StoreError('NO_SPACE', `no space left for the store in ${dir}`, { cause: error });
 }

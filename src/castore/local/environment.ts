@@ -1,20 +1,29 @@
-import { mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import type { Database, Key, RootDatabase } from "lmdb";
-import * as lmdb from "lmdb";
-import { invalid, messageOf, StoreError } from "../../util/errors.ts";
+import { fdatasyncSync, mkdirSync, readFileSync, statfsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Database, Key, RootDatabase } from 'lmdb';
+import * as lmdb from 'lmdb';
+import { invalid, messageOf, StoreError } from '../../util/errors.ts';
+import { syncPath } from './chunk-files.ts';
 
 /** A table with byte strings as keys and values. */
 export type Table = Database<Uint8Array, Key>;
 
 /** A store keeps what it is given; a cache may evict what can be fetched again. */
-export type StoreKind = "store" | "cache";
+export type StoreKind = 'store' | 'cache';
 
-const FORMAT = "1";
+const FORMAT = '1';
 /** Address space for the database. It costs nothing until it is used. */
 const MAP_SIZE = 2 ** 40;
 const MAX_READERS = 1024;
 const MAX_TABLES = 16;
+
+const ENOSPC = 28;
+
+/** What LMDB rejects with. */
+interface CommitFailure {
+  readonly code?: number;
+  readonly commitError?: Promise<never>;
+}
 
 /**
  * The LMDB environment of a local store. Any number of processes and threads open the same one; it lends
@@ -30,16 +39,18 @@ export class Environment {
   readonly chunks: Table;
   readonly #root: RootDatabase<Uint8Array, Key>;
   readonly #meta: Table;
+  /** After a commit that failed, LMDB's own promise of a flush never settles. */
+  #lastFailed = false;
 
   private constructor(dir: string, root: RootDatabase<Uint8Array, Key>, create: StoreKind | undefined) {
     this.dir = dir;
     this.databasePath = databasePath(dir);
     this.#root = root;
-    this.#meta = this.table("meta");
+    this.#meta = this.table('meta');
     this.kind = this.#readMeta(create);
-    this.directories = this.table("directory");
-    this.manifests = this.table("manifest");
-    this.chunks = this.table("chunk");
+    this.directories = this.table('directory');
+    this.manifests = this.table('manifest');
+    this.chunks = this.table('chunk');
   }
 
   /**
@@ -48,54 +59,54 @@ export class Environment {
    */
   static open(dir: string, create?: StoreKind): Environment {
     try {
-      if (create) for (const sub of ["chunks", "sessions"]) mkdirSync(join(dir, sub), { recursive: true });
+      if (create) for (const sub of ['chunks', 'sessions']) mkdirSync(join(dir, sub), { recursive: true });
       const root = lmdb.open<Uint8Array, Key>({
-        path: join(dir, "store.lmdb"),
+        path: join(dir, 'store.lmdb'),
         noSubdir: true,
         mapSize: MAP_SIZE,
         maxDbs: MAX_TABLES,
         maxReaders: MAX_READERS,
-        encoding: "binary",
-        keyEncoding: "binary",
+        encoding: 'binary',
+        keyEncoding: 'binary',
       });
       return new Environment(dir, root, create);
     } catch (error) {
       if (error instanceof StoreError) throw error;
-      throw new StoreError("FAILED_PRECONDITION", `cannot open the store in ${dir}: ${messageOf(error)}`, {
+      throw new StoreError('FAILED_PRECONDITION', `cannot open the store in ${dir}: ${messageOf(error)}`, {
         cause: error,
       });
     }
   }
 
   #readMeta(create: StoreKind | undefined): StoreKind {
-    if (!this.#meta.get(key("format")) && create) {
+    if (!this.#meta.get(key('format')) && create) {
       this.#root.transactionSync(() => {
-        if (this.#meta.get(key("format"))) return;
-        this.#meta.putSync(key("kind"), Buffer.from(create));
-        this.#meta.putSync(key("epoch"), Buffer.from("1"));
-        this.#meta.putSync(key("format"), Buffer.from(FORMAT));
+        if (this.#meta.get(key('format'))) return;
+        this.#meta.putSync(key('kind'), Buffer.from(create));
+        this.#meta.putSync(key('epoch'), Buffer.from('1'));
+        this.#meta.putSync(key('format'), Buffer.from(FORMAT));
       });
     }
-    const format = this.#meta.get(key("format"))?.toString();
+    const format = this.#meta.get(key('format'))?.toString();
     if (format !== FORMAT) {
       throw new StoreError(
-        "FAILED_PRECONDITION",
-        `the store in ${this.dir} has format ${format ?? "none"}, this program knows ${FORMAT}`,
+        'FAILED_PRECONDITION',
+        `the store in ${this.dir} has format ${format ?? 'none'}, this program knows ${FORMAT}`,
       );
     }
-    const kind = this.#meta.get(key("kind"))?.toString();
-    if (kind !== "store" && kind !== "cache") throw invalid(`the store in ${this.dir} has an unknown kind`);
+    const kind = this.#meta.get(key('kind'))?.toString();
+    if (kind !== 'store' && kind !== 'cache') throw invalid(`the store in ${this.dir} has an unknown kind`);
     return kind;
   }
 
   table(name: string): Table {
-    return this.#root.openDB<Uint8Array, Key>({ name, encoding: "binary", keyEncoding: "binary" });
+    return this.#root.openDB<Uint8Array, Key>({ name, encoding: 'binary', keyEncoding: 'binary' });
   }
 
   /** The collector's counter, as committed now. */
   epoch(): number {
     this.refresh();
-    return Number(this.#meta.get(key("epoch"))?.toString());
+    return Number(this.#meta.get(key('epoch'))?.toString());
   }
 
   /** Runs a transaction that sees the latest state. Short, and never round a wait. */
@@ -111,13 +122,41 @@ export class Environment {
     this.#root.resetReadTxn();
   }
 
+  /**
+   * Waits for a write that was handed to LMDB. Throws NO_SPACE, or INTERNAL, when it could not be committed.
+   */
+  async committed<T>(write: Promise<T>): Promise<T> {
+    try {
+      const result = await write;
+      this.#lastFailed = false;
+      return result;
+    } catch (error) {
+      this.#lastFailed = true;
+      // LMDB gives the cause by a promise of its own, which would end the process if nobody took it.
+      const cause = await Promise.resolve((error as CommitFailure).commitError).catch((reason) => reason);
+      throw this.#failure(cause ?? error);
+    }
+  }
+
+  #failure(cause: unknown): StoreError {
+    // A write that was cut short by a full disk is an I/O error to LMDB.
+    const full = (cause as CommitFailure).code === ENOSPC || statfsSync(this.dir).bavail === 0;
+    return full
+      ? new StoreError('NO_SPACE', `no space left for the store in ${this.dir}`, { cause })
+      : new StoreError('INTERNAL', `cannot write to the store in ${this.dir}: ${messageOf(cause)}`, {
+          cause,
+        });
+  }
+
   /** Everything committed so far is on disk. */
   async flushed(): Promise<void> {
-    await this.#root.flushed;
+    if (this.#lastFailed) syncPath(this.databasePath, fdatasyncSync);
+    else await this.#root.flushed;
   }
 
   async close(): Promise<void> {
-    await this.#root.close();
+    // LMDB would wait for ever for what failed; then the end of the process closes it.
+    if (!this.#lastFailed) await this.#root.close();
   }
 }
 
@@ -127,8 +166,8 @@ function key(name: string): Buffer {
 
 /** A number that differs from one boot of this machine to the next, never 0. */
 export const BOOT_TAG =
-  (Number.parseInt(readFileSync("/proc/sys/kernel/random/boot_id", "latin1").slice(0, 8), 16) | 1) >>> 0;
+  (Number.parseInt(readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').slice(0, 8), 16) | 1) >>> 0;
 
 function databasePath(dir: string): string {
-  return join(dir, "store.lmdb");
+  return join(dir, 'store.lmdb');
 }

@@ -1,14 +1,14 @@
-import { asBuffer } from "../../util/bytes.ts";
-import { messageOf, StoreError } from "../../util/errors.ts";
-import { log } from "../../util/log.ts";
-import type { Chunk } from "../blob/service.ts";
-import type { Digest } from "../digest.ts";
-import { ChunkFiles } from "./chunk-files.ts";
-import type { Environment, Table } from "./environment.ts";
-import { BOOT_TAG } from "./environment.ts";
-import { directoryRow, fileRow, inlineRow, manifestRow } from "./rows.ts";
-import { Session } from "./session.ts";
-import { INLINE_LIMIT } from "./writer.ts";
+import { asBuffer } from '../../util/bytes.ts';
+import { messageOf, StoreError } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
+import type { Chunk } from '../blob/service.ts';
+import type { Digest } from '../digest.ts';
+import { ChunkFiles } from './chunk-files.ts';
+import type { Environment, Table } from './environment.ts';
+import { BOOT_TAG } from './environment.ts';
+import { directoryRow, fileRow, inlineRow, manifestRow } from './rows.ts';
+import { Session } from './session.ts';
+import { INLINE_LIMIT } from './writer.ts';
 
 /**
  * Writes of a cache: content that has been verified in memory and is answered from there. Nobody waits for
@@ -22,9 +22,9 @@ export class CacheFiller {
   #complained = false;
 
   constructor(env: Environment) {
-    if (env.kind !== "cache") {
+    if (env.kind !== 'cache') {
       throw new StoreError(
-        "FAILED_PRECONDITION",
+        'FAILED_PRECONDITION',
         `${env.dir} is not a cache; name another directory for one`,
       );
     }
@@ -37,12 +37,12 @@ export class CacheFiller {
     return this.#attempt(async () => {
       const { epoch } = this.#session;
       if (bytes.length <= INLINE_LIMIT) {
-        await this.#env.chunks.put(asBuffer(digest.bytes), inlineRow(epoch, bytes));
+        await this.#put(this.#env.chunks, digest.bytes, inlineRow(epoch, bytes));
         return;
       }
       const suffix = this.#files.write(digest.hex, bytes);
       try {
-        await this.#env.chunks.put(asBuffer(digest.bytes), fileRow(epoch, bytes.length, suffix, BOOT_TAG));
+        await this.#put(this.#env.chunks, digest.bytes, fileRow(epoch, bytes.length, suffix, BOOT_TAG));
       } catch (error) {
         this.#files.remove(digest.hex, suffix);
         throw error;
@@ -59,9 +59,11 @@ export class CacheFiller {
   }
 
   row(table: Table, key: Uint8Array, value: Uint8Array): Promise<void> {
-    return this.#attempt(async () => {
-      await table.put(asBuffer(key), value);
-    });
+    return this.#attempt(() => this.#put(table, key, value));
+  }
+
+  async #put(table: Table, key: Uint8Array, value: Uint8Array): Promise<void> {
+    await this.#env.committed(table.put(asBuffer(key), value));
   }
 
   async #attempt(write: () => Promise<void>): Promise<void> {
@@ -69,7 +71,7 @@ export class CacheFiller {
       await write();
     } catch (error) {
       // Once is enough for a log: a full disk would say it for every read.
-      if (!this.#complained) log.warn("cannot keep what was fetched", { error: messageOf(error) });
+      if (!this.#complained) log.warn('cannot keep what was fetched', { error: messageOf(error) });
       this.#complained = true;
     }
   }

@@ -1,13 +1,13 @@
-import { closeSync, openSync, readSync } from "node:fs";
-import { LRUCache } from "lru-cache";
-import { asBuffer, latin1, toHex } from "../../util/bytes.ts";
-import { systemCode } from "../../util/errors.ts";
-import type { Chunk } from "../blob/service.ts";
-import { Digest } from "../digest.ts";
-import { ChunkFiles } from "./chunk-files.ts";
-import { BOOT_TAG, type Environment, type Table } from "./environment.ts";
-import type { ChunkRow } from "./rows.ts";
-import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from "./rows.ts";
+import { closeSync, openSync, readSync } from 'node:fs';
+import { LRUCache } from 'lru-cache';
+import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
+import { systemCode } from '../../util/errors.ts';
+import type { Chunk } from '../blob/service.ts';
+import { Digest } from '../digest.ts';
+import { ChunkFiles } from './chunk-files.ts';
+import { BOOT_TAG, type Environment, type Table } from './environment.ts';
+import type { ChunkRow } from './rows.ts';
+import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from './rows.ts';
 
 const OPEN_FILES = 128;
 
@@ -49,7 +49,7 @@ export class LocalReader {
     if (open) return open.size;
     return this.#lookUp(this.#env.chunks, digest, (bytes) => {
       const row = parseChunkRow(bytes, digest);
-      return row.kind === "inline" ? row.bytes.length : row.size;
+      return row.kind === 'inline' ? row.bytes.length : row.size;
     });
   }
 
@@ -71,23 +71,23 @@ export class LocalReader {
       if (open) return readSync(open.fd, out, at, Math.min(length, out.length - at), offset);
       const found = this.#lookUp(this.#env.chunks, digest, (bytes) => {
         const row = parseChunkRow(bytes, digest);
-        if (row.kind === "file") return this.#openFile(key, digest, row) ? "opened" : "gone";
+        if (row.kind === 'file') return this.#openFile(key, digest, row) ? 'opened' : 'gone';
         const end = Math.min(offset + length, row.bytes.length);
         return offset >= end ? 0 : asBuffer(row.bytes).copy(out, at, offset, end);
       });
-      if (typeof found !== "string") return found;
-      if (found === "opened") attempt--;
+      if (typeof found !== 'string') return found;
+      if (found === 'opened') attempt--;
       else this.refresh();
     }
     return undefined;
   }
 
-  #openFile(key: string, digest: Uint8Array, row: ChunkRow & { kind: "file" }): boolean {
+  #openFile(key: string, digest: Uint8Array, row: ChunkRow & { kind: 'file' }): boolean {
     let fd: number;
     try {
-      fd = openSync(this.#files.path(toHex(digest), row.suffix), "r");
+      fd = openSync(this.#files.path(toHex(digest), row.suffix), 'r');
     } catch (error) {
-      if (systemCode(error) === "ENOENT") return false;
+      if (systemCode(error) === 'ENOENT') return false;
       throw error;
     }
     if (row.boot !== 0 && row.boot !== BOOT_TAG && !isIntact(fd, row.size, digest)) {

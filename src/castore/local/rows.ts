@@ -1,8 +1,8 @@
-import { crc32 } from "node:zlib";
-import { asBuffer, toHex } from "../../util/bytes.ts";
-import { damaged } from "../../util/errors.ts";
-import type { Chunk } from "../blob/service.ts";
-import { DIGEST_LENGTH, Digest } from "../digest.ts";
+import { crc32 } from 'node:zlib';
+import { asBuffer, toHex } from '../../util/bytes.ts';
+import { damaged } from '../../util/errors.ts';
+import type { Chunk } from '../blob/service.ts';
+import { DIGEST_LENGTH, Digest } from '../digest.ts';
 
 /**
  * Rows of the local store's tables (all numbers little-endian). Every row begins with the epoch, which the
@@ -26,9 +26,9 @@ const MANIFEST_ENTRY_LENGTH = DIGEST_LENGTH + 4;
 
 /** Where a chunk lies. */
 export type ChunkRow =
-  | { readonly kind: "inline"; readonly epoch: number; readonly bytes: Uint8Array }
+  | { readonly kind: 'inline'; readonly epoch: number; readonly bytes: Uint8Array }
   | {
-      readonly kind: "file";
+      readonly kind: 'file';
       readonly epoch: number;
       readonly size: number;
       /** Ends the file's name. */
@@ -81,7 +81,7 @@ export function fileRow(epoch: number, size: number, suffix: string, boot: numbe
   row.writeUInt32LE(epoch, 0);
   row[EPOCH_LENGTH] = FILE;
   row.writeUInt32LE(size, 5);
-  row.write(suffix, 9, SUFFIX_LENGTH, "latin1");
+  row.write(suffix, 9, SUFFIX_LENGTH, 'latin1');
   row.writeUInt32LE(boot, 17);
   sealRow(row);
   return row;
@@ -90,14 +90,15 @@ export function fileRow(epoch: number, size: number, suffix: string, boot: numbe
 /** Reads a chunk row; inline bytes are a view of it. Throws DATA_LOSS for a damaged one. */
 export function parseChunkRow(bytes: Uint8Array, digest: Uint8Array): ChunkRow {
   const row = asBuffer(bytes);
-  const epoch = row.readUInt32LE(0);
-  if (row[EPOCH_LENGTH] === INLINE) return { kind: "inline", epoch, bytes: row.subarray(EPOCH_LENGTH + 1) };
-  checkRow(row, "chunk", digest);
+  if (row[EPOCH_LENGTH] === INLINE) {
+    return { kind: 'inline', epoch: rowEpoch(row), bytes: row.subarray(EPOCH_LENGTH + 1) };
+  }
+  checkRow(row, 'chunk', digest);
   return {
-    kind: "file",
-    epoch,
+    kind: 'file',
+    epoch: rowEpoch(row),
     size: row.readUInt32LE(5),
-    suffix: row.toString("latin1", 9, 9 + SUFFIX_LENGTH),
+    suffix: row.toString('latin1', 9, 9 + SUFFIX_LENGTH),
     boot: row.readUInt32LE(17),
   };
 }
@@ -117,7 +118,7 @@ export function manifestRow(epoch: number, chunks: readonly Chunk[]): Uint8Array
 /** Reads a chunk list. Throws DATA_LOSS for a damaged one. */
 export function parseManifestRow(bytes: Uint8Array, digest: Uint8Array): Chunk[] {
   const row = asBuffer(bytes);
-  checkRow(row, "manifest", digest);
+  checkRow(row, 'manifest', digest);
   const chunks: Chunk[] = [];
   for (let at = EPOCH_LENGTH; at + MANIFEST_ENTRY_LENGTH <= row.length; at += MANIFEST_ENTRY_LENGTH) {
     const chunk = Digest.of(Uint8Array.from(row.subarray(at, at + DIGEST_LENGTH)));

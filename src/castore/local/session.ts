@@ -1,9 +1,9 @@
-import { randomBytes } from "node:crypto";
-import { closeSync, fstatSync, openSync, readdirSync, unlinkSync, writeSync } from "node:fs";
-import { join } from "node:path";
-import { StoreError, systemCode } from "../../util/errors.ts";
-import { libc } from "../../util/libc.ts";
-import type { Environment } from "./environment.ts";
+import { randomBytes } from 'node:crypto';
+import { closeSync, fstatSync, openSync, readdirSync, unlinkSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { StoreError, systemCode } from '../../util/errors.ts';
+import { libc } from '../../util/libc.ts';
+import type { Environment } from './environment.ts';
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;
@@ -26,11 +26,11 @@ export class Session {
   }
 
   static begin(env: Environment): Session {
-    const dir = join(env.dir, "sessions");
+    const dir = join(env.dir, 'sessions');
     removeDead(dir);
     for (let attempt = 0; attempt < 100; attempt++) {
-      const path = join(dir, `${process.pid}-${randomBytes(6).toString("hex")}`);
-      const fd = openSync(path, "wx");
+      const path = join(dir, `${process.pid}-${randomBytes(6).toString('hex')}`);
+      const fd = openSync(path, 'wx');
       // Somebody clearing up may have been faster: then this file is gone or locked, and another is made.
       if (libc.flock(fd, LOCK_EX | LOCK_NB) === 0 && fstatSync(fd).nlink > 0) {
         // The epoch is read after the lock is taken: a collector that does not see this file yet has
@@ -41,7 +41,7 @@ export class Session {
       }
       closeSync(fd);
     }
-    throw new StoreError("UNAVAILABLE", `cannot take a lock in ${dir}; does its file system support flock?`);
+    throw new StoreError('UNAVAILABLE', `cannot take a lock in ${dir}; does its file system support flock?`);
   }
 
   end(): void {
@@ -55,11 +55,11 @@ function removeDead(dir: string): void {
   for (const name of readdirSync(dir)) {
     const path = join(dir, name);
     try {
-      const fd = openSync(path, "r");
+      const fd = openSync(path, 'r');
       if (libc.flock(fd, LOCK_EX | LOCK_NB) === 0) unlinkSync(path);
       closeSync(fd);
     } catch (error) {
-      if (systemCode(error) !== "ENOENT") throw error;
+      if (systemCode(error) !== 'ENOENT') throw error;
     }
   }
 }

@@ -1,8 +1,8 @@
-import { StoreError } from "../../util/errors.ts";
-import type { StoreKind } from "./environment.ts";
-import { Environment } from "./environment.ts";
-import { LocalReader } from "./reader.ts";
-import { LocalWriter } from "./writer.ts";
+import { StoreError } from '../../util/errors.ts';
+import type { StoreKind } from './environment.ts';
+import { Environment } from './environment.ts';
+import { LocalReader } from './reader.ts';
+import { LocalWriter } from './writer.ts';
 
 /**
  * The local store: one directory shared by any number of processes. An LMDB environment holds directories,
@@ -25,8 +25,8 @@ export class LocalStore {
 
   /** For acknowledged writes. Throws FAILED_PRECONDITION when this is a cache, which may evict. */
   get writer(): LocalWriter {
-    if (this.env.kind !== "store") {
-      throw new StoreError("FAILED_PRECONDITION", `${this.env.dir} is a cache; put into a store instead`);
+    if (this.env.kind !== 'store') {
+      throw new StoreError('FAILED_PRECONDITION', `${this.env.dir} is a cache; put into a store instead`);
     }
     this.#writer ??= new LocalWriter(this.env);
     return this.#writer;

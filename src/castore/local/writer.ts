@@ -1,12 +1,12 @@
-import { setImmediate as turn } from "node:timers/promises";
-import { asBuffer, latin1 } from "../../util/bytes.ts";
-import type { Chunk } from "../blob/service.ts";
-import type { Digest } from "../digest.ts";
-import type { Directory } from "../directory.ts";
-import { ChunkFiles } from "./chunk-files.ts";
-import type { Environment, Table } from "./environment.ts";
-import { directoryRow, fileRow, inlineRow, manifestRow, rowEpoch, withEpoch } from "./rows.ts";
-import { Session } from "./session.ts";
+import { setImmediate as turn } from 'node:timers/promises';
+import { asBuffer, latin1 } from '../../util/bytes.ts';
+import type { Chunk } from '../blob/service.ts';
+import type { Digest } from '../digest.ts';
+import type { Directory } from '../directory.ts';
+import { ChunkFiles } from './chunk-files.ts';
+import type { Environment, Table } from './environment.ts';
+import { directoryRow, fileRow, inlineRow, manifestRow, rowEpoch, withEpoch } from './rows.ts';
+import { Session } from './session.ts';
 
 /** Chunks up to this size live in the database, larger ones in files. */
 export const INLINE_LIMIT = 64 * 1024;
@@ -162,8 +162,9 @@ export class LocalWriter {
       await this.#env.flushed();
     } catch (error) {
       // None of it was acknowledged. Files that a row came to name nevertheless must stay.
+      this.#uncommitted.clear();
+      this.#env.refresh();
       for (const row of waiting) {
-        this.#uncommitted.delete(uncommittedKey(row.table, row.key));
         if (row.file && !row.table.get(asBuffer(row.key))) this.#files.remove(row.file.hex, row.file.suffix);
       }
       this.#spilling = Promise.resolve();
@@ -187,12 +188,14 @@ export class LocalWriter {
 
   async #put({ table, key, value, file }: Row): Promise<void> {
     if (!file) {
-      await table.put(asBuffer(key), value);
+      await this.#env.committed(table.put(asBuffer(key), value));
       return;
     }
-    const isFirst = await table.ifNoExists(asBuffer(key), () => {
-      void table.put(asBuffer(key), value);
-    });
+    const isFirst = await this.#env.committed(
+      table.ifNoExists(asBuffer(key), () => {
+        void table.put(asBuffer(key), value);
+      }),
+    );
     if (isFirst) return;
     // Another writer was faster with the same chunk: its file stays, ours goes.
     this.#files.remove(file.hex, file.suffix);

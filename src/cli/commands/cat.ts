@@ -1,17 +1,17 @@
-import { pipeline } from "node:stream/promises";
-import { Command } from "commander";
-import { openStore } from "../../store/store.ts";
-import { damaged, invalid } from "../../util/errors.ts";
-import { resolvePlace } from "../resolve.ts";
-import type { StoreFlags } from "../store-options.ts";
-import { addressesOf, withStoreOptions } from "../store-options.ts";
+import { pipeline } from 'node:stream/promises';
+import { Command } from 'commander';
+import { openStore } from '../../store/store.ts';
+import { damaged, invalid } from '../../util/errors.ts';
+import { resolvePlace } from '../resolve.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { addressesOf, withStoreOptions } from '../store-options.ts';
 
 export function catCommand(): Command {
-  return withStoreOptions(new Command("cat"))
-    .summary("print the contents of a file in the store")
-    .description("Prints the contents of a file in the store.")
-    .argument("<STORE_PATH/SUB>", "the file; /nix/store/ may be left out, a bare hash will do")
-    .addHelpText("after", "\nExample:\n  tvix-store cat 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir/a_file")
+  return withStoreOptions(new Command('cat'))
+    .summary('print the contents of a file in the store')
+    .description('Prints the contents of a file in the store.')
+    .argument('<STORE_PATH/SUB>', 'the file; /nix/store/ may be left out, a bare hash will do')
+    .addHelpText('after', '\nExample:\n  tvix-store cat 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir/a_file')
     .action(run);
 }
 
@@ -19,7 +19,7 @@ async function run(argument: string, flags: StoreFlags): Promise<void> {
   const store = await openStore(addressesOf(flags));
   try {
     const { node } = await resolvePlace(store, argument);
-    if (node.kind !== "file") throw invalid(`${argument} is a ${node.kind}, not a file`);
+    if (node.kind !== 'file') throw invalid(`${argument} is a ${node.kind}, not a file`);
     const contents = await store.blobs.read(node.digest);
     if (!contents) throw damaged(`blob ${node.digest} is missing`);
     await pipeline(contents, process.stdout, { end: false });

@@ -1,37 +1,37 @@
-import { basename, resolve } from "node:path";
-import { Command } from "commander";
-import { checkName } from "../../nix/store-path.ts";
-import { importStorePath } from "../../store/import.ts";
-import { openStore } from "../../store/store.ts";
-import { formatSize } from "../../util/bytes.ts";
-import { invalid, messageOf, StoreError } from "../../util/errors.ts";
-import { ProgressLine } from "../progress.ts";
-import type { StoreFlags } from "../store-options.ts";
-import { addressesOf, withStoreOptions } from "../store-options.ts";
+import { basename, resolve } from 'node:path';
+import { Command } from 'commander';
+import { checkName } from '../../nix/store-path.ts';
+import { importStorePath } from '../../store/import.ts';
+import { openStore } from '../../store/store.ts';
+import { formatSize } from '../../util/bytes.ts';
+import { messageOf, StoreError } from '../../util/errors.ts';
+import { ProgressLine } from '../progress.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { addressesOf, withStoreOptions } from '../store-options.ts';
 
 export function importCommand(): Command {
-  return withStoreOptions(new Command("import"))
-    .summary("import files, directories or links as store paths")
+  return withStoreOptions(new Command('import'))
+    .summary('import files, directories or links as store paths')
     .description(
-      "Imports each path (a file, a directory or a link) and prints its store path, one a line, in the order given.\n" +
-        "A store path that is printed is on disk. What is already in the store is not stored again.",
+      'Imports each path (a file, a directory or a link) and prints its store path, one a line, in the order given.\n' +
+        'A store path that is printed is on disk. What is already in the store is not stored again.',
     )
-    .argument("<path...>", "what to import")
-    .option("--name <name>", "name of the store path, for a single path (default: the last part of the path)")
+    .argument('<path...>', 'what to import')
+    .option('--name <name>', 'name of the store path, for a single path (default: the last part of the path)')
     .addHelpText(
-      "after",
-      "\nExample:\n  tvix-store import ./result ~/src/project\n  tvix-store import --name hello ./bin/hello",
+      'after',
+      '\nExample:\n  tvix-store import ./result ~/src/project\n  tvix-store import --name hello ./bin/hello',
     )
     .action(run);
 }
 
-async function run(paths: string[], flags: StoreFlags & { name?: string }): Promise<void> {
-  if (flags.name !== undefined && paths.length > 1) throw invalid("--name goes with a single path");
+async function run(paths: string[], flags: StoreFlags & { name?: string }, command: Command): Promise<void> {
+  if (flags.name !== undefined && paths.length > 1) command.error('error: --name goes with a single path');
   // Every name is checked before any work is done.
   const named = paths.map((path) => ({ path, name: flags.name ?? nameOf(path) }));
   const store = await openStore(addressesOf(flags));
   const progress = { entries: 0, bytes: 0 };
-  let current = "";
+  let current = '';
   const line = new ProgressLine(
     () => `${current}: ${progress.entries} entries, ${formatSize(progress.bytes)}`,
   );
@@ -56,7 +56,7 @@ function nameOf(path: string): string {
   try {
     checkName(name);
   } catch (error) {
-    throw new StoreError("INVALID_ARGUMENT", `${path}: ${messageOf(error)}; give one with --name`);
+    throw new StoreError('INVALID_ARGUMENT', `${path}: ${messageOf(error)}; give one with --name`);
   }
   return name;
 }

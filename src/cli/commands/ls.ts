@@ -1,11 +1,11 @@
-import { Command } from "commander";
-import type { Node } from "../../castore/node.ts";
-import type { Store } from "../../store/store.ts";
-import { openStore } from "../../store/store.ts";
-import { asBuffer, printable } from "../../util/bytes.ts";
-import { fetchDirectory, resolvePlace } from "../resolve.ts";
-import type { StoreFlags } from "../store-options.ts";
-import { addressesOf, withStoreOptions } from "../store-options.ts";
+import { Command } from 'commander';
+import type { Node } from '../../castore/node.ts';
+import type { Store } from '../../store/store.ts';
+import { openStore } from '../../store/store.ts';
+import { asBuffer, printable } from '../../util/bytes.ts';
+import { fetchDirectory, resolvePlace } from '../resolve.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { addressesOf, withStoreOptions } from '../store-options.ts';
 
 interface Flags extends StoreFlags {
   readonly long?: boolean;
@@ -20,16 +20,16 @@ interface Row {
 }
 
 export function lsCommand(): Command {
-  return withStoreOptions(new Command("ls"))
-    .summary("list store paths, or what is in one")
-    .description("Lists the store paths in the store or, given one, its contents.")
-    .argument("[STORE_PATH[/SUB]]", "/nix/store/ may be left out, a bare hash will do")
-    .option("-l, --long", "with mode, size and the targets of links")
-    .option("-R, --recursive", "and what is below")
-    .option("--json", "one JSON object a line")
+  return withStoreOptions(new Command('ls'))
+    .summary('list store paths, or what is in one')
+    .description('Lists the store paths in the store or, given one, its contents.')
+    .argument('[STORE_PATH[/SUB]]', '/nix/store/ may be left out, a bare hash will do')
+    .option('-l, --long', 'with mode, size and the targets of links')
+    .option('-R, --recursive', 'and what is below')
+    .option('--json', 'one JSON object a line')
     .addHelpText(
-      "after",
-      "\nExample:\n  tvix-store ls\n  tvix-store ls -lR 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir",
+      'after',
+      '\nExample:\n  tvix-store ls\n  tvix-store ls -lR 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
     )
     .action(run);
 }
@@ -49,26 +49,26 @@ async function* rows(store: Store, argument: string | undefined, recursive: bool
     for await (const { storePath, node } of store.pathInfos.list()) {
       const path = Buffer.from(storePath.toString());
       yield { path, node };
-      if (recursive && node.kind === "directory") yield* below(store, path, node, true);
+      if (recursive && node.kind === 'directory') yield* below(store, path, node, true);
     }
     return;
   }
   const { info, subPath, node } = await resolvePlace(store, argument);
-  if (node.kind === "directory") yield* below(store, Buffer.alloc(0), node, recursive);
-  else yield { path: Buffer.from(subPath.split("/").pop() || info.storePath.toString()), node };
+  if (node.kind === 'directory') yield* below(store, Buffer.alloc(0), node, recursive);
+  else yield { path: Buffer.from(subPath.split('/').pop() || info.storePath.toString()), node };
 }
 
 async function* below(
   store: Store,
   prefix: Buffer,
-  node: Node & { kind: "directory" },
+  node: Node & { kind: 'directory' },
   recursive: boolean,
 ): AsyncGenerator<Row> {
   const directory = await fetchDirectory(store, node);
   for (const [name, child] of directory.entries()) {
-    const path = prefix.length > 0 ? Buffer.concat([prefix, Buffer.from("/"), name]) : Buffer.from(name);
+    const path = prefix.length > 0 ? Buffer.concat([prefix, Buffer.from('/'), name]) : Buffer.from(name);
     yield { path, node: child };
-    if (recursive && child.kind === "directory") yield* below(store, path, child, true);
+    if (recursive && child.kind === 'directory') yield* below(store, path, child, true);
   }
 }
 
@@ -77,11 +77,11 @@ function format({ path, node }: Row, flags: Flags): string {
   const name = printable(path);
   if (!flags.long) return name;
   switch (node.kind) {
-    case "directory":
+    case 'directory':
       return `dr-xr-xr-x ${String(node.size).padStart(12)} ${name}`;
-    case "file":
-      return `${node.executable ? "-r-xr-xr-x" : "-r--r--r--"} ${String(node.size).padStart(12)} ${name}`;
-    case "symlink":
+    case 'file':
+      return `${node.executable ? '-r-xr-xr-x' : '-r--r--r--'} ${String(node.size).padStart(12)} ${name}`;
+    case 'symlink':
       return `lrwxrwxrwx ${String(node.target.length).padStart(12)} ${name} -> ${printable(node.target)}`;
   }
 }
@@ -89,28 +89,28 @@ function format({ path, node }: Row, flags: Flags): string {
 function toJson(path: Buffer, node: Node) {
   // Names that are not UTF-8 come as bytes, so that nothing is lost.
   const text = (bytes: Uint8Array, key: string) => {
-    const string = asBuffer(bytes).toString("utf8");
+    const string = asBuffer(bytes).toString('utf8');
     return Buffer.from(string).equals(bytes)
       ? { [key]: string }
-      : { [`${key}Base64`]: asBuffer(bytes).toString("base64") };
+      : { [`${key}Base64`]: asBuffer(bytes).toString('base64') };
   };
   switch (node.kind) {
-    case "directory":
+    case 'directory':
       return {
-        ...text(path, "path"),
-        type: "directory",
+        ...text(path, 'path'),
+        type: 'directory',
         size: Number(node.size),
         digest: String(node.digest),
       };
-    case "file":
+    case 'file':
       return {
-        ...text(path, "path"),
-        type: "regular",
+        ...text(path, 'path'),
+        type: 'regular',
         size: Number(node.size),
         executable: node.executable,
         digest: String(node.digest),
       };
-    case "symlink":
-      return { ...text(path, "path"), type: "symlink", ...text(node.target, "target") };
+    case 'symlink':
+      return { ...text(path, 'path'), type: 'symlink', ...text(node.target, 'target') };
   }
 }

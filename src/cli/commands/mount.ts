@@ -1,15 +1,16 @@
-import { Command, Option } from "commander";
-import { mountStore } from "../../mount/mount.ts";
-import { openStore } from "../../store/store.ts";
-import { formatSize } from "../../util/bytes.ts";
-import { log } from "../../util/log.ts";
-import { notifySystemd } from "../../util/systemd.ts";
-import { numberArgument } from "../arguments.ts";
-import type { StoreFlags } from "../store-options.ts";
-import { addressesOf, defaultDirectory, withStoreOptions } from "../store-options.ts";
+import { Command, Option } from 'commander';
+import type { DriverName } from '../../mount/mount.ts';
+import { DRIVERS, mountStore } from '../../mount/mount.ts';
+import { openStore } from '../../store/store.ts';
+import { formatSize } from '../../util/bytes.ts';
+import { log } from '../../util/log.ts';
+import { notifySystemd } from '../../util/systemd.ts';
+import { numberArgument } from '../arguments.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { addressesOf, defaultDirectory, withStoreOptions } from '../store-options.ts';
 
 interface Flags extends StoreFlags {
-  readonly driver: "kernel" | "fuse-native";
+  readonly driver: DriverName;
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
   readonly allowOther?: boolean;
@@ -19,33 +20,38 @@ interface Flags extends StoreFlags {
 }
 
 export function mountCommand(): Command {
-  return withStoreOptions(new Command("mount"))
-    .summary("mount the store as a read-only file system")
+  return withStoreOptions(new Command('mount'))
+    .summary('mount the store as a read-only file system')
     .description(
-      "Mounts the store at a directory, usually /nix/store, and serves it until SIGINT or SIGTERM.\n" +
-        "Contents are read when somebody asks for them. From a store that is not on this machine, they are\n" +
-        "fetched once and kept in the cache.",
+      'Mounts the store at a directory, usually /nix/store, and serves it until SIGINT or SIGTERM.\n' +
+        'Contents are read when somebody asks for them. From a store that is not on this machine, they are\n' +
+        'fetched once and kept in the cache.',
     )
-    .argument("<directory>", "where to mount")
-    .option("--list-root", 'let the root be listed (else ls of it says "Operation not permitted")')
-    .option("--show-xattr", "show castore digests as extended attributes; asking for them costs a request")
-    .option("--allow-other", "let other users in (needs root, or user_allow_other in /etc/fuse.conf)")
+    .argument('<directory>', 'where to mount')
     .addOption(
-      new Option("--readers <n>", "threads that serve the kernel")
+      new Option('--driver <name>', 'how to speak to the kernel')
+        .choices(Object.keys(DRIVERS))
+        .default('kernel'),
+    )
+    .option('--list-root', 'let the root be listed (else ls of it says "Operation not permitted")')
+    .option('--show-xattr', 'show castore digests as extended attributes; asking for them costs a request')
+    .option('--allow-other', 'let other users in (needs root, or user_allow_other in /etc/fuse.conf)')
+    .addOption(
+      new Option('--readers <n>', 'threads that serve the kernel')
         .argParser(numberArgument(1, 16))
         .default(1),
     )
     .addOption(
-      new Option("--cache <dir>", "where to keep what is fetched").default(
-        defaultDirectory("tvix-store-cache"),
+      new Option('--cache <dir>', 'where to keep what is fetched').default(
+        defaultDirectory('tvix-store-cache'),
       ),
     )
     .addOption(
-      new Option("--timeout <seconds>", "a read fails when nothing has arrived for so long")
+      new Option('--timeout <seconds>', 'a read fails when nothing has arrived for so long')
         .argParser(numberArgument(1, 86_400))
         .default(30),
     )
-    .addHelpText("after", "\nExample:\n  tvix-store mount --list-root /mnt")
+    .addHelpText('after', '\nExample:\n  tvix-store mount --list-root /mnt')
     .action(run);
 }
 
@@ -54,6 +60,7 @@ async function run(directory: string, flags: Flags): Promise<void> {
   try {
     const mount = await mountStore({
       mountPoint: directory,
+      driver: flags.driver,
       store,
       cacheDir: flags.cache,
       listRoot: flags.listRoot ?? false,
@@ -62,16 +69,18 @@ async function run(directory: string, flags: Flags): Promise<void> {
       readers: flags.readers,
       timeoutMs: flags.timeout * 1000,
     });
-    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
       process.once(signal, () => void mount.stop());
-    log.info("mounted", { at: mount.mountPoint, store: flags.store });
-    notifySystemd("READY=1");
+    log.info('mounted', { at: mount.mountPoint, store: flags.store });
+    notifySystemd('READY=1');
     await mount.closed;
-    notifySystemd("STOPPING=1");
+    notifySystemd('STOPPING=1');
     const { requests, bytesRead } = mount.statistics();
     const total = [...requests.values()].reduce((sum, count) => sum + count, 0);
-    log.info("unmounted", { requests: total, read: formatSize(bytesRead) });
+    log.info('unmounted', { requests: total, read: formatSize(bytesRead) });
   } finally {
     await store.close();
   }
+  // The threads of fuse-native would keep the process.
+  if (flags.driver === 'fuse-native') process.exit(0);
 }

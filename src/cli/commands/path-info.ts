@@ -1,21 +1,21 @@
-import { Command } from "commander";
-import { encodeBase32 } from "../../nix/base32.ts";
-import { STORE_DIR } from "../../nix/store-path.ts";
-import type { PathInfo } from "../../store/path-info/path-info.ts";
-import type { Store } from "../../store/store.ts";
-import { openStore } from "../../store/store.ts";
-import { asBuffer } from "../../util/bytes.ts";
-import { findPathInfo } from "../resolve.ts";
-import type { StoreFlags } from "../store-options.ts";
-import { addressesOf, withStoreOptions } from "../store-options.ts";
+import { Command } from 'commander';
+import { encodeBase32 } from '../../nix/base32.ts';
+import { STORE_DIR } from '../../nix/store-path.ts';
+import type { PathInfo } from '../../store/path-info/path-info.ts';
+import type { Store } from '../../store/store.ts';
+import { openStore } from '../../store/store.ts';
+import { asBuffer } from '../../util/bytes.ts';
+import { findPathInfo } from '../resolve.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { addressesOf, withStoreOptions } from '../store-options.ts';
 
 export function pathInfoCommand(): Command {
-  return withStoreOptions(new Command("path-info"))
-    .summary("tell what is known of store paths")
-    .description("Tells what is known of store paths: all of them, or those named.")
-    .argument("[STORE_PATH...]", "/nix/store/ may be left out, a bare hash will do")
-    .option("--json", "one JSON object, by store path")
-    .addHelpText("after", "\nExample:\n  tvix-store path-info --json 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir")
+  return withStoreOptions(new Command('path-info'))
+    .summary('tell what is known of store paths')
+    .description('Tells what is known of store paths: all of them, or those named.')
+    .argument('[STORE_PATH...]', '/nix/store/ may be left out, a bare hash will do')
+    .option('--json', 'one JSON object, by store path')
+    .addHelpText('after', '\nExample:\n  tvix-store path-info --json 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
     .action(run);
 }
 
@@ -34,19 +34,19 @@ async function run(names: string[], flags: StoreFlags & { json?: boolean }): Pro
 async function* chosen(store: Store, names: readonly string[]): AsyncGenerator<PathInfo> {
   if (names.length === 0) yield* store.pathInfos.list();
   for (const name of names)
-    yield await findPathInfo(store, name.replace(new RegExp(`^${STORE_DIR}/`), "").replace(/\/+$/, ""));
+    yield await findPathInfo(store, name.replace(new RegExp(`^${STORE_DIR}/`), '').replace(/\/+$/, ''));
 }
 
 /** Streamed: a store may hold millions. */
 async function printJson(store: Store, names: readonly string[]): Promise<void> {
-  let separator = "{";
+  let separator = '{';
   for await (const info of chosen(store, names)) {
     process.stdout.write(
       `${separator}\n  ${JSON.stringify(info.storePath.absolute())}: ${JSON.stringify(toJson(info))}`,
     );
-    separator = ",";
+    separator = ',';
   }
-  process.stdout.write(separator === "{" ? "{}\n" : "\n}\n");
+  process.stdout.write(separator === '{' ? '{}\n' : '\n}\n');
 }
 
 function toJson(info: PathInfo) {
@@ -57,15 +57,15 @@ function toJson(info: PathInfo) {
     references: info.references.map((path) => path.absolute()),
     ...(info.deriver ? { deriver: `${info.deriver.absolute()}.drv` } : {}),
     ...(info.ca ? { ca: `${info.ca.type}:${encodeBase32(info.ca.digest)}` } : {}),
-    signatures: info.signatures.map(({ name, data }) => `${name}:${asBuffer(data).toString("base64")}`),
+    signatures: info.signatures.map(({ name, data }) => `${name}:${asBuffer(data).toString('base64')}`),
     root:
-      node.kind === "symlink"
-        ? { type: "symlink" as const, target: asBuffer(node.target).toString() }
+      node.kind === 'symlink'
+        ? { type: 'symlink' as const, target: asBuffer(node.target).toString() }
         : {
-            type: node.kind === "file" ? ("regular" as const) : ("directory" as const),
+            type: node.kind === 'file' ? ('regular' as const) : ('directory' as const),
             digest: node.digest.toString(),
             size: Number(node.size),
-            ...(node.kind === "file" ? { executable: node.executable } : {}),
+            ...(node.kind === 'file' ? { executable: node.executable } : {}),
           },
   };
 }
@@ -77,12 +77,12 @@ function describe(info: PathInfo): string {
     `NarHash: ${rest.narHash}`,
     `NarSize: ${rest.narSize}`,
   ];
-  lines.push(`References: ${info.references.join(" ")}`.trimEnd());
+  lines.push(`References: ${info.references.join(' ')}`.trimEnd());
   if (info.deriver) lines.push(`Deriver: ${info.deriver}.drv`);
   for (const signature of rest.signatures) lines.push(`Sig: ${signature}`);
   if (rest.ca) lines.push(`CA: ${rest.ca}`);
   lines.push(
-    root.type === "symlink" ? `Root: symlink to ${root.target}` : `Root: ${root.type} ${root.digest}`,
+    root.type === 'symlink' ? `Root: symlink to ${root.target}` : `Root: ${root.type} ${root.digest}`,
   );
-  return `${lines.join("\n")}\n`;
+  return `${lines.join('\n')}\n`;
 }

@@ -15,15 +15,15 @@ export function paddingLength(length: number): number {
 }
 
 function token(...strings: string[]): Buffer {
-  return Buffer.concat(strings.map((text) => narString(Buffer.from(text, "latin1"))));
+  return Buffer.concat(strings.map((text) => narString(Buffer.from(text, 'latin1'))));
 }
 
-export const MAGIC = token("nix-archive-1");
-export const DIRECTORY = token("(", "type", "directory");
-export const ENTRY = token("entry", "(", "name");
-export const NODE = token("node");
-export const CLOSE = token(")");
-export const REGULAR = token("(", "type", "regular");
-export const EXECUTABLE = token("executable", "");
-export const CONTENTS = token("contents");
-export const SYMLINK = token("(", "type", "symlink", "target");
+export const MAGIC = token('nix-archive-1');
+export const DIRECTORY = token('(', 'type', 'directory');
+export const ENTRY = token('entry', '(', 'name');
+export const NODE = token('node');
+export const CLOSE = token(')');
+export const REGULAR = token('(', 'type', 'regular');
+export const EXECUTABLE = token('executable', '');
+export const CONTENTS = token('contents');
+export const SYMLINK = token('(', 'type', 'symlink', 'target');

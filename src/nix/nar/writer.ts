@@ -1,5 +1,5 @@
-import { createHash } from "node:crypto";
-import * as token from "./tokens.ts";
+import { createHash } from 'node:crypto';
+import * as token from './tokens.ts';
 
 const STAGE_LENGTH = 64 * 1024;
 
@@ -89,7 +89,7 @@ export class NarWriter {
 
 /** SHA-256 of a NAR. */
 export class Sha256Sink implements NarSink {
-  readonly #hash = createHash("sha256");
+  readonly #hash = createHash('sha256');
 
   update(bytes: Uint8Array): void {
     this.#hash.update(bytes);

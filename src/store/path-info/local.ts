@@ -1,11 +1,11 @@
-import { crc32 } from "node:zlib";
-import type { Environment, Table } from "../../castore/local/environment.ts";
-import type { LocalStore } from "../../castore/local/store.ts";
-import { asBuffer, toHex } from "../../util/bytes.ts";
-import { damaged } from "../../util/errors.ts";
-import { decodePathInfo, encodePathInfo } from "./message.ts";
-import type { PathInfo } from "./path-info.ts";
-import type { PathInfoService } from "./service.ts";
+import { crc32 } from 'node:zlib';
+import type { Environment, Table } from '../../castore/local/environment.ts';
+import type { LocalStore } from '../../castore/local/store.ts';
+import { asBuffer, toHex } from '../../util/bytes.ts';
+import { damaged } from '../../util/errors.ts';
+import { decodePathInfo, encodePathInfo } from './message.ts';
+import type { PathInfo } from './path-info.ts';
+import type { PathInfoService } from './service.ts';
 
 const CHECKSUM_LENGTH = 4;
 
@@ -16,7 +16,7 @@ export class PathInfoTable {
 
   constructor(env: Environment) {
     this.#env = env;
-    this.table = env.table("pathinfo");
+    this.table = env.table('pathinfo');
   }
 
   /** Throws DATA_LOSS for a damaged row. */

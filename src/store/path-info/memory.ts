@@ -1,6 +1,6 @@
-import { latin1 } from "../../util/bytes.ts";
-import type { PathInfo } from "./path-info.ts";
-import type { PathInfoService } from "./service.ts";
+import { latin1 } from '../../util/bytes.ts';
+import type { PathInfo } from './path-info.ts';
+import type { PathInfoService } from './service.ts';
 
 /** Path infos in the memory of this process. */
 export class MemoryPathInfoService implements PathInfoService {

@@ -1,11 +1,11 @@
-import { nodeFromMessage, nodeToMessage } from "../../castore/node-message.ts";
-import { StorePath } from "../../nix/store-path.ts";
-import { toBigInt, toLong } from "../../proto/long.ts";
-import { tvix } from "../../proto/messages.ts";
-import { asBuffer } from "../../util/bytes.ts";
-import { invalid, messageOf } from "../../util/errors.ts";
-import type { ContentAddress, PathInfo, Signature } from "./path-info.ts";
-import { CA_TYPES, HASH_LENGTHS } from "./path-info.ts";
+import { nodeFromMessage, nodeToMessage } from '../../castore/node-message.ts';
+import { StorePath } from '../../nix/store-path.ts';
+import { toBigInt, toLong } from '../../proto/long.ts';
+import { tvix } from '../../proto/messages.ts';
+import { asBuffer } from '../../util/bytes.ts';
+import { invalid, messageOf } from '../../util/errors.ts';
+import type { ContentAddress, PathInfo, Signature } from './path-info.ts';
+import { CA_TYPES, HASH_LENGTHS } from './path-info.ts';
 
 type Message = tvix.store.v1.IPathInfo;
 const SIGNATURE_LENGTH = 64;
@@ -30,13 +30,13 @@ export function encodePathInfo(info: PathInfo): Uint8Array {
 export function pathInfoFromMessage(message: Message): PathInfo {
   const { name, node } = nodeFromMessage(message.node);
   const narinfo = message.narinfo;
-  if (!narinfo) throw invalid("invalid path info: it lacks the narinfo");
+  if (!narinfo) throw invalid('invalid path info: it lacks the narinfo');
   const narSha256 = narinfo.narSha256 ?? new Uint8Array();
   if (narSha256.length !== SHA256_LENGTH) {
     throw invalid(`invalid path info: invalid NAR hash length ${narSha256.length}, want ${SHA256_LENGTH}`);
   }
   return {
-    storePath: StorePath.parse(asBuffer(name).toString("latin1")),
+    storePath: StorePath.parse(asBuffer(name).toString('latin1')),
     node,
     references: references(message.references ?? [], narinfo.referenceNames ?? []),
     narSize: toBigInt(narinfo.narSize),
@@ -66,18 +66,18 @@ function signature({ name, data }: tvix.store.v1.NARInfo.ISignature): Signature 
       `invalid path info: invalid signature length ${data?.length ?? 0}, want ${SIGNATURE_LENGTH}`,
     );
   }
-  return { name: name ?? "", data };
+  return { name: name ?? '', data };
 }
 
 function deriver(message: tvix.store.v1.IStorePath): StorePath {
-  return StorePath.of(message.digest ?? new Uint8Array(), message.name ?? "");
+  return StorePath.of(message.digest ?? new Uint8Array(), message.name ?? '');
 }
 
 function contentAddress(message: tvix.store.v1.NARInfo.ICA): ContentAddress {
   const type = CA_TYPES[message.type ?? 0];
   if (!type) throw invalid(`invalid path info: unknown content address type ${message.type}`);
   const digest = message.digest ?? new Uint8Array();
-  const want = HASH_LENGTHS[type.slice(type.lastIndexOf(":") + 1)];
+  const want = HASH_LENGTHS[type.slice(type.lastIndexOf(':') + 1)];
   if (digest.length !== want) {
     throw invalid(`invalid path info: invalid content address length ${digest.length}, want ${want}`);
   }
@@ -86,7 +86,7 @@ function contentAddress(message: tvix.store.v1.NARInfo.ICA): ContentAddress {
 
 export function pathInfoToMessage(info: PathInfo): Message {
   return {
-    node: nodeToMessage(Buffer.from(info.storePath.toString(), "latin1"), info.node),
+    node: nodeToMessage(Buffer.from(info.storePath.toString(), 'latin1'), info.node),
     references: info.references.map((path) => path.hash),
     narinfo: {
       narSize: toLong(info.narSize),

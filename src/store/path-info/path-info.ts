@@ -1,17 +1,17 @@
-import type { Node } from "../../castore/node.ts";
-import type { StorePath } from "../../nix/store-path.ts";
+import type { Node } from '../../castore/node.ts';
+import type { StorePath } from '../../nix/store-path.ts';
 
 /** How a content address was made; the wire's enumeration (protos/tvix/store/v1/pathinfo.proto). */
 export const CA_TYPES = [
-  "fixed:r:sha256",
-  "fixed:r:sha1",
-  "fixed:r:sha512",
-  "fixed:r:md5",
-  "text:sha256",
-  "fixed:sha1",
-  "fixed:md5",
-  "fixed:sha256",
-  "fixed:sha512",
+  'fixed:r:sha256',
+  'fixed:r:sha1',
+  'fixed:r:sha512',
+  'fixed:r:md5',
+  'text:sha256',
+  'fixed:sha1',
+  'fixed:md5',
+  'fixed:sha256',
+  'fixed:sha512',
 ] as const;
 export type CaType = (typeof CA_TYPES)[number];
 

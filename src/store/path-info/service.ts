@@ -1,4 +1,4 @@
-import type { PathInfo } from "./path-info.ts";
+import type { PathInfo } from './path-info.ts';
 
 /** Path infos, by the 20-byte hash in the store path. */
 export interface PathInfoService {

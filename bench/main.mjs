@@ -1,0 +1,129 @@
+/**
+ * Measures the mount and the import beside the native file system and the other driver, in one run:
+ * medians of several rounds, the columns of each round in mixed order. See `--help`.
+ */
+import { execFileSync } from 'node:child_process';
+import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { experiments } from './experiments.mjs';
+import { stopAllMounts } from './processes.mjs';
+import { summary, table } from './report.mjs';
+import { shuffled } from './statistics.mjs';
+import { writeSourceTree } from './trees.mjs';
+import { Workspace } from './workspace.mjs';
+
+const NAMES = experiments.map(({ name }) => name);
+const HELP = `npm run bench -- [options]
+
+  --only NAME,...    only these: ${NAMES.join(', ')}
+  --rounds N         rounds of each (default 5; imports and memory take fewer)
+  --against DIR      a column for this tree, mounted by somebody else
+  --write-tree DIR   only write the benchmark's tree to DIR, for --against
+  --json             print JSON, with the figures of every round
+
+Everything is done in a temporary folder of BENCH_DIR (default: the system's), which should be on a disk.`;
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string', default: NAMES.join(',') },
+    rounds: { type: 'string', default: '5' },
+    against: { type: 'string' },
+    'write-tree': { type: 'string' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+const chosen = options.only.split(',');
+const unknown = chosen.filter((name) => !NAMES.includes(name));
+const rounds = Number(options.rounds);
+
+if (options.help) console.log(HELP);
+else if (unknown.length > 0) refuse(`no such row: ${unknown.join(', ')}; there are ${NAMES.join(', ')}`);
+else if (!(rounds >= 1)) refuse('--rounds takes a number from 1');
+else if (options['write-tree']) writeSourceTree(options['write-tree']);
+else await bench();
+
+function refuse(message) {
+  console.error(`error: ${message}`);
+  process.exitCode = 2;
+}
+
+async function bench() {
+  const workspace = new Workspace(
+    process.env.BENCH_DIR ?? tmpdir(),
+    options.against && resolve(options.against),
+  );
+  const cleanUp = async () => {
+    await stopAllMounts();
+    workspace.remove();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM']) {
+    process.once(signal, () => cleanUp().finally(() => process.exit(1)));
+  }
+  try {
+    const machine = machineFacts(workspace.directory);
+    progress(Object.values(machine).join(', '));
+    const columns = await usableColumns(workspace);
+    const lines = [];
+    for (const experiment of experiments.filter(({ name }) => chosen.includes(name))) {
+      lines.push(...(await results(experiment, columns, workspace)));
+    }
+    if (options.json) console.log(JSON.stringify({ machine, lines }, undefined, 2));
+    else console.log(`\n${table(lines, columns)}\n\nIn brackets: times native.`);
+  } finally {
+    await cleanUp();
+  }
+}
+
+/** The columns whose driver starts here. */
+async function usableColumns(workspace) {
+  const columns = ['native'];
+  const { store } = await workspace.treeStore();
+  for (const column of ['tvix-store', 'fuse-native']) {
+    try {
+      await (await workspace.mount(column, store)).stop();
+      columns.push(column);
+    } catch (error) {
+      progress(`${column} is left out: ${error.message}`);
+    }
+  }
+  return workspace.against ? [...columns, 'against'] : columns;
+}
+
+/** All rounds of an experiment, as the lines of the table. */
+async function results({ name, columns, lines, measure, mostRounds = rounds }, usable, workspace) {
+  const measured = columns.filter((column) => usable.includes(column));
+  const figures = Object.fromEntries(
+    Object.keys(lines).map((key) => [key, Object.fromEntries(measured.map((column) => [column, []]))]),
+  );
+  const count = Math.min(rounds, mostRounds);
+  for (let round = 1; round <= count; round++) {
+    progress(`${name}, round ${round} of ${count}`);
+    for (const column of shuffled(measured)) {
+      try {
+        for (const [key, figure] of Object.entries(await measure(column, workspace))) {
+          if (figure !== undefined) figures[key][column].push(figure);
+        }
+      } catch (error) {
+        progress(`${name} failed in ${column}: ${error.message}`);
+      }
+    }
+  }
+  return Object.entries(lines).map(([key, line]) => summary({ name, ...line }, figures[key]));
+}
+
+function machineFacts(directory) {
+  const [, fileSystem] = execFileSync('df', ['--output=fstype', directory], { encoding: 'utf8' }).split('\n');
+  return {
+    processor: `${availableParallelism()} x ${cpus()[0].model.trim()}`,
+    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
+    kernel: `Linux ${release()}`,
+    node: `Node ${process.version}`,
+    disk: `temporary folder on ${fileSystem}`,
+  };
+}
+
+function progress(message) {
+  process.stderr.write(`${message}\n`);
+}

@@ -1,0 +1,103 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const CLI = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
+const CLIENT = fileURLToPath(new URL('./client.mjs', import.meta.url));
+const LONGEST_MS = 180_000;
+
+/** Runs a command to its end and returns what it printed, without the last newline. */
+export async function run(command, args) {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: LONGEST_MS });
+  const [stdout, stderr, [code]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, 'close'),
+  ]);
+  if (code !== 0) throw new Error(`${command} ${args.join(' ')}: ${lastLine(stderr) || `exit ${code}`}`);
+  return stdout.trimEnd();
+}
+
+/** Median seconds of one pass of `client.mjs`. */
+export async function client(operation, { rehearsal, root, list, passes }) {
+  return Number(await run(process.execPath, [CLIENT, operation, rehearsal, root, list, String(passes)]));
+}
+
+/** Imports a path and returns its base name in the store. */
+export async function importPath(store, path) {
+  const storePath = await run(process.execPath, [CLI, 'import', '--store', `local://${store}`, path]);
+  return storePath.slice('/nix/store/'.length);
+}
+
+const mounts = new Set();
+
+/** A mount of a store by a process of its own. */
+export class Mount {
+  #process;
+  #log = '';
+
+  /** Resolves when the mount is ready. */
+  static async start(store, point, flags) {
+    const mount = new Mount();
+    await mount.#start(store, point, flags);
+    return mount;
+  }
+
+  async #start(store, point, flags) {
+    mkdirSync(point, { recursive: true });
+    this.point = point;
+    const args = [CLI, 'mount', '--store', `local://${store}`, '--cache', `${point}.cache`, ...flags, point];
+    this.#process = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    mounts.add(this);
+    await new Promise((resolve, reject) => {
+      this.#process.stderr.setEncoding('utf8').on('data', (data) => {
+        this.#log += data;
+        if (this.#log.includes('info: mounted')) resolve();
+      });
+      this.#process.once('close', () => {
+        mounts.delete(this);
+        reject(new Error(lastLine(this.#log)));
+      });
+    });
+  }
+
+  get pid() {
+    return this.#process.pid;
+  }
+
+  /** How many requests it answered, if it counts them; known once it has stopped. */
+  get requests() {
+    const count = /info: unmounted requests=(\d+)/.exec(this.#log)?.[1];
+    return count === undefined ? undefined : Number(count);
+  }
+
+  /** Unmounts and waits for the process to end. */
+  async stop() {
+    if (!mounts.has(this)) return;
+    const closed = once(this.#process, 'close');
+    this.#process.kill('SIGTERM');
+    const tooLong = setTimeout(() => this.#kill(), 10_000);
+    await closed;
+    clearTimeout(tooLong);
+  }
+
+  #kill() {
+    this.#process.kill('SIGKILL');
+    if (spawnSync('umount', ['-l', this.point]).status !== 0) spawnSync('fusermount3', ['-uz', this.point]);
+  }
+}
+
+export async function stopAllMounts() {
+  await Promise.all([...mounts].map((mount) => mount.stop()));
+}
+
+async function text(stream) {
+  let all = '';
+  for await (const data of stream.setEncoding('utf8')) all += data;
+  return all;
+}
+
+function lastLine(log) {
+  return log.trimEnd().split('\n').at(-1);
+}

@@ -1,0 +1,87 @@
+import { closeSync, mkdirSync, openSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { Random } from './random.mjs';
+
+const DIRECTORIES = 1_700;
+const FILES = 14_000;
+const LINKS = 300;
+const SMALL_FILES = 2_000;
+const SMALL_SIZE = 100;
+
+/**
+ * Writes a tree like that of a large program's source (median file 4 KiB, a few up to 1 MiB, 200 MB in
+ * all) with one flat folder of small files. Returns what is in it, as paths relative to `root`.
+ */
+export function writeSourceTree(root) {
+  const random = new Random(1);
+  const directories = ['.'];
+  const files = [];
+  const links = [];
+  const small = [];
+
+  mkdirSync(root, { recursive: true });
+  while (directories.length < DIRECTORIES - 1) {
+    // Squared, so that folders near the root have more children: files lie four or five names deep.
+    const parent = directories[Math.floor(directories.length * random.fraction() ** 2)];
+    const path = join(parent, `folder-${directories.length}`);
+    mkdirSync(join(root, path));
+    directories.push(path);
+  }
+  while (files.length < FILES) {
+    const path = join(pick(directories, random), `file-${files.length}.ts`);
+    const mode = random.fraction() < 0.1 ? 0o755 : 0o644;
+    writeFileSync(join(root, path), random.bytes(sourceFileSize(random)), { mode });
+    files.push(path);
+  }
+  while (links.length < LINKS) {
+    const path = join(pick(directories, random), `link-${links.length}`);
+    symlinkSync('../file', join(root, path));
+    links.push(path);
+  }
+  directories.push('small');
+  mkdirSync(join(root, 'small'));
+  while (small.length < SMALL_FILES) {
+    const path = join('small', `file-${small.length}.txt`);
+    writeFileSync(join(root, path), random.bytes(SMALL_SIZE));
+    small.push(path);
+  }
+  return {
+    directories,
+    files: [...files, ...small].sort(),
+    small,
+    entries: [...directories, ...files, ...links, ...small].sort(),
+  };
+}
+
+/** Log-normal round 4 KiB. */
+function sourceFileSize(random) {
+  return Math.min(2 ** 20, Math.round(4096 * Math.exp(1.55 * random.normal())));
+}
+
+function pick(list, random) {
+  return list[random.below(list.length)];
+}
+
+/** Writes `size` bytes that no chunk of another file repeats. */
+export function writeRandomFile(path, size) {
+  const random = new Random(2);
+  const file = openSync(path, 'w');
+  const step = 8 * 2 ** 20;
+  for (let written = 0; written < size; written += step) {
+    writeSync(file, random.bytes(Math.min(step, size - written)));
+  }
+  closeSync(file);
+}
+
+const FILES_IN_A_FOLDER = 99;
+
+/** Writes a tree of tiny files, no two alike (the mount keeps a node for each content). */
+export function writeManyEntries(root, entries) {
+  for (let folder = 0; folder < entries / (FILES_IN_A_FOLDER + 1); folder++) {
+    const path = join(root, `folder-${folder}`);
+    mkdirSync(path, { recursive: true });
+    for (let file = 0; file < FILES_IN_A_FOLDER; file++) {
+      writeFileSync(join(path, `file-${file}`), `${root} ${folder} ${file}\n`);
+    }
+  }
+}

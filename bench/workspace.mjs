@@ -1,0 +1,130 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { importPath, Mount, run } from './processes.mjs';
+import { writeManyEntries, writeRandomFile, writeSourceTree } from './trees.mjs';
+
+export const LARGE_SIZE = 2 ** 30;
+export const MANY = 100_000;
+
+/** Flags of `mount` for each column that is a driver of ours. */
+const DRIVER_FLAGS = { 'tvix-store': [], 'fuse-native': ['--driver', 'fuse-native'] };
+
+/** The temporary folder of a run and what lies in it, each part made when first asked for. */
+export class Workspace {
+  #made = new Map();
+  #folders = 0;
+  #outside = [];
+
+  constructor(parent, against) {
+    this.directory = mkdtempSync(join(parent, 'tvix-store-bench-'));
+    this.against = against;
+  }
+
+  /** The tree on the native file system, and lists of what is in it for the client. */
+  tree() {
+    return this.#once('tree', () => {
+      const root = join(this.directory, 'source/tree');
+      const content = writeSourceTree(root);
+      return {
+        root,
+        directories: content.directories.length,
+        lists: {
+          entries: this.#list('entries', content.entries),
+          files: this.#list('files', content.files),
+          small: this.#list('small', content.small),
+        },
+      };
+    });
+  }
+
+  /** A folder with one file of 1 GiB. */
+  large() {
+    return this.#once('large', () => {
+      const root = join(this.directory, 'source/large');
+      mkdirSync(root, { recursive: true });
+      writeRandomFile(join(root, 'file'), LARGE_SIZE);
+      return { root, file: join(root, 'file'), list: this.#list('large', ['file']) };
+    });
+  }
+
+  /** A store with the tree; `name` is its name there. */
+  treeStore() {
+    return this.#once('tree store', async () => {
+      const store = this.freshFolder();
+      return { store, name: await importPath(store, (await this.tree()).root) };
+    });
+  }
+
+  largeStore() {
+    return this.#once('large store', async () => {
+      const store = this.freshFolder();
+      return { store, name: await importPath(store, (await this.large()).root) };
+    });
+  }
+
+  /** A store with two trees of `MANY` entries each. */
+  manyStore() {
+    return this.#once('many store', async () => {
+      const store = this.freshFolder();
+      const names = [];
+      for (const part of ['first', 'second']) {
+        const root = join(this.directory, 'many', part);
+        writeManyEntries(root, MANY);
+        names.push(await importPath(store, root));
+      }
+      return { store, names };
+    });
+  }
+
+  /** The root of the tree in a column, mounted once for all warm rows. */
+  async warmRoot(column) {
+    if (column === 'native') return (await this.tree()).root;
+    if (column === 'against') return this.against;
+    const { store, name } = await this.treeStore();
+    const mount = await this.#once(`mount ${column}`, () => this.mount(column, store));
+    return join(mount.point, name);
+  }
+
+  mount(column, store, flags = []) {
+    return Mount.start(store, this.freshFolder(), [...DRIVER_FLAGS[column], ...flags]);
+  }
+
+  /** A new empty folder. It stays until the end: ext4 creates files slowly after many deletions. */
+  freshFolder() {
+    const folder = join(this.directory, String(this.#folders++));
+    mkdirSync(folder);
+    return folder;
+  }
+
+  /** Runs `use` with a folder in memory and frees it at once. */
+  async withMemoryFolder(use) {
+    const folder = mkdtempSync('/dev/shm/tvix-store-bench-');
+    this.#outside.push(folder);
+    try {
+      return await use(folder);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
+
+  /** Waits until the disk is at rest. */
+  settle() {
+    return run('sync', ['-f', this.directory]);
+  }
+
+  /** Everything is unmounted before. */
+  remove() {
+    for (const folder of [this.directory, ...this.#outside]) rmSync(folder, { recursive: true, force: true });
+  }
+
+  #list(name, paths) {
+    const file = join(this.directory, `${name}.list`);
+    writeFileSync(file, paths.map((path) => `${path}\0`).join(''));
+    return { file, length: paths.length };
+  }
+
+  #once(name, make) {
+    if (!this.#made.has(name)) this.#made.set(name, make());
+    return this.#made.get(name);
+  }
+}

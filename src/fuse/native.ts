@@ -1,0 +1,152 @@
+import type { FileSystem, Need } from '../fs/file-system.ts';
+import { ABSENT_FOREVER, Attributes, ERRNO, MISSING, ROOT_ID } from '../fs/file-system.ts';
+import { messageOf } from '../util/errors.ts';
+import { log } from '../util/log.ts';
+
+/** What the fuse-native package cannot do, whatever is served through it. Tests skip these by name. */
+export const NATIVE_LIMITS = [
+  'names that are not UTF-8',
+  'names beyond the limits of the C library',
+  'absent names are kept',
+  'node references are given back',
+  'interrupts',
+  'inode numbers of 64 bits',
+  'several readers',
+  'one request serves a listing with attributes',
+  'opening asks nothing',
+  'opening for writing says EROFS',
+] as const;
+
+type Callback = (error: number, ...results: unknown[]) => void;
+
+export interface NativeOptions {
+  readonly listRoot: boolean;
+  readonly showXattr: boolean;
+  /** Has something fetched; gives 0 or an errno. */
+  readonly fetch: (need: Need) => Promise<number>;
+}
+
+/** Counts of what was asked, by the opcode it comes closest to. */
+export interface NativeCounts {
+  requests: number;
+  bytesRead: number;
+}
+
+/** The operations of fuse-native, which speaks in paths, over a file system that speaks in nodes. */
+export function nativeOperations(fs: FileSystem, options: NativeOptions, counts: NativeCounts) {
+  /** Runs something until it has what it needs. */
+  const complete = async (run: () => number): Promise<number> => {
+    for (;;) {
+      const result = run();
+      if (result !== MISSING) return result;
+      const errno = await options.fetch(fs.missing());
+      fs.refresh();
+      if (errno !== 0) return -errno;
+    }
+  };
+
+  /** References the node of a path and fills `out`. */
+  const resolve = async (path: string, out: Attributes): Promise<number> => {
+    let id = ROOT_ID;
+    for (const step of path.split('/').filter(Boolean)) {
+      const name = Buffer.from(step);
+      const parent = id;
+      const result = await complete(() => fs.lookup(parent, name, 0, name.length, out));
+      fs.forget(parent, 1);
+      if (result !== 0) return result === ABSENT_FOREVER ? -ERRNO.ENOENT : result;
+      id = out.id;
+    }
+    return fs.attributes(id, out);
+  };
+
+  /** Makes an operation: resolves the path, works on its node, and answers. */
+  const operation =
+    (work: (attributes: Attributes, ...args: never[]) => number | unknown[] | Promise<number | unknown[]>) =>
+    (path: string, ...rest: unknown[]): void => {
+      counts.requests++;
+      const callback = rest.pop() as Callback;
+      const attributes = new Attributes();
+      const answer = async () => {
+        const found = await resolve(path, attributes);
+        if (found < 0) return callback(found);
+        const id = attributes.id;
+        const result = await work(attributes, ...(rest as never[]));
+        fs.forget(id, 1);
+        if (typeof result === 'number') callback(result);
+        else callback(0, ...result);
+      };
+      answer().catch((error) => {
+        log.error('a request failed', { path, error: messageOf(error) });
+        callback(-ERRNO.EIO);
+      });
+    };
+
+  const list = async ({ id }: Attributes): Promise<number | unknown[]> => {
+    if (id === ROOT_ID && !options.listRoot) return -ERRNO.EPERM;
+    const names: string[] = [];
+    const error = await complete(() => {
+      const listing = fs.list(id, 0);
+      if (typeof listing === 'number') return listing;
+      while (listing.advance()) {
+        names.push(Buffer.from(listing.bytes.subarray(listing.nameStart, listing.nameEnd)).toString());
+      }
+      return 0;
+    });
+    if (error < 0) return error;
+    return [names];
+  };
+
+  const operations = {
+    getattr: operation((attributes) => [statOf(attributes)]),
+    readdir: operation(list),
+    readlink: operation(async ({ id }) => {
+      const target = Buffer.alloc(4096);
+      const length = await complete(() => fs.readlink(id, target, 0));
+      return length < 0 ? length : [target.toString('utf8', 0, length)];
+    }),
+    read: operation(async ({ id }, _fd: never, buffer: Buffer, length: never, position: never) => {
+      const bytes = Buffer.allocUnsafe(length);
+      const count = await complete(() => fs.read(id, position, length, bytes, 0));
+      if (count > 0) bytes.copy(buffer, 0, 0, count);
+      counts.bytesRead += Math.max(0, count);
+      return count;
+    }),
+    statfs: operation(() => {
+      const { blocks, free, blockSize } = fs.usage();
+      return [{ bsize: blockSize, frsize: blockSize, blocks, bfree: free, bavail: free, namemax: 255 }];
+    }),
+  };
+  if (!options.showXattr) return operations;
+  return {
+    ...operations,
+    getxattr: operation(({ id }, name: never) => asResult(fs.getXattr(id, name))),
+    listxattr: operation(({ id }) => {
+      const names = fs.listXattr(id);
+      return typeof names === 'number'
+        ? names
+        : [Buffer.from(names).toString('latin1').split('\0').filter(Boolean)];
+    }),
+  };
+}
+
+function asResult(value: Uint8Array | number): number | unknown[] {
+  return typeof value === 'number' ? value : [value];
+}
+
+function statOf({ inodeLow, mode, size }: Attributes) {
+  const time = new Date(1000);
+  const blocks = (mode & 0o170000) === 0o100000 ? Math.ceil(size / 512) : 0;
+  return {
+    ino: inodeLow,
+    mode,
+    size,
+    blocks,
+    blksize: 4096,
+    nlink: 1,
+    uid: 0,
+    gid: 0,
+    atime: time,
+    mtime: time,
+    ctime: time,
+  };
+}

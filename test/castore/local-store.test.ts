@@ -1,0 +1,444 @@
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
+import { LocalBlobService } from '../../src/castore/blob/local.ts';
+import { Digest } from '../../src/castore/digest.ts';
+import { LocalDirectoryService } from '../../src/castore/directory/local.ts';
+import { Directory } from '../../src/castore/directory.ts';
+import type { Table } from '../../src/castore/local/environment.ts';
+import { BOOT_TAG } from '../../src/castore/local/environment.ts';
+import { CacheFiller } from '../../src/castore/local/filler.ts';
+import { fileRow } from '../../src/castore/local/rows.ts';
+import { LocalStore } from '../../src/castore/local/store.ts';
+import { asBuffer } from '../../src/util/bytes.ts';
+import { syncFileSystem } from '../../src/util/libc.ts';
+import { directoryOf } from '../contract/directories.ts';
+import { randomBytes } from '../helpers/random.ts';
+import { codeOf, readBlob } from '../helpers/services.ts';
+import { tempDir } from '../helpers/temp.ts';
+
+vi.mock('../../src/util/libc.ts', async (original) => {
+  const actual = await original<typeof import('../../src/util/libc.ts')>();
+  return { ...actual, syncFileSystem: vi.fn(actual.syncFileSystem) };
+});
+
+const opened: LocalStore[] = [];
+
+afterEach(async () => {
+  vi.restoreAllMocks();
+  for (const store of opened.splice(0)) await store.close();
+});
+
+/** Opens a store; it is closed behind the test. */
+function open(dir = tempDir(), kind: 'store' | 'cache' = 'store') {
+  const store = LocalStore.open(dir, kind);
+  opened.push(store);
+  const blobs = new LocalBlobService(store);
+  return { dir, store, blobs, directories: new LocalDirectoryService(store) };
+}
+
+/** Closes a store before the test ends. */
+async function close(store: LocalStore): Promise<void> {
+  opened.splice(opened.indexOf(store), 1);
+  await store.close();
+}
+
+function chunkFiles(dir: string): string[] {
+  const chunks = join(dir, 'chunks');
+  const names = readdirSync(chunks, { recursive: true, encoding: 'utf8' }).map((name) => join(chunks, name));
+  return names.filter((name) => statSync(name).isFile());
+}
+
+function keyCount(store: LocalStore, table: Table): number {
+  store.env.refresh();
+  return [...table.getKeys()].length;
+}
+
+function rowCounts(store: LocalStore) {
+  const { chunks, manifests, directories } = store.env;
+  return [chunks, manifests, directories].map((table) => keyCount(store, table));
+}
+
+describe('writing into a local store', () => {
+  test('is seen by nobody before the flush where files are concerned, and by all after it', async () => {
+    const { dir, blobs } = open();
+    const large = await blobs.put(randomBytes(100_000, 'large'));
+    const other = open(dir);
+    expect(await other.blobs.chunks(large.digest)).toBeUndefined();
+    await blobs.flush();
+    expect(await other.blobs.chunks(large.digest)).toEqual([]);
+    expect((await readBlob(other, large.digest))?.length).toBe(100_000);
+  });
+
+  test('is there when the store is opened again', async () => {
+    const first = open();
+    const contents = randomBytes(2_000_000, 'again');
+    const { digest } = await first.blobs.put(contents);
+    const directory = directoryOf({ a: 'b' });
+    await first.directories.put(directory);
+    await first.blobs.flush();
+    await close(first.store);
+    const second = open(first.dir);
+    expect((await readBlob(second, digest))?.equals(contents)).toBe(true);
+    expect((await second.directories.get(directory.digest))?.length).toBe(1);
+  });
+
+  test('leaves nothing behind when the store is closed without a flush', async () => {
+    const { dir, store, blobs } = open();
+    await blobs.put(randomBytes(3_000_000, 'unflushed'));
+    expect(chunkFiles(dir).length).toBeGreaterThan(5);
+    await close(store);
+    expect(chunkFiles(dir)).toEqual([]);
+    expect(rowCounts(open(dir).store)).toEqual([0, 0, 0]);
+    expect(readdirSync(join(dir, 'sessions'))).toEqual([]);
+  });
+
+  test('keeps the same bytes once, in the same flush and later', async () => {
+    const { dir, store, blobs, directories } = open();
+    const contents = randomBytes(1_000_000, 'once');
+    const small = randomBytes(1000, 'small');
+    const put = async () => {
+      for (let i = 0; i < 3; i++) {
+        await blobs.put(contents);
+        await blobs.put(small);
+        await directories.put(directoryOf({ a: 'b' }));
+      }
+      await blobs.flush();
+    };
+    await put();
+    const rows = rowCounts(store);
+    const files = chunkFiles(dir);
+    const chunks = (await blobs.chunks(Digest.hash(contents)))!.length;
+    expect(rows).toEqual([chunks + 1, 1, 1]);
+    expect(files.length).toBe(chunks);
+    await put();
+    expect(rowCounts(store)).toEqual(rows);
+    expect(chunkFiles(dir)).toEqual(files);
+  });
+
+  test('tells the empty blob and the empty directory apart, which have the same digest', async () => {
+    const { store, blobs, directories } = open();
+    const empty = Directory.of([]);
+    await blobs.put(new Uint8Array());
+    await directories.put(empty);
+    await blobs.flush();
+    expect(rowCounts(store)).toEqual([1, 0, 1]);
+    expect((await directories.get(empty.digest))?.length).toBe(0);
+  });
+
+  test('removes its own file when another process stored the same chunk first', async () => {
+    const { dir, blobs } = open();
+    const other = open(dir);
+    const contents = randomBytes(100_000, 'race');
+    await blobs.put(contents);
+    await other.blobs.put(contents);
+    expect(chunkFiles(dir).length).toBe(2);
+    await Promise.all([blobs.flush(), other.blobs.flush()]);
+    expect(chunkFiles(dir).length).toBe(1);
+    expect((await readBlob({ blobs }, Digest.hash(contents)))?.equals(contents)).toBe(true);
+  });
+
+  test('puts files on disk before any row names them, and rows before it answers', async () => {
+    const { store, blobs } = open();
+    const seen: string[] = [];
+    const rows = () => keyCount(store, store.env.chunks);
+    vi.mocked(syncFileSystem).mockImplementationOnce(async () => {
+      seen.push(`files synced, ${rows()} rows`);
+    });
+    const flushed = store.env.flushed.bind(store.env);
+    vi.spyOn(store.env, 'flushed').mockImplementation(async () => {
+      seen.push(`database flushed, ${rows()} rows`);
+      await flushed();
+    });
+    for (let i = 0; i < 20; i++) await blobs.put(randomBytes(70_000, `file ${i}`));
+    await blobs.flush();
+    seen.push('answered');
+    expect(seen).toEqual(['files synced, 0 rows', 'database flushed, 20 rows', 'answered']);
+  });
+
+  test('flushes once for all who ask while a flush is under way', async () => {
+    const { dir, store, blobs } = open();
+    const flushed = vi.spyOn(store.env, 'flushed');
+    const stored = await Promise.all(
+      Array.from({ length: 50 }, async (_, i) => {
+        const { digest } = await blobs.put(randomBytes(70_000, `coalesced ${i}`));
+        await blobs.flush();
+        expect(await open(dir).blobs.chunks(digest)).toEqual([]);
+        return digest;
+      }),
+    );
+    expect(stored.length).toBe(50);
+    expect(flushed.mock.calls.length).toBeLessThanOrEqual(3);
+  });
+
+  test('takes far more than one transaction between flushes', async () => {
+    const { store, blobs } = open();
+    for (let i = 0; i < 400; i++) await blobs.put(randomBytes(50_000, `spilled ${i}`));
+    await blobs.flush();
+    expect(keyCount(store, store.env.chunks)).toBe(400);
+    for (const i of [0, 84, 399]) {
+      const contents = randomBytes(50_000, `spilled ${i}`);
+      expect((await readBlob({ blobs }, Digest.hash(contents)))?.equals(contents)).toBe(true);
+    }
+  });
+
+  test('takes older objects that it relies on into its epoch', async () => {
+    const { dir, store, blobs } = open();
+    const { digest } = await blobs.put(Buffer.from('old'));
+    await blobs.flush();
+    const epochOf = () => {
+      store.env.refresh();
+      return asBuffer(store.env.chunks.get(asBuffer(digest.bytes))!).readUInt32LE(0);
+    };
+    expect(epochOf()).toBe(1);
+    await store.env.table('meta').put(Buffer.from('epoch'), Buffer.from('7'));
+    const later = open(dir);
+    await later.blobs.put(Buffer.from('old'));
+    await later.blobs.flush();
+    expect(epochOf()).toBe(7);
+  });
+
+  test('clears away the sessions of writers that have died', async () => {
+    const { dir, blobs } = open();
+    writeFileSync(join(dir, 'sessions', '1-dead'), '1\n');
+    await blobs.put(Buffer.from('x'));
+    const sessions = readdirSync(join(dir, 'sessions'));
+    expect(sessions.length).toBe(1);
+    expect(sessions).not.toContain('1-dead');
+    expect(readFileSync(join(dir, 'sessions', sessions[0]!), 'utf8')).toBe('1\n');
+  });
+});
+
+describe('a damaged local store', () => {
+  /** A table's only row, and a way to replace it. */
+  const onlyRow = (store: LocalStore, table: Table) => {
+    store.env.refresh();
+    const [{ key, value }] = [...table.getRange({})] as [{ key: Uint8Array; value: Uint8Array }];
+    const row = Buffer.from(value);
+    const digest = Digest.of(Uint8Array.from(key));
+    const replace = async (damaged: Uint8Array) => {
+      await table.put(asBuffer(digest.bytes), damaged);
+      store.env.refresh();
+    };
+    return { row, digest, replace };
+  };
+
+  /** The row with each of its bytes changed behind the epoch, and cut at each length. */
+  function* damages(row: Buffer): Generator<Buffer> {
+    for (let i = 4; i < row.length; i++) {
+      const damaged = Buffer.from(row);
+      damaged[i] = damaged[i]! ^ 0xff;
+      yield damaged;
+    }
+    for (let length = 0; length < row.length; length++) yield row.subarray(0, length);
+  }
+
+  test('says DATA_LOSS for the row of a chunk file', async () => {
+    const { store, blobs } = open();
+    await blobs.put(randomBytes(100_000, 'row'));
+    await blobs.flush();
+    const { row, digest, replace } = onlyRow(store, store.env.chunks);
+    for (const damaged of damages(row)) {
+      await replace(damaged);
+      expect(await codeOf(blobs.chunks(digest))).toBe('DATA_LOSS');
+      expect(await codeOf(blobs.read(digest))).toBe('DATA_LOSS');
+    }
+  });
+
+  test('says DATA_LOSS for a chunk list', async () => {
+    const { store, blobs } = open();
+    await blobs.put(randomBytes(500_000, 'list'));
+    await blobs.flush();
+    const { row, digest, replace } = onlyRow(store, store.env.manifests);
+    for (const damaged of damages(row)) {
+      await replace(damaged);
+      expect(await codeOf(blobs.chunks(digest))).toBe('DATA_LOSS');
+    }
+  });
+
+  test('says DATA_LOSS for a directory, whether it can still be read or not', async () => {
+    const { store, directories } = open();
+    await directories.put(directoryOf({ name: 'target' }));
+    await directories.flush();
+    const { row, digest, replace } = onlyRow(store, store.env.directories);
+    const other = Buffer.from(row);
+    other[row.indexOf('target')] = 'T'.charCodeAt(0);
+    for (const damaged of [...damages(row), other]) {
+      await replace(damaged);
+      expect(await codeOf(directories.get(digest))).toBe('DATA_LOSS');
+    }
+  });
+
+  test('says DATA_LOSS for a chunk file that is gone or cut short', async () => {
+    const { dir, store, blobs } = open();
+    const { digest } = await blobs.put(randomBytes(100_000, 'gone'));
+    await blobs.flush();
+    await close(store);
+    const again = open(dir);
+    const [path] = chunkFiles(dir);
+    truncateSync(path!, 50_000);
+    expect(await codeOf(readBlob(again, digest))).toBe('DATA_LOSS');
+    await close(again.store);
+    rmSync(path!);
+    expect(await codeOf(readBlob(open(dir), digest))).toBe('DATA_LOSS');
+  });
+});
+
+describe('opening a local store', () => {
+  test('refuses one of another format, and says which', async () => {
+    const { dir, store } = open();
+    await store.env.table('meta').put(Buffer.from('format'), Buffer.from('99'));
+    await close(store);
+    expect(() => LocalStore.open(dir, 'store')).toThrow(/format 99, this program knows 1/);
+    expect(await codeOf(() => LocalStore.open(dir))).toBe('FAILED_PRECONDITION');
+  });
+
+  test('refuses a directory that holds none', async () => {
+    expect(await codeOf(() => LocalStore.open(tempDir()))).toBe('FAILED_PRECONDITION');
+    expect(await codeOf(() => LocalStore.open(join(tempDir(), 'missing')))).toBe('FAILED_PRECONDITION');
+  });
+
+  test('refuses a directory that cannot be made', async () => {
+    const path = join(tempDir(), 'file');
+    writeFileSync(path, '');
+    expect(await codeOf(() => LocalStore.open(path, 'store'))).toBe('FAILED_PRECONDITION');
+  });
+
+  test('keeps the kind that it was made with', async () => {
+    const { dir, store } = open(tempDir(), 'cache');
+    await close(store);
+    expect(open(dir, 'store').store.env.kind).toBe('cache');
+  });
+});
+
+describe('a cache', () => {
+  test('refuses acknowledged writes', async () => {
+    const { blobs, directories } = open(tempDir(), 'cache');
+    expect(await codeOf(blobs.put(Buffer.from('x')))).toBe('FAILED_PRECONDITION');
+    expect(await codeOf(directories.put(directoryOf({})))).toBe('FAILED_PRECONDITION');
+    expect(await codeOf(blobs.flush())).toBe('FAILED_PRECONDITION');
+  });
+
+  test('takes fills of chunks, chunk lists and directories', async () => {
+    const { store, blobs, directories } = open(tempDir(), 'cache');
+    const filler = new CacheFiller(store.env);
+    const parts = [randomBytes(1000, 'part'), randomBytes(100_000, 'other part')];
+    const whole = Buffer.concat(parts);
+    for (const part of parts) await filler.chunk(Digest.hash(part), part);
+    await filler.manifest(
+      Digest.hash(whole),
+      parts.map((part) => ({ digest: Digest.hash(part), size: part.length })),
+    );
+    const directory = directoryOf({ a: 'b' });
+    await filler.directory(directory.digest, directory.bytes);
+    expect((await readBlob({ blobs }, Digest.hash(whole)))?.equals(whole)).toBe(true);
+    expect((await directories.get(directory.digest))?.length).toBe(1);
+    filler.close();
+  });
+
+  test('is not to be filled when it is a store', async () => {
+    expect(await codeOf(() => new CacheFiller(open().store.env))).toBe('FAILED_PRECONDITION');
+  });
+
+  test('hashes a file again that was filled before a reboot, and does not serve a torn one', async () => {
+    const { dir, store } = open(tempDir(), 'cache');
+    const filler = new CacheFiller(store.env);
+    const [good, torn] = [randomBytes(100_000, 'good'), randomBytes(100_000, 'torn')];
+    for (const bytes of [good, torn]) await filler.chunk(Digest.hash(bytes), bytes);
+    filler.close();
+    for (const path of chunkFiles(dir)) {
+      const bytes = Digest.hash(readFileSync(path)).equals(Digest.hash(good)) ? good : torn;
+      const row = fileRow(1, bytes.length, path.slice(-8), BOOT_TAG ^ 2);
+      await store.env.chunks.put(asBuffer(Digest.hash(bytes).bytes), row);
+      if (bytes === torn) {
+        rmSync(path);
+        writeFileSync(path, Buffer.alloc(bytes.length));
+      }
+    }
+    const { blobs } = open(dir, 'cache');
+    expect((await readBlob({ blobs }, Digest.hash(good)))?.equals(good)).toBe(true);
+    expect(await codeOf(readBlob({ blobs }, Digest.hash(torn)))).toBe('DATA_LOSS');
+  });
+});
+
+describe('a full disk', () => {
+  const mounted: string[] = [];
+  afterAll(() => {
+    for (const dir of mounted) spawnSync('umount', ['-l', dir]);
+  });
+
+  /** A file system of a few MiB; undefined where this user may not mount one. */
+  const small = (): string | undefined => {
+    const dir = tempDir();
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=6m', 'none', dir]).status !== 0) return undefined;
+    mounted.push(dir);
+    return dir;
+  };
+  // What LMDB prints about it does not belong into the output of the tests.
+  const quiet = () => vi.spyOn(console, 'error').mockImplementation(() => {});
+
+  test.each([
+    ['chunk files', 500_000],
+    ['rows', 30_000],
+  ])('is NO_SPACE when %s fill it, harms nothing, and is over when there is room', async (_, size) => {
+    const dir = small();
+    if (!dir) return console.warn('skipped: only root can mount a small file system');
+    quiet();
+    const { store, blobs } = open(join(dir, 'store'));
+    const kept = await blobs.put(randomBytes(100_000, 'kept'));
+    await blobs.flush();
+    const fill = async () => {
+      for (let i = 0; i < 10_000_000 / size; i++) await blobs.put(randomBytes(size, `fill ${i}`));
+      await blobs.flush();
+    };
+    expect(await codeOf(fill())).toBe('NO_SPACE');
+    expect((await readBlob({ blobs }, kept.digest))?.length).toBe(100_000);
+    await close(store);
+
+    const again = open(join(dir, 'store'));
+    expect((await readBlob(again, kept.digest))?.length).toBe(100_000);
+    spawnSync('mount', ['-o', 'remount,size=40m', dir]);
+    const contents = randomBytes(size, 'fill 0');
+    await again.blobs.put(contents);
+    await again.blobs.flush();
+    expect((await readBlob(again, Digest.hash(contents)))?.equals(contents)).toBe(true);
+  });
+
+  test('is forgotten by the same writer: what could not be stored is stored by the next try', async () => {
+    const dir = small();
+    if (!dir) return console.warn('skipped: only root can mount a small file system');
+    quiet();
+    const { blobs } = open(join(dir, 'store'));
+    const contents = Array.from({ length: 300 }, (_, i) => randomBytes(30_000, `retry ${i}`));
+    const putAll = async () => {
+      for (const bytes of contents) await blobs.put(bytes);
+      await blobs.flush();
+    };
+    expect(await codeOf(putAll())).toBe('NO_SPACE');
+    await blobs.flush().catch(() => {});
+    spawnSync('mount', ['-o', 'remount,size=40m', dir]);
+    await putAll();
+    for (const bytes of contents) {
+      expect((await readBlob({ blobs }, Digest.hash(bytes)))?.equals(bytes)).toBe(true);
+    }
+  });
+
+  test('does not fail a fill of a cache', async () => {
+    const dir = small();
+    if (!dir) return console.warn('skipped: only root can mount a small file system');
+    quiet();
+    const { store, blobs } = open(join(dir, 'cache'), 'cache');
+    const filler = new CacheFiller(store.env);
+    for (const size of [500_000, 30_000]) {
+      await Promise.all(
+        Array.from({ length: 8_000_000 / size }, (_, i) => {
+          const bytes = randomBytes(size, `${size} ${i}`);
+          return filler.chunk(Digest.hash(bytes), bytes);
+        }),
+      );
+    }
+    expect((await readBlob({ blobs }, Digest.hash(randomBytes(500_000, '500000 0'))))?.length).toBe(500_000);
+    filler.close();
+  });
+});
