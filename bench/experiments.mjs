@@ -71,6 +71,7 @@ export const experiments = [
   {
     name: 'sequential',
     columns: ['native', 'tvix-store', 'fuse-native'],
+    mostRounds: 3,
     lines: {
       cold: { title: 'cold read of 1 GiB', unit: 'MB/s', goal: { atLeast: 2000 } },
       warm: { title: 'warm read of 1 GiB', unit: 'MB/s', goal: { atLeast: 1 / 1.15, of: 'native' } },

@@ -7,7 +7,7 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { experiments } from './experiments.mjs';
-import { stopAllMounts } from './processes.mjs';
+import { stopEverything } from './processes.mjs';
 import { summary, table } from './report.mjs';
 import { shuffled } from './statistics.mjs';
 import { writeSourceTree } from './trees.mjs';
@@ -17,7 +17,7 @@ const NAMES = experiments.map(({ name }) => name);
 const HELP = `npm run bench -- [options]
 
   --only NAME,...    only these: ${NAMES.join(', ')}
-  --rounds N         rounds of each (default 5; imports and memory take fewer)
+  --rounds N         rounds of each (default 5; the heavy ones take 3 at most, memory 1)
   --against DIR      a column for this tree, mounted by somebody else
   --write-tree DIR   only write the benchmark's tree to DIR, for --against
   --json             print JSON, with the figures of every round
@@ -55,7 +55,7 @@ async function bench() {
     options.against && resolve(options.against),
   );
   const cleanUp = async () => {
-    await stopAllMounts();
+    await stopEverything();
     workspace.remove();
   };
   for (const signal of ['SIGINT', 'SIGTERM']) {

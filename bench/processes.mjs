@@ -7,9 +7,17 @@ const CLI = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url));
 const CLIENT = fileURLToPath(new URL('./client.mjs', import.meta.url));
 const LONGEST_MS = 180_000;
 
+/** What we started and what has not ended yet. */
+const commands = new Set();
+const mounts = new Set();
+let stopping = false;
+
 /** Runs a command to its end and returns what it printed, without the last newline. */
 export async function run(command, args) {
+  refuseWhenStopping();
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: LONGEST_MS });
+  commands.add(child);
+  child.once('close', () => commands.delete(child));
   const [stdout, stderr, [code]] = await Promise.all([
     text(child.stdout),
     text(child.stderr),
@@ -30,8 +38,6 @@ export async function importPath(store, path) {
   return storePath.slice('/nix/store/'.length);
 }
 
-const mounts = new Set();
-
 /** A mount of a store by a process of its own. */
 export class Mount {
   #process;
@@ -45,6 +51,7 @@ export class Mount {
   }
 
   async #start(store, point, flags) {
+    refuseWhenStopping();
     mkdirSync(point, { recursive: true });
     this.point = point;
     const args = [CLI, 'mount', '--store', `local://${store}`, '--cache', `${point}.cache`, ...flags, point];
@@ -88,8 +95,16 @@ export class Mount {
   }
 }
 
-export async function stopAllMounts() {
+/** Ends everything that was started; nothing starts afterwards. */
+export async function stopEverything() {
+  stopping = true;
+  for (const child of commands) child.kill();
+  await Promise.all([...commands].map((child) => once(child, 'close')));
   await Promise.all([...mounts].map((mount) => mount.stop()));
+}
+
+function refuseWhenStopping() {
+  if (stopping) throw new Error('the bench is stopping');
 }
 
 async function text(stream) {

@@ -4,7 +4,7 @@ import { Random } from './random.mjs';
 
 const DIRECTORIES = 1_700;
 const FILES = 14_000;
-const LINKS = 300;
+const LINKS = 100;
 const SMALL_FILES = 2_000;
 const SMALL_SIZE = 100;
 

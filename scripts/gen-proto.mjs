@@ -1,5 +1,5 @@
 // Generates the protobuf code of protos/ into src/proto/generated, or with `--copy DIR` copies it there.
-import { cpSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -34,5 +34,19 @@ async function generate() {
   ];
   await promisify(pbjs.main)([...options, '-p', join(root, 'protos'), '-o', target, ...protos]);
   await promisify(pbts.main)(['-o', join(generated, 'messages.d.ts'), target]);
+  for (const path of protos) writeDialects(path);
   console.log(`generated ${relative(root, target)} from ${protos.length} files`);
+}
+
+/**
+ * The same messages are spoken under two package names. Reflection describes both, from copies of the files
+ * that differ in nothing else.
+ */
+function writeDialects(path) {
+  const text = readFileSync(path, 'utf8');
+  for (const dialect of ['tvix', 'snix']) {
+    const copy = join(generated, 'protos', relative(join(root, 'protos'), path).replace('tvix', dialect));
+    mkdirSync(dirname(copy), { recursive: true });
+    writeFileSync(copy, text.replace(/\btvix([./])/g, `${dialect}$1`));
+  }
 }

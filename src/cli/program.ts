@@ -4,6 +4,7 @@ import { Option, Command as Program } from 'commander';
 import type { Level } from '../util/log.ts';
 import { LEVELS, setLogLevel } from '../util/log.ts';
 import { catCommand } from './commands/cat.ts';
+import { daemonCommand } from './commands/daemon.ts';
 import { importCommand } from './commands/import.ts';
 import { lsCommand } from './commands/ls.ts';
 import { mountCommand } from './commands/mount.ts';
@@ -21,7 +22,7 @@ export const program: Command = new Program('tvix-store')
   .showHelpAfterError('(tvix-store --help tells what there is)')
   .hook('preAction', (command) => setLogLevel(command.opts().logLevel as Level));
 
-for (const command of [importCommand, mountCommand, lsCommand, catCommand, pathInfoCommand]) {
+for (const command of [importCommand, mountCommand, daemonCommand, lsCommand, catCommand, pathInfoCommand]) {
   program.addCommand(command());
 }
 

@@ -41,6 +41,9 @@ const BACKENDS: Record<string, (url: URL) => Promise<Backend> | Backend> = {
   local: openLocal,
   lmdb: openLocal,
   memory: openMemory,
+  'grpc+http': openGrpc,
+  'grpc+https': openGrpc,
+  'grpc+unix': openGrpc,
 };
 
 /** Opens the services at these addresses. Throws INVALID_ARGUMENT for an address that means nothing. */
@@ -120,6 +123,22 @@ export function localBackend(local: LocalStore): Store & { local: LocalStore } {
     pathInfos: new LocalPathInfoService(local),
     local,
     close: () => local.close(),
+  };
+}
+
+async function openGrpc(url: URL): Promise<Backend> {
+  // Loaded when it is needed: a mount of a local store does without.
+  const { dial, GRPC_PARAMETERS } = await import('../proto/grpc/dial.ts');
+  const { GrpcBlobService } = await import('../castore/blob/grpc.ts');
+  const { GrpcDirectoryService } = await import('../castore/directory/grpc.ts');
+  const { GrpcPathInfoService } = await import('./path-info/grpc.ts');
+  restrict(url, { host: true, path: true, parameters: GRPC_PARAMETERS });
+  const channel = await dial(url);
+  return {
+    blobs: new GrpcBlobService(channel),
+    directories: new GrpcDirectoryService(channel),
+    pathInfos: new GrpcPathInfoService(channel),
+    close: async () => channel.close(),
   };
 }
 

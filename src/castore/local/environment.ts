@@ -1,4 +1,13 @@
-import { fdatasyncSync, mkdirSync, readFileSync, statfsSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fdatasyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statfsSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Database, Key, RootDatabase } from 'lmdb';
 import * as lmdb from 'lmdb';
@@ -14,6 +23,9 @@ export type StoreKind = 'store' | 'cache';
 const FORMAT = '1';
 /** Address space for the database. It costs nothing until it is used. */
 const MAP_SIZE = 2 ** 40;
+/** In the first page of an LMDB file. */
+const MAGIC = 0xbeefc0de;
+const MAGIC_OFFSET = 24;
 const MAX_READERS = 1024;
 const MAX_TABLES = 16;
 
@@ -60,8 +72,10 @@ export class Environment {
   static open(dir: string, create?: StoreKind): Environment {
     try {
       if (create) for (const sub of ['chunks', 'sessions']) mkdirSync(join(dir, sub), { recursive: true });
+      const path = databasePath(dir);
+      if (!isDatabase(path)) throw new Error(`${path} is not an LMDB database`);
       const root = lmdb.open<Uint8Array, Key>({
-        path: join(dir, 'store.lmdb'),
+        path,
         noSubdir: true,
         mapSize: MAP_SIZE,
         maxDbs: MAX_TABLES,
@@ -167,6 +181,19 @@ function key(name: string): Buffer {
 /** A number that differs from one boot of this machine to the next, never 0. */
 export const BOOT_TAG =
   (Number.parseInt(readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').slice(0, 8), 16) | 1) >>> 0;
+
+/** Whether LMDB may open this file, or make it: it would crash on something else. */
+function isDatabase(path: string): boolean {
+  if (!existsSync(path)) return true;
+  const fd = openSync(path, 'r');
+  try {
+    const header = Buffer.alloc(MAGIC_OFFSET + 4);
+    const length = readSync(fd, header, 0, header.length, 0);
+    return length === 0 || header.readUInt32LE(MAGIC_OFFSET) === MAGIC;
+  } finally {
+    closeSync(fd);
+  }
+}
 
 function databasePath(dir: string): string {
   return join(dir, 'store.lmdb');

@@ -1,0 +1,138 @@
+import type { Channel } from '../../proto/grpc/channel.ts';
+import { BLOB, BLOB_MESSAGE_LENGTH } from '../../proto/grpc/methods.ts';
+import { toBigInt } from '../../proto/long.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
+import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
+import type { BlobContent, BlobService, Chunk, ReadOptions } from './service.ts';
+import { SINGLE_CHUNK_LIMIT } from './service.ts';
+
+/** Blobs of a peer. Nothing it sends is believed. */
+export class GrpcBlobService implements BlobService {
+  readonly #channel: Channel;
+
+  constructor(channel: Channel) {
+    this.#channel = channel;
+    channel.detect(BLOB.stat.service, (dialect) =>
+      channel.unaryAs(dialect, BLOB.stat, { digest: EMPTY_DIGEST.bytes }),
+    );
+  }
+
+  async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
+    const response = await foundOrNot(
+      this.#channel.unary(BLOB.stat, { digest: digest.bytes, sendChunks: true }, signal),
+    );
+    return response?.chunks?.map((chunk) => {
+      const size = Number(toBigInt(chunk.size));
+      if (chunk.digest?.length !== 32)
+        throw damaged(`${this.#channel.address} sent an invalid chunk list of ${digest}`);
+      return { digest: Digest.of(Uint8Array.from(chunk.digest)), size };
+    });
+  }
+
+  /** From the beginning it is one call, and what arrives is checked at its end; else by the chunk list. */
+  async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const { offset = 0, signal } = options;
+    if (offset > 0) return this.#readFrom(digest, offset, signal);
+    const messages = this.#channel.serverStream(BLOB.read, { digest: digest.bytes }, signal);
+    const first = await foundOrNot(messages.next());
+    return first && this.#checked(digest, first, messages);
+  }
+
+  async *#checked(
+    digest: Digest,
+    first: IteratorResult<{ data?: Uint8Array | null }>,
+    messages: AsyncGenerator<{ data?: Uint8Array | null }>,
+  ): AsyncGenerator<Uint8Array> {
+    const hasher = new DigestHasher();
+    try {
+      for (let next = first; !next.done; next = await messages.next()) {
+        const data = next.value.data;
+        if (!data || data.length === 0) continue;
+        hasher.update(data);
+        yield data;
+      }
+    } finally {
+      await messages.return(undefined);
+    }
+    if (!hasher.digest().equals(digest))
+      throw damaged(`${this.#channel.address} sent wrong contents for blob ${digest}`);
+  }
+
+  async #readFrom(
+    digest: Digest,
+    offset: number,
+    signal?: AbortSignal,
+  ): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const chunks = await this.chunks(digest, signal);
+    if (!chunks) return undefined;
+    return this.#chunksFrom(
+      chunks.length > 0 ? chunks : [{ digest, size: Number.MAX_SAFE_INTEGER }],
+      offset,
+      signal,
+    );
+  }
+
+  async *#chunksFrom(
+    chunks: readonly Chunk[],
+    offset: number,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    let position = 0;
+    for (const { digest, size } of chunks) {
+      let skip = Math.max(0, offset - position);
+      position += size;
+      if (skip >= size) continue;
+      const contents = await this.read(digest, { signal });
+      if (!contents) throw damaged(`${this.#channel.address} has no chunk ${digest} of its own list`);
+      for await (const part of contents) {
+        if (skip < part.length) yield skip > 0 ? part.subarray(skip) : part;
+        skip = Math.max(0, skip - part.length);
+      }
+    }
+  }
+
+  async put(content: BlobContent, signal?: AbortSignal): Promise<Chunk> {
+    const isSmall = content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT;
+    const hasher = new DigestHasher();
+    let size = 0;
+    const messages = async function* (): AsyncGenerator<{ data?: Uint8Array | null }> {
+      for await (const part of content instanceof Uint8Array ? [content] : content) {
+        hasher.update(part);
+        size += part.length;
+        for (let at = 0; at < part.length; at += BLOB_MESSAGE_LENGTH) {
+          yield { data: part.subarray(at, at + BLOB_MESSAGE_LENGTH) };
+        }
+      }
+    };
+    const send = () => this.#channel.clientStream(BLOB.put, messages(), signal);
+    const response = isSmall ? await this.#twice(send) : await send();
+    const digest = isSmall ? Digest.hash(content) : hasher.digest();
+    if (!response.digest || !Buffer.from(digest.bytes).equals(response.digest)) {
+      throw damaged(`${this.#channel.address} stored something else than blob ${digest}`);
+    }
+    return { digest, size: isSmall ? content.length : size };
+  }
+
+  /** What is in memory can be sent again when the connection broke. */
+  async #twice<T>(send: () => Promise<T>): Promise<T> {
+    try {
+      return await send();
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'UNAVAILABLE') throw error;
+      return send();
+    }
+  }
+
+  /** A put is acknowledged when it is durable. */
+  async flush(): Promise<void> {}
+}
+
+/** NOT_FOUND is a value here. */
+export async function foundOrNot<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'NOT_FOUND') return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,163 @@
+import type { Channel } from '../../proto/grpc/channel.ts';
+import { DIRECTORY } from '../../proto/grpc/methods.ts';
+import { asBuffer } from '../../util/bytes.ts';
+import { deferred } from '../../util/deferred.ts';
+import { damaged, type StoreError } from '../../util/errors.ts';
+import { foundOrNot } from '../blob/grpc.ts';
+import { type Digest, EMPTY_DIGEST } from '../digest.ts';
+import { Directory } from '../directory.ts';
+import type { DirectoryPutter, DirectoryService } from './service.ts';
+import { ClosureValidator } from './service.ts';
+
+/** Directories of a peer. Nothing it sends is believed. */
+export class GrpcDirectoryService implements DirectoryService {
+  readonly #channel: Channel;
+
+  constructor(channel: Channel) {
+    this.#channel = channel;
+    channel.detect(DIRECTORY.get.service, (dialect) =>
+      channel.serverStreamAs(dialect, DIRECTORY.get, { digest: EMPTY_DIGEST.bytes }).next(),
+    );
+  }
+
+  async get(digest: Digest, signal?: AbortSignal): Promise<Directory | undefined> {
+    const messages = this.#channel.serverStream(DIRECTORY.get, { digest: digest.bytes }, signal);
+    try {
+      const first = await foundOrNot(messages.next());
+      if (!first || first.done) return undefined;
+      const directory = this.#decode(first.value);
+      if (!directory.digest.equals(digest))
+        throw this.#lie(`sent directory ${directory.digest} for ${digest}`);
+      return directory;
+    } finally {
+      await messages.return(undefined);
+    }
+  }
+
+  /** Each directory must be one that those before it refer to, of a size they claim, and come once. */
+  async *getRecursive(digest: Digest, signal?: AbortSignal): AsyncGenerator<Directory> {
+    const request = { digest: digest.bytes, recursive: true };
+    /** Claimed sizes of what is still to come. */
+    const expected = new Map<string, bigint[]>([[digest.hex, []]]);
+    const seen = new Map<string, Directory['acceptsSize']>();
+    const messages = this.#channel.serverStream(DIRECTORY.get, request, signal);
+    for (;;) {
+      const next = await foundOrNot(messages.next());
+      if (!next || next.done) break;
+      const directory = this.#decode(next.value);
+      const { hex } = directory.digest;
+      const claims = expected.get(hex);
+      if (!claims) throw this.#lie(`sent directory ${directory.digest}, which nothing refers to`);
+      expected.delete(hex);
+      const size = directory.size;
+      const documented = size - BigInt(directory.length);
+      const accepts = (claimed: bigint) => claimed === size || claimed === documented;
+      seen.set(hex, accepts);
+      if (!claims.every(accepts)) throw this.#lie(`gives a wrong size for directory ${directory.digest}`);
+      for (const child of directory.children()) {
+        const known = seen.get(child.digest.hex);
+        if (known && !known(child.size)) throw this.#lie(`gives a wrong size for directory ${child.digest}`);
+        if (known) continue;
+        const waiting = expected.get(child.digest.hex);
+        if (waiting) waiting.push(child.size);
+        else expected.set(child.digest.hex, [child.size]);
+      }
+      yield directory;
+    }
+    if (seen.size > 0 && expected.size > 0)
+      throw this.#lie(`left out ${expected.size} directories below ${digest}`);
+  }
+
+  #decode(bytes: Uint8Array): Directory {
+    try {
+      return Directory.decode(bytes);
+    } catch (error) {
+      throw this.#lie('sent an invalid directory', error);
+    }
+  }
+
+  #lie(what: string, cause?: unknown): StoreError {
+    return damaged(`${this.#channel.address} ${what}`, { cause });
+  }
+
+  async put(directory: Directory): Promise<void> {
+    // A directory alone is a closure only when it has no children; the service may know them already.
+    const response = await this.#channel.clientStream(DIRECTORY.put, [directory.bytes]);
+    this.#check(directory.digest, response.rootDigest);
+  }
+
+  /** The closure goes up as it grows. */
+  putMany(): DirectoryPutter {
+    const validator = new ClosureValidator();
+    const queue = new Queue<Uint8Array>();
+    let answer: Promise<{ rootDigest?: Uint8Array | null }> | undefined;
+    return {
+      add: async (directory) => {
+        if (!validator.add(directory)) return;
+        if (!answer) {
+          answer = this.#channel.clientStream(DIRECTORY.put, queue);
+          answer.catch((error) => queue.fail(error));
+        }
+        await queue.push(directory.bytes);
+      },
+      close: async () => {
+        const root = validator.finish();
+        queue.end();
+        this.#check(root, (await answer!).rootDigest);
+        return root;
+      },
+    };
+  }
+
+  #check(root: Digest, got: Uint8Array | null | undefined): void {
+    if (!got || !asBuffer(root.bytes).equals(got))
+      throw this.#lie(`stored something else than directory ${root}`);
+  }
+
+  /** A put is acknowledged when it is durable. */
+  async flush(): Promise<void> {}
+}
+
+const QUEUE_LENGTH = 256;
+
+/** Hands things from one who pushes to one who iterates; pushing waits while it is full. */
+class Queue<T> implements AsyncIterable<T> {
+  #items: T[] = [];
+  #ended = false;
+  #error: unknown;
+  #wake = deferred();
+
+  async push(item: T): Promise<void> {
+    while (this.#items.length >= QUEUE_LENGTH && !this.#error) await this.#wake.promise;
+    if (this.#error) throw this.#error;
+    this.#items.push(item);
+    this.#signal();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#signal();
+  }
+
+  fail(error: unknown): void {
+    this.#error = error;
+    this.#signal();
+  }
+
+  #signal(): void {
+    this.#wake.resolve();
+    this.#wake = deferred();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<T> {
+    for (;;) {
+      const items = this.#items;
+      this.#items = [];
+      this.#signal();
+      yield* items;
+      if (this.#items.length > 0) continue;
+      if (this.#ended) return;
+      await this.#wake.promise;
+    }
+  }
+}

@@ -1,0 +1,244 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CallOptions, ChannelCredentials, ServiceError } from '@grpc/grpc-js';
+import { Client, Metadata, status } from '@grpc/grpc-js';
+import { deferred } from '../../util/deferred.ts';
+import { CODES, type Code, StoreError } from '../../util/errors.ts';
+import { orAborted } from '../../util/single-flight.ts';
+import type { Dialect, Method } from './methods.ts';
+import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from './methods.ts';
+
+/** A call without an answer, or a stream without a message, is given up after this long, in milliseconds. */
+const IDLE_MS = 60_000;
+/** Tries of what can be repeated, and the wait before the second; it doubles from then on. */
+const ATTEMPTS = 7;
+const FIRST_BACK_OFF_MS = 50;
+
+const CHANNEL_OPTIONS = {
+  ...TRANSPORT_OPTIONS,
+  'grpc.initial_reconnect_backoff_ms': 50,
+  'grpc.max_reconnect_backoff_ms': 2000,
+};
+
+/** Finds out whether a peer knows a service under a dialect: throws UNIMPLEMENTED when it does not. */
+export type Probe = (dialect: Dialect) => Promise<unknown>;
+
+/** A connection to a peer, shared by the services at one address. Errors name the peer. */
+export class Channel {
+  /** The peer, as a person wrote it. */
+  readonly address: string;
+  readonly #client: Client;
+  readonly #fixed: Dialect | undefined;
+  readonly #dialects = new Map<string, Promise<Dialect>>();
+
+  /** `target` is what grpc-js dials; `dialect` is found out for each service unless it is given. */
+  constructor(address: string, target: string, credentials: ChannelCredentials, dialect?: Dialect) {
+    this.address = address;
+    this.#client = new Client(target, credentials, CHANNEL_OPTIONS);
+    this.#fixed = dialect;
+  }
+
+  /** Resolves when there is a connection. Throws UNAVAILABLE after `milliseconds`. */
+  async connect(milliseconds: number): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#client.waitForReady(Date.now() + milliseconds, (error) => {
+        if (error)
+          reject(new StoreError('UNAVAILABLE', `cannot connect to ${this.address}: ${error.message}`));
+        else resolve();
+      });
+    });
+  }
+
+  /** A call with one answer. It is repeated while the peer cannot be reached: only for what may be repeated. */
+  unary<Q, R>(method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
+    return this.#retry(signal, async () =>
+      this.unaryAs(await this.#dialect(method), method, request, signal),
+    );
+  }
+
+  unaryAs<Q, R>(dialect: Dialect, method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
+    return new Promise((resolve, reject) => {
+      const call = this.#client.makeUnaryRequest(
+        methodPath(dialect, method as Method<never, never>),
+        method.request.encode,
+        method.response.decode,
+        request,
+        new Metadata(),
+        deadline(),
+        (error, response) => {
+          signal?.removeEventListener('abort', cancel);
+          if (error) reject(this.#failure(error, signal));
+          else resolve(response!);
+        },
+      );
+      const cancel = () => call.cancel();
+      signal?.addEventListener('abort', cancel, { once: true });
+    });
+  }
+
+  /** A stream of answers. It is begun again while the peer cannot be reached and nothing has come. */
+  async *serverStream<Q, R>(method: Method<Q, R>, request: Q, signal?: AbortSignal): AsyncGenerator<R> {
+    const begun = await this.#retry(signal, async () => {
+      const messages = this.serverStreamAs(await this.#dialect(method), method, request, signal);
+      return { messages, first: await messages.next() };
+    });
+    try {
+      if (begun.first.done) return;
+      yield begun.first.value;
+      yield* begun.messages;
+    } finally {
+      await begun.messages.return(undefined);
+    }
+  }
+
+  async *serverStreamAs<Q, R>(
+    dialect: Dialect,
+    method: Method<Q, R>,
+    request: Q,
+    signal?: AbortSignal,
+  ): AsyncGenerator<R> {
+    signal?.throwIfAborted();
+    const call = this.#client.makeServerStreamRequest(
+      methodPath(dialect, method as Method<never, never>),
+      method.request.encode,
+      method.response.decode,
+      request,
+    );
+    const cancel = () => call.cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    let idle = false;
+    const timer = setTimeout(() => {
+      idle = true;
+      call.cancel();
+    }, IDLE_MS);
+    try {
+      for await (const message of call) {
+        timer.refresh();
+        yield message as R;
+      }
+    } catch (error) {
+      if (idle)
+        throw new StoreError('DEADLINE_EXCEEDED', `${this.address}: nothing arrived for ${IDLE_MS / 1000} s`);
+      throw this.#failure(error as ServiceError, signal);
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', cancel);
+      call.cancel();
+    }
+  }
+
+  /** Sends a stream and gives the answer. Not repeated: the stream is gone. */
+  async clientStream<Q, R>(
+    method: Method<Q, R>,
+    requests: AsyncIterable<Q> | Iterable<Q>,
+    signal?: AbortSignal,
+  ): Promise<R> {
+    const dialect = await this.#retry(signal, () => this.#dialect(method));
+    signal?.throwIfAborted();
+    const answer = deferred<R>();
+    const call = this.#client.makeClientStreamRequest(
+      methodPath(dialect, method as Method<never, never>),
+      method.request.encode,
+      method.response.decode,
+      (error, response) => {
+        if (error) answer.reject(this.#failure(error, signal));
+        else answer.resolve(response!);
+      },
+    );
+    // The peer may answer before all is sent, by refusing it.
+    let answered = false;
+    answer.promise
+      .catch(() => {})
+      .finally(() => {
+        answered = true;
+      });
+    const cancel = () => call.cancel();
+    signal?.addEventListener('abort', cancel, { once: true });
+    const timer = setTimeout(cancel, IDLE_MS);
+    try {
+      for await (const request of requests) {
+        if (answered) break;
+        timer.refresh();
+        if (!call.write(request)) {
+          await Promise.race([new Promise((resolve) => call.once('drain', resolve)), answer.promise]);
+        }
+      }
+      call.end();
+      timer.refresh();
+      return await answer.promise;
+    } catch (error) {
+      call.cancel();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', cancel);
+    }
+  }
+
+  /** Has a service's dialect found out by a harmless call, once. */
+  detect(service: string, probe: Probe): void {
+    this.#probes.set(service, probe);
+  }
+
+  readonly #probes = new Map<string, Probe>();
+
+  async #dialect({ service }: { readonly service: string }): Promise<Dialect> {
+    if (this.#fixed) return this.#fixed;
+    let dialect = this.#dialects.get(service);
+    if (!dialect) {
+      dialect = this.#findDialect(service);
+      this.#dialects.set(service, dialect);
+      dialect.catch(() => this.#dialects.delete(service));
+    }
+    return dialect;
+  }
+
+  async #findDialect(service: string): Promise<Dialect> {
+    const probe = this.#probes.get(service);
+    if (!probe) return DIALECTS[0];
+    for (const dialect of DIALECTS) {
+      try {
+        await probe(dialect);
+        return dialect;
+      } catch (error) {
+        if (!(error instanceof StoreError)) throw error;
+        if (error.code === 'UNAVAILABLE' || error.code === 'DEADLINE_EXCEEDED') throw error;
+        if (error.code !== 'UNIMPLEMENTED') return dialect;
+      }
+    }
+    throw new StoreError('UNIMPLEMENTED', `${this.address} does not offer the ${service}`);
+  }
+
+  async #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await attempt();
+      } catch (error) {
+        const again = error instanceof StoreError && error.code === 'UNAVAILABLE' && tries < ATTEMPTS;
+        if (!again || signal?.aborted) throw error;
+        const wait = delay(FIRST_BACK_OFF_MS * 2 ** (tries - 1) * (0.5 + Math.random()));
+        await (signal ? orAborted(wait, signal) : wait);
+      }
+    }
+  }
+
+  #failure(error: ServiceError, signal: AbortSignal | undefined): unknown {
+    if (signal?.aborted) return signal.reason;
+    const details = error.details || error.message;
+    return new StoreError(codeOf(error.code), `${this.address}: ${details}`, { cause: error });
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}
+
+function deadline(): CallOptions {
+  return { deadline: Date.now() + IDLE_MS };
+}
+
+/** Our code for a gRPC status; what has none of its own is INTERNAL. */
+function codeOf(grpc: number | undefined): Code {
+  if (grpc === status.RESOURCE_EXHAUSTED) return 'RESOURCE_EXHAUSTED';
+  const found = Object.entries(CODES).find(([, { grpc: number }]) => number === grpc);
+  return (found?.[0] as Code | undefined) ?? 'INTERNAL';
+}

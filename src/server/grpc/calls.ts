@@ -1,0 +1,163 @@
+import type {
+  handleUnaryCall,
+  Metadata,
+  ServerReadableStream,
+  ServerWritableStream,
+  UntypedHandleCall,
+} from '@grpc/grpc-js';
+import type { Codec, Method } from '../../proto/grpc/methods.ts';
+import { CODES, invalid, messageOf, StoreError } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
+
+/** An upload that sends nothing, or a download that takes nothing, is ended after this long, in milliseconds. */
+const IDLE_MS = 60_000;
+
+/** Counts calls under way, so that a flood of them is refused instead of heaped up. */
+export class CallLimit {
+  readonly #most: number;
+  #running = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#running >= this.#most)
+      throw new StoreError('RESOURCE_EXHAUSTED', 'too many calls at once; try again');
+    this.#running++;
+    try {
+      return await work();
+    } finally {
+      this.#running--;
+    }
+  }
+}
+
+/** A message that could not be read: said by the handler, as the client's fault that it is. */
+class Unreadable {
+  readonly error: StoreError;
+
+  constructor(error: unknown) {
+    this.error = invalid(`cannot read the message: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** A codec's reader for grpc-js, which would call an unreadable message an internal error. */
+export function reader<T>(codec: Codec<T>): (bytes: Buffer) => T {
+  return (bytes) => {
+    try {
+      return codec.decode(bytes);
+    } catch (error) {
+      return new Unreadable(error) as T;
+    }
+  };
+}
+
+function readable<T>(message: T): T {
+  if (message instanceof Unreadable) throw message.error;
+  return message;
+}
+
+/** What a service does for a method. Streams come and go as iterables. */
+export type Unary<Q, R> = (request: Q, signal: AbortSignal) => Promise<R>;
+export type ServerStream<Q, R> = (request: Q, signal: AbortSignal) => AsyncIterable<R>;
+export type ClientStream<Q, R> = (requests: AsyncIterable<Q>, signal: AbortSignal) => Promise<R>;
+
+/** Wraps work as a handler for grpc-js, by the method's kind. */
+export function handler<Q, R>(
+  method: Method<Q, R>,
+  work: Unary<Q, R> | ServerStream<Q, R> | ClientStream<Q, R>,
+  limit: CallLimit,
+): UntypedHandleCall {
+  if (method.requestStream) return clientStream(work as ClientStream<Q, R>, limit);
+  if (method.responseStream) return serverStream(work as ServerStream<Q, R>, limit);
+  const unary: handleUnaryCall<Q, R> = (call, callback) => {
+    const signal = cancellation(call);
+    limit
+      .run(async () => (work as Unary<Q, R>)(readable(call.request), signal))
+      .then(
+        (response) => callback(null, response),
+        (error) => callback(statusOf(error)),
+      );
+  };
+  return unary;
+}
+
+function serverStream<Q, R>(work: ServerStream<Q, R>, limit: CallLimit) {
+  return (call: ServerWritableStream<Q, R>) => {
+    const signal = cancellation(call);
+    const send = async () => {
+      for await (const response of work(readable(call.request), signal)) {
+        if (signal.aborted) return;
+        if (!call.write(response)) await drained(call, signal);
+      }
+      call.end();
+    };
+    limit.run(send).catch((error) => call.emit('error', statusOf(error)));
+  };
+}
+
+function clientStream<Q, R>(work: ClientStream<Q, R>, limit: CallLimit) {
+  return (call: ServerReadableStream<Q, R>, callback: (error: object | null, response?: R) => void) => {
+    const signal = cancellation(call);
+    limit
+      .run(() => work(messages(call, signal), signal))
+      .then(
+        (response) => callback(null, response),
+        (error) => callback(statusOf(error)),
+      );
+  };
+}
+
+async function* messages<Q, R>(call: ServerReadableStream<Q, R>, signal: AbortSignal): AsyncGenerator<Q> {
+  let idle = false;
+  const timer = setTimeout(() => {
+    idle = true;
+    call.destroy(new Error('idle'));
+  }, IDLE_MS);
+  try {
+    for await (const message of call) {
+      timer.refresh();
+      yield readable(message as Q);
+    }
+  } catch (error) {
+    if (idle) throw new StoreError('DEADLINE_EXCEEDED', `nothing was sent for ${IDLE_MS / 1000} s`);
+    if (signal.aborted) throw new StoreError('CANCELLED', 'the client went away');
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+  if (signal.aborted) throw new StoreError('CANCELLED', 'the client went away');
+}
+
+function drained<Q, R>(call: ServerWritableStream<Q, R>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = () => {
+      clearTimeout(timer);
+      call.off('drain', settle);
+      signal.removeEventListener('abort', settle);
+      resolve();
+    };
+    const timer = setTimeout(() => {
+      reject(new StoreError('DEADLINE_EXCEEDED', `nothing was taken for ${IDLE_MS / 1000} s`));
+    }, IDLE_MS);
+    call.once('drain', settle);
+    signal.addEventListener('abort', settle);
+  });
+}
+
+/** Fires when the client cancels or goes away. */
+function cancellation(call: { on(event: 'cancelled', listener: () => void): unknown }): AbortSignal {
+  const controller = new AbortController();
+  call.on('cancelled', () => controller.abort(new StoreError('CANCELLED', 'the client went away')));
+  return controller.signal;
+}
+
+function statusOf(error: unknown): { code: number; details: string; metadata?: Metadata } {
+  if (error instanceof StoreError) {
+    if (CODES[error.code].http >= 500) log.warn('a call failed', { code: error.code, error: error.message });
+    return { code: CODES[error.code].grpc, details: error.message };
+  }
+  log.error('a call failed', { error: messageOf(error) });
+  return { code: CODES.INTERNAL.grpc, details: 'internal error' };
+}

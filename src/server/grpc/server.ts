@@ -1,0 +1,129 @@
+import { readdirSync } from 'node:fs';
+import type { Server as NetServer, Socket } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation } from 'grpc-health-check';
+import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
+import type { Services } from '../../store/store.ts';
+import type { ListenAddress, SocketOwnership } from '../listen.ts';
+import { listen } from '../listen.ts';
+import { CallLimit, handler, reader } from './calls.ts';
+import { implementations } from './services.ts';
+
+/** Calls under way at once, over all connections. */
+const MAX_CALLS = 4096;
+const MAX_STREAMS_PER_CONNECTION = 1024;
+/** How long running calls may take when the server stops, in milliseconds. */
+const GRACE_MS = 5000;
+
+export interface TlsFiles {
+  readonly cert: Buffer;
+  readonly key: Buffer;
+  /** When set, clients must show a certificate of this authority. */
+  readonly clientCa?: Buffer | undefined;
+}
+
+export interface GrpcServerOptions {
+  readonly store: Services;
+  readonly listen: ListenAddress;
+  readonly ownership: SocketOwnership;
+  readonly tls?: TlsFiles | undefined;
+}
+
+/** A running gRPC server. */
+export interface RunningServer {
+  readonly addresses: readonly string[];
+  /** Takes no new calls, lets running ones finish for a while, and ends. */
+  stop(): Promise<void>;
+}
+
+/** Serves a store over gRPC, under both package names, with health and reflection. */
+export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServer> {
+  const server = new Server({
+    ...TRANSPORT_OPTIONS,
+    'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
+  });
+  addStore(server, options.store);
+  const health = new HealthImplementation({ '': 'SERVING' });
+  health.addToServer(server);
+  new ReflectionService(loadProtos()).addToServer(server);
+
+  // Connections are accepted here and handed over: grpc-js cannot listen on all that we can.
+  const injector = server.createConnectionInjector(credentials(options.tls));
+  const sockets = new Set<Socket>();
+  const { servers, addresses } = await listen(options.listen, options.ownership, (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    socket.on('error', () => {});
+    injector.injectConnection(socket);
+  });
+  return {
+    addresses,
+    async stop() {
+      health.setStatus('', 'NOT_SERVING');
+      await Promise.all([...servers.map(closeListener), drain(server, injector)]);
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+function closeListener(listener: NetServer): Promise<void> {
+  return new Promise((resolve) => listener.close(() => resolve()));
+}
+
+async function drain(
+  server: Server,
+  injector: ReturnType<Server['createConnectionInjector']>,
+): Promise<void> {
+  injector.drain(GRACE_MS);
+  await new Promise<void>((resolve) => {
+    const force = setTimeout(() => server.forceShutdown(), GRACE_MS);
+    server.tryShutdown(() => {
+      clearTimeout(force);
+      resolve();
+    });
+  });
+  injector.destroy();
+}
+
+function addStore(server: Server, store: Services): void {
+  const limit = new CallLimit(MAX_CALLS);
+  for (const { method, work } of implementations(store)) {
+    for (const dialect of DIALECTS) {
+      const path = methodPath(dialect, method as never);
+      const definition = {
+        path,
+        requestStream: method.requestStream,
+        responseStream: method.responseStream,
+        requestSerialize: method.request.encode,
+        requestDeserialize: reader(method.request),
+        responseSerialize: method.response.encode,
+        responseDeserialize: method.response.decode,
+      };
+      server.addService({ [method.name]: definition } as never, {
+        [method.name]: handler(method as never, work as never, limit),
+      });
+    }
+  }
+}
+
+function credentials(tls: TlsFiles | undefined): ServerCredentials {
+  if (!tls) return ServerCredentials.createInsecure();
+  const pair = { private_key: tls.key, cert_chain: tls.cert };
+  return ServerCredentials.createSsl(tls.clientCa ?? null, [pair], tls.clientCa !== undefined);
+}
+
+/** The descriptions of both dialects, for reflection. */
+function loadProtos() {
+  const root = fileURLToPath(new URL('../../proto/generated/protos/', import.meta.url));
+  const files = readdirSync(root, { recursive: true })
+    .map(String)
+    .filter((name) => name.endsWith('.proto'));
+  return loadSync(
+    files.sort().map((name) => join(root, name)),
+    { includeDirs: [root], keepCase: true },
+  );
+}

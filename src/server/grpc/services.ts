@@ -1,0 +1,125 @@
+import type { Chunk } from '../../castore/blob/service.ts';
+import { Digest } from '../../castore/digest.ts';
+import { Directory } from '../../castore/directory.ts';
+import { nodeFromMessage } from '../../castore/node-message.ts';
+import { STORE_PATH_HASH_LENGTH } from '../../nix/store-path.ts';
+import type { Method } from '../../proto/grpc/methods.ts';
+import { BLOB, BLOB_MESSAGE_LENGTH, DIRECTORY, PATH_INFO } from '../../proto/grpc/methods.ts';
+import { toLong } from '../../proto/long.ts';
+import { calculateNar } from '../../store/nar.ts';
+import { pathInfoFromMessage, pathInfoToMessage } from '../../store/path-info/message.ts';
+import type { Services } from '../../store/store.ts';
+import { damaged, invalid, StoreError } from '../../util/errors.ts';
+import type { ClientStream, ServerStream, Unary } from './calls.ts';
+
+/** A method and what is done for it. */
+export interface Implementation {
+  readonly method: Method<never, unknown>;
+  readonly work: Unary<never, unknown> | ServerStream<never, unknown> | ClientStream<never, unknown>;
+}
+
+function unary<Q, R>(method: Method<Q, R>, work: Unary<Q, R>): Implementation {
+  return { method, work } as unknown as Implementation;
+}
+function serverStream<Q, R>(method: Method<Q, R>, work: ServerStream<Q, R>): Implementation {
+  return { method, work } as unknown as Implementation;
+}
+function clientStream<Q, R>(method: Method<Q, R>, work: ClientStream<Q, R>): Implementation {
+  return { method, work } as unknown as Implementation;
+}
+
+/** The three services over a store (protocol.md 1.4, 1.5, 1.8). A put is answered when it is durable. */
+export function implementations(store: Services): Implementation[] {
+  return [...blobMethods(store), ...directoryMethods(store), ...pathInfoMethods(store)];
+}
+
+function digestOf(bytes: Uint8Array | null | undefined): Digest {
+  return Digest.of(bytes ?? new Uint8Array());
+}
+
+function notFound(what: string): StoreError {
+  return new StoreError('NOT_FOUND', `${what} not found`);
+}
+
+function blobMethods({ blobs }: Services): Implementation[] {
+  return [
+    unary(BLOB.stat, async (request, signal) => {
+      const digest = digestOf(request.digest);
+      const chunks = await blobs.chunks(digest, signal);
+      if (!chunks) throw notFound(`blob ${digest}`);
+      return { chunks: chunks.map((chunk: Chunk) => ({ digest: chunk.digest.bytes, size: chunk.size })) };
+    }),
+    serverStream(BLOB.read, async function* (request, signal): AsyncGenerator<{ data?: Uint8Array | null }> {
+      const digest = digestOf(request.digest);
+      const contents = await blobs.read(digest, { signal });
+      if (!contents) throw notFound(`blob ${digest}`);
+      for await (const part of contents) {
+        for (let at = 0; at < part.length; at += BLOB_MESSAGE_LENGTH) {
+          yield { data: part.subarray(at, at + BLOB_MESSAGE_LENGTH) };
+        }
+      }
+    }),
+    clientStream(BLOB.put, async (requests, signal) => {
+      const parts = async function* () {
+        for await (const { data } of requests) if (data) yield data;
+      };
+      const { digest } = await blobs.put(parts(), signal);
+      await blobs.flush();
+      return { digest: digest.bytes };
+    }),
+  ];
+}
+
+function directoryMethods({ directories }: Services): Implementation[] {
+  return [
+    serverStream(DIRECTORY.get, async function* (request, signal) {
+      if (!request.digest) throw invalid('invalid by_what');
+      const digest = digestOf(request.digest);
+      if (request.recursive) {
+        for await (const directory of directories.getRecursive(digest, signal)) yield directory.bytes;
+        return;
+      }
+      const directory = await directories.get(digest, signal);
+      if (!directory) throw notFound(`directory ${digest}`);
+      yield directory.bytes;
+    }),
+    clientStream(DIRECTORY.put, async (requests) => {
+      const putter = directories.putMany();
+      for await (const bytes of requests) await putter.add(Directory.decode(bytes));
+      const root = await putter.close();
+      await directories.flush();
+      return { rootDigest: root.bytes };
+    }),
+  ];
+}
+
+function pathInfoMethods(store: Services): Implementation[] {
+  const { pathInfos } = store;
+  return [
+    unary(PATH_INFO.get, async (request, signal) => {
+      const hash = request.byOutputHash;
+      // As the Rust server says it.
+      if (!hash) throw new StoreError('UNIMPLEMENTED', 'by_what needs to be specified');
+      if (hash.length !== STORE_PATH_HASH_LENGTH) throw invalid('invalid output digest length');
+      const info = await pathInfos.get(hash, signal);
+      if (!info) throw notFound('PathInfo');
+      return pathInfoToMessage(info);
+    }),
+    unary(PATH_INFO.put, async (request, signal) =>
+      pathInfoToMessage(await pathInfos.put(pathInfoFromMessage(request), signal)),
+    ),
+    unary(PATH_INFO.calculateNar, async (request, signal) => {
+      const { name, node } = nodeFromMessage(request);
+      if (name.length > 0) throw invalid('invalid root node: it has a name');
+      try {
+        const { narSize, narSha256 } = await calculateNar(store, node, signal);
+        return { narSize: toLong(narSize), narSha256 };
+      } catch (error) {
+        throw error instanceof StoreError ? error : damaged('the NAR cannot be rendered', { cause: error });
+      }
+    }),
+    serverStream(PATH_INFO.list, async function* (_request, signal) {
+      for await (const info of pathInfos.list(signal)) yield pathInfoToMessage(info);
+    }),
+  ];
+}
