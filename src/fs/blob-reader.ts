@@ -63,6 +63,11 @@ export class BlobReader {
     return length;
   }
 
+  /** Forgets a blob's chunk list. */
+  forget(digest: Uint8Array): void {
+    this.#manifests.delete(latin1(digest));
+  }
+
   #manifest(digest: Uint8Array, size: number): Manifest | undefined {
     const key = latin1(asBuffer(digest));
     const cached = this.#manifests.get(key);

@@ -87,8 +87,11 @@ export interface FileSystem {
   readlink(id: number, out: Uint8Array, at: number): number;
   /** Writes contents at `out[at]`; gives their length, less than `length` only at the end of the file. */
   read(id: number, offset: number, length: number, out: Uint8Array, at: number): number;
-  /** Begins a listing behind `cookie` (0: at the start); a negative number is an error. */
-  list(id: number, cookie: number): Listing | number;
+  /**
+   * Begins a listing behind `cookie` (0: at the start); a negative number is an error. `resumed` tells that
+   * what the same call lacked has been fetched.
+   */
+  list(id: number, cookie: number, resumed: boolean): Listing | number;
   /** Names of the extended attributes, each ending in NUL. */
   listXattr(id: number): Uint8Array | number;
   getXattr(id: number, name: string): Uint8Array | number;

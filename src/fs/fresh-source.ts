@@ -14,10 +14,12 @@ export interface FreshItem {
   readonly bytes: Uint8Array;
 }
 
-/** What the fetch side tells a file system's thread: new items, and keys of those now in the store. */
+/** What the fetch side tells a file system's thread: new items, and which of them the store has now. */
 export interface FreshPayload {
   readonly items?: readonly FreshItem[];
-  readonly settled?: readonly { readonly kind: FreshItem['kind']; readonly key: Uint8Array }[];
+  readonly settled?: readonly Pick<FreshItem, 'kind' | 'key'>[];
+  /** Blobs whose contents turned out to be wrong. */
+  readonly revoked?: readonly Uint8Array[];
 }
 
 const MANIFEST_ENTRY_LENGTH = 36;

@@ -68,7 +68,7 @@ export class NodeTable {
   static allocate(capacity: number): SharedArrayBuffer {
     const buffer = new SharedArrayBuffer(4 * (STATE_WORDS + capacity + capacity * WORDS));
     const state = new Int32Array(buffer, 0, STATE_WORDS);
-    state[BUCKETS] = FIRST_BUCKETS;
+    state[BUCKETS] = Math.min(FIRST_BUCKETS, capacity);
     // Record 0 is none, record 1 the root.
     state[TOP] = 2;
     return buffer;
@@ -170,6 +170,13 @@ export class NodeTable {
     }
     this.inode(parent, out);
     childInode(out, this.#words[at + ENTRY]!);
+  }
+
+  /** The ids of the files with this content: plain, executable, or none. */
+  filesOf(digest: Uint8Array): number[] {
+    return this.#locked(() =>
+      [false, true].map((executable) => this.#findFile(digest, 0, executable)),
+    ).filter(Boolean);
   }
 
   /** Gives back references of the kernel. Too many at once do no harm. */

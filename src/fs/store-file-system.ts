@@ -48,7 +48,6 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     sizeCalculation: (directory) => directory.bytes.length + 64,
   });
   #missing: StoreNeed | undefined;
-  #listingAsked = false;
 
   constructor(source: Source, nodes: NodeTable, options: StoreFileSystemOptions) {
     this.#source = source;
@@ -125,7 +124,8 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const parent = this.#nodes.parent(id);
     if (parent === ROOT_ID) {
       const info = this.#source.pathInfo(this.#storePathHash(id));
-      if (info?.node.kind !== 'symlink') return -ERRNO.EIO;
+      if (!info) return this.#lacks(needPathInfo(this.#storePathHash(id)), ERRNO.EIO);
+      if (info.node.kind !== 'symlink') return -ERRNO.EIO;
       out.set(info.node.target, at);
       return info.node.target.length;
     }
@@ -147,15 +147,18 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     return this.#lacks(needBlob(this.#storePathHash(id), copy, size, offset, wanted), ERRNO.EIO);
   }
 
-  list(id: number, cookie: number): Listing | number {
+  /** Reads nothing more of a blob by what was known of it. */
+  revoke(blob: Uint8Array): void {
+    this.#blobs.forget(blob);
+  }
+
+  list(id: number, cookie: number, resumed: boolean): Listing | number {
     if (id === ROOT_ID) {
       // A far store is asked first; the same request comes again when it has answered.
-      if (cookie === 0 && this.#options.remote && !this.#listingAsked) {
-        this.#listingAsked = true;
+      if (cookie === 0 && this.#options.remote && !resumed) {
         this.#missing = needPathInfos;
         return MISSING;
       }
-      if (cookie === 0) this.#listingAsked = false;
       return new RootListing(this, this.#source, cookie);
     }
     const directory = this.#directory(id);

@@ -160,6 +160,7 @@ export class DeviceSession {
     const request: Request = {
       opcode,
       nodeId: view.getUint32(16, true),
+      resumed: tries > 0,
       args: view,
       argsAt: fuse.IN_HEADER_LENGTH,
       payload: bytes,

@@ -10,6 +10,8 @@ export const NO_REPLY = -0x20000;
 export interface Request {
   readonly opcode: number;
   readonly nodeId: number;
+  /** Whether it runs again because what it lacked has been fetched. */
+  readonly resumed: boolean;
   /** The operation's own fixed arguments. */
   readonly args: DataView;
   readonly argsAt: number;
@@ -48,7 +50,7 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
     if (request.nodeId === 1 && !options.listRoot) return -ERRNO.EPERM;
     const cookie = readU64(request.args, request.argsAt + 8);
     const room = Math.min(request.args.getUint32(request.argsAt + 16, true), fuse.MAX_READ);
-    const listing = fs.list(request.nodeId, cookie);
+    const listing = fs.list(request.nodeId, cookie, request.resumed);
     if (typeof listing === 'number') return listing;
     return reply.listing(at, room, listing, plus, attributes);
   };

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, openSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, realpathSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { StoreError, systemCode } from '../util/errors.ts';
 import { errno, errnoName, libc } from '../util/libc.ts';
 import { log } from '../util/log.ts';
@@ -39,6 +39,8 @@ export function prepareMountPoint(path: string): string {
       if (!stat.isDirectory()) throw new StoreError('INVALID_ARGUMENT', `${path} is not a directory`);
       const mountPoint = realpathSync(path);
       if (isMounted(mountPoint)) {
+        // Attributes may come from the kernel's memory; the usage is asked for.
+        statfsSync(mountPoint);
         throw new StoreError(
           'FAILED_PRECONDITION',
           `something is mounted on ${path} already; unmount it first`,

@@ -35,9 +35,9 @@ export interface NativeCounts {
 /** The operations of fuse-native, which speaks in paths, over a file system that speaks in nodes. */
 export function nativeOperations(fs: FileSystem, options: NativeOptions, counts: NativeCounts) {
   /** Runs something until it has what it needs. */
-  const complete = async (run: () => number): Promise<number> => {
-    for (;;) {
-      const result = run();
+  const complete = async (run: (resumed: boolean) => number): Promise<number> => {
+    for (let resumed = false; ; resumed = true) {
+      const result = run(resumed);
       if (result !== MISSING) return result;
       const errno = await options.fetch(fs.missing());
       fs.refresh();
@@ -84,8 +84,8 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
   const list = async ({ id }: Attributes): Promise<number | unknown[]> => {
     if (id === ROOT_ID && !options.listRoot) return -ERRNO.EPERM;
     const names: string[] = [];
-    const error = await complete(() => {
-      const listing = fs.list(id, 0);
+    const error = await complete((resumed) => {
+      const listing = fs.list(id, 0, resumed);
       if (typeof listing === 'number') return listing;
       while (listing.advance()) {
         names.push(Buffer.from(listing.bytes.subarray(listing.nameStart, listing.nameEnd)).toString());

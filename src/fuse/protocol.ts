@@ -69,8 +69,11 @@ export const MAX_WRITE = 128 * 1024;
 export const REQUEST_BUFFER_LENGTH = MAX_WRITE + 4096;
 export const REPLY_BUFFER_LENGTH = OUT_HEADER_LENGTH + MAX_READ;
 
-/** Requests that the kernel may have under way in the background (read-ahead), and where it holds back. */
-export const MAX_BACKGROUND = 64;
+/**
+ * Requests that the kernel may have under way in the background, and where it stops reading ahead. Reads are
+ * such requests: were there few, those that wait for a far store would hold up those whose data is local.
+ */
+export const MAX_BACKGROUND = 0xffff;
 export const CONGESTION_THRESHOLD = 48;
 
 /** Seconds that stand for ever. */

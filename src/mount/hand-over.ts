@@ -1,6 +1,7 @@
 import type { FreshItem, FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/device-session.ts';
+import { deferred } from '../util/deferred.ts';
 import { CODES, messageOf, StoreError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import { SingleFlight } from '../util/single-flight.ts';
@@ -8,12 +9,14 @@ import { SingleFlight } from '../util/single-flight.ts';
 /** A thread that serves the kernel, as the fetch side sees it. */
 export interface Server {
   send(message: FetchMessage): void;
+  /** Makes the kernel forget what it keeps of a blob. */
+  revoke?(blob: Uint8Array): void;
 }
 
 export interface HandOverOptions {
   /** Meets a need; content goes out through `deliver` before it resolves. */
-  readonly fetch: (need: StoreNeed, signal: AbortSignal) => Promise<void>;
-  /** A need fails after this long, in milliseconds. */
+  readonly fetch: (need: StoreNeed, progress: () => void, signal: AbortSignal) => Promise<void>;
+  /** A need fails when nothing has arrived for it for this long, in milliseconds. */
   readonly timeoutMs: number;
 }
 
@@ -75,26 +78,38 @@ export class HandOver {
   }
 
   async #fetch(need: StoreNeed, signal: AbortSignal): Promise<void> {
-    const deadline = AbortSignal.timeout(this.#options.timeoutMs);
-    const both = AbortSignal.any([signal, deadline]);
-    const late = new Promise<never>((_, reject) => {
-      both.addEventListener('abort', () => {
-        const seconds = this.#options.timeoutMs / 1000;
-        reject(new StoreError('DEADLINE_EXCEEDED', `nothing arrived for ${seconds} s`));
-      });
-    });
-    late.catch(() => {});
-    await Promise.race([this.#options.fetch(need, both), late]);
+    const stop = new AbortController();
+    const late = deferred<never>();
+    const timer = setTimeout(() => {
+      late.reject(
+        new StoreError('DEADLINE_EXCEEDED', `nothing arrived for ${this.#options.timeoutMs / 1000} s`),
+      );
+      stop.abort();
+    }, this.#options.timeoutMs);
+    try {
+      const both = AbortSignal.any([signal, stop.signal]);
+      await Promise.race([this.#options.fetch(need, () => timer.refresh(), both), late.promise]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Hands content to every thread, whichever asked: the next to ask need not. */
   deliver(items: readonly FreshItem[]): void {
-    const payload: FreshPayload = { items };
-    for (const server of this.#servers) server.send({ type: 'payload', payload });
+    this.#broadcast({ items });
   }
 
-  settled(items: readonly FreshItem[]): void {
-    const payload: FreshPayload = { settled: items.map(({ kind, key }) => ({ kind, key })) };
+  settled(items: readonly Pick<FreshItem, 'kind' | 'key'>[]): void {
+    this.#broadcast({ settled: items });
+  }
+
+  /** Takes back what was served of a blob. */
+  revoke(blob: Uint8Array): void {
+    this.#broadcast({ revoked: [blob] });
+    for (const server of this.#servers) server.revoke?.(blob);
+  }
+
+  #broadcast(payload: FreshPayload): void {
     for (const server of this.#servers) server.send({ type: 'payload', payload });
   }
 }

@@ -6,6 +6,7 @@ import { CONTROL } from '../fuse/device-session.ts';
 import { negotiate } from '../fuse/init.ts';
 import type { Mounted } from '../fuse/mounting.ts';
 import { mountDevice, raiseReadAhead } from '../fuse/mounting.ts';
+import { invalidateNode } from '../fuse/notify.ts';
 import { StoreError } from '../util/errors.ts';
 import { addressOf, errno, errnoName, libc } from '../util/libc.ts';
 import { currentLogLevel, log } from '../util/log.ts';
@@ -45,6 +46,7 @@ export const kernelDriver: Driver = async (options, context) => {
     negotiate(mounted.fd);
     raiseReadAhead(context.mountPoint);
     serve(workers, mounted.fd, context.handOver);
+    context.handOver.add(revoker(mounted.fd, new NodeTable(context.nodes)));
   } catch (error) {
     mounted?.unmount();
     await stopThreads();
@@ -67,6 +69,16 @@ function serve(workers: readonly ServingThread[], fd: number, handOver: HandOver
     handOver.add(worker);
     worker.serve(i === 0 ? fd : cloneDevice(fd), (message) => handOver.receive(worker, message));
   }
+}
+
+/** Takes part in the hand-over only to make the kernel forget what turned out to be wrong. */
+function revoker(fd: number, nodes: NodeTable): Server {
+  return {
+    send: () => {},
+    revoke: (blob) => {
+      for (const id of nodes.filesOf(blob)) invalidateNode(fd, id);
+    },
+  };
 }
 
 function statistics(

@@ -1,10 +1,10 @@
-import { CacheFiller } from '../castore/local/filler.ts';
 import { LocalStore } from '../castore/local/store.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import { prepareMountPoint } from '../fuse/mounting.ts';
 import type { Store } from '../store/store.ts';
 import type { Driver, DriverOptions, Serving } from './driver.ts';
-import { Fetcher } from './fetcher.ts';
+import { Fetcher } from './fetch/fetcher.ts';
+import { Keeper } from './fetch/keeper.ts';
 import { HandOver } from './hand-over.ts';
 import { kernelDriver } from './kernel-driver.ts';
 import { nativeDriver } from './native-driver.ts';
@@ -23,6 +23,10 @@ export interface MountOptions extends DriverOptions {
   readonly cacheDir: string;
   /** A read fails after this long without content, in milliseconds. */
   readonly timeoutMs: number;
+  /** Serve what the cache holds, and ask nobody. */
+  readonly offline: boolean;
+  /** Serve nothing of a blob before the whole has been checked. */
+  readonly verifyWhole: boolean;
 }
 
 /** A running mount. */
@@ -34,18 +38,25 @@ export interface Mount extends Serving {
 export async function mountStore(options: MountOptions): Promise<Mount> {
   const mountPoint = prepareMountPoint(options.mountPoint);
   const { store } = options;
-  const local = store.local ?? LocalStore.open(options.cacheDir, 'cache');
-  const filler = store.local ? undefined : new CacheFiller(local.env);
+  const local = options.offline
+    ? LocalStore.open(options.cacheDir)
+    : (store.local ?? LocalStore.open(options.cacheDir, 'cache'));
+  let fetcher: Fetcher | undefined;
+  let keeper: Keeper | undefined;
   const release = async () => {
-    filler?.close();
-    if (!store.local) await local.close();
+    fetcher?.close();
+    await keeper?.close();
+    if (local !== store.local) await local.close();
   };
   try {
-    const handOver: HandOver = new HandOver({
+    const handOver = new HandOver({
       timeoutMs: options.timeoutMs,
-      fetch: (need, signal) => fetcher!.fetch(need, signal),
+      fetch: (need, progress, signal) => fetcher!.fetch(need, progress, signal),
     });
-    const fetcher = filler && new Fetcher(store, local, filler, handOver);
+    if (local !== store.local && !options.offline) {
+      keeper = new Keeper(local, handOver);
+      fetcher = new Fetcher(store, keeper, { verifyWhole: options.verifyWhole });
+    }
     const serving = await DRIVERS[options.driver](options, {
       mountPoint,
       env: local.env,

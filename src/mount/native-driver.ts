@@ -31,7 +31,9 @@ export const nativeDriver: Driver = async (options, context) => {
   });
   context.handOver.add({
     send: (message) => {
-      if (message.type === 'payload') source.accept(message.payload as FreshPayload);
+      if (message.type !== 'payload') return;
+      source.accept(message.payload as FreshPayload);
+      for (const blob of (message.payload as FreshPayload).revoked ?? []) fs.revoke(blob);
     },
   });
   const counts: NativeCounts = { requests: 0, bytesRead: 0 };

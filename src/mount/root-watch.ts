@@ -1,10 +1,9 @@
-import { watch, writeSync } from 'node:fs';
+import { watch } from 'node:fs';
 import { basename } from 'node:path';
 import type { Environment } from '../castore/local/environment.ts';
 import { ROOT_ID } from '../fs/file-system.ts';
-import { NOTIFY, OUT_HEADER_LENGTH } from '../fuse/protocol.ts';
+import { invalidateNode } from '../fuse/notify.ts';
 import { PathInfoTable } from '../store/path-info/local.ts';
-import { systemCode } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 
 /**
@@ -23,23 +22,8 @@ export function watchRoot(env: Environment, fd: number): { close(): void } {
     const now = count();
     if (now === known) return;
     known = now;
-    invalidateRoot(fd);
+    invalidateNode(fd, ROOT_ID);
   });
   watcher.on('error', (error) => log.warn('cannot watch the store', { error: error.message }));
   return watcher;
-}
-
-function invalidateRoot(fd: number): void {
-  // `fuse_notify_inval_inode_out`: node, offset, length; 0 and -1 for all of its pages.
-  const message = Buffer.alloc(OUT_HEADER_LENGTH + 24);
-  message.writeUInt32LE(message.length, 0);
-  message.writeInt32LE(NOTIFY.INVAL_INODE, 4);
-  message.writeBigUInt64LE(BigInt(ROOT_ID), OUT_HEADER_LENGTH);
-  message.writeBigInt64LE(-1n, OUT_HEADER_LENGTH + 16);
-  try {
-    writeSync(fd, message);
-  } catch (error) {
-    // ENOENT: the kernel has no such pages.
-    if (systemCode(error) !== 'ENOENT') log.debug('cannot invalidate the root', { error: systemCode(error) });
-  }
 }

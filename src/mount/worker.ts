@@ -37,7 +37,10 @@ port.once('message', ({ fd }: { fd: number }) => {
     port,
     fs,
     handler,
-    onPayload: (payload) => source.accept(payload as FreshPayload),
+    onPayload: (payload) => {
+      source.accept(payload as FreshPayload);
+      for (const blob of (payload as FreshPayload).revoked ?? []) fs.revoke(blob);
+    },
   }).run();
   process.exit();
 });

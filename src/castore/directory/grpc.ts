@@ -21,17 +21,18 @@ export class GrpcDirectoryService implements DirectoryService {
   }
 
   async get(digest: Digest, signal?: AbortSignal): Promise<Directory | undefined> {
+    // Read to the end of the stream: a peer takes a connection that cancels many calls for an attack.
+    const directories: Directory[] = [];
     const messages = this.#channel.serverStream(DIRECTORY.get, { digest: digest.bytes }, signal);
-    try {
-      const first = await foundOrNot(messages.next());
-      if (!first || first.done) return undefined;
-      const directory = this.#decode(first.value);
-      if (!directory.digest.equals(digest))
-        throw this.#lie(`sent directory ${directory.digest} for ${digest}`);
-      return directory;
-    } finally {
-      await messages.return(undefined);
+    for (let next = await foundOrNot(messages.next()); next && !next.done; next = await messages.next()) {
+      directories.push(this.#decode(next.value));
+      if (directories.length > 1) throw this.#lie(`sent more than directory ${digest}`);
     }
+    const directory = directories[0];
+    if (directory && !directory.digest.equals(digest)) {
+      throw this.#lie(`sent directory ${directory.digest} for ${digest}`);
+    }
+    return directory;
   }
 
   /** Each directory must be one that those before it refer to, of a size they claim, and come once. */

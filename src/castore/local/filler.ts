@@ -1,4 +1,6 @@
 import { asBuffer } from '../../util/bytes.ts';
+import type { Deferred } from '../../util/deferred.ts';
+import { deferred } from '../../util/deferred.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Chunk } from '../blob/service.ts';
@@ -10,15 +12,27 @@ import { directoryRow, fileRow, inlineRow, manifestRow } from './rows.ts';
 import { Session } from './session.ts';
 import { INLINE_LIMIT } from './writer.ts';
 
+/** Rows gather for so long before they are committed, in milliseconds, or up to so many bytes. */
+const BATCH_MS = 50;
+const BATCH_BYTES = 4 << 20;
+
+interface Row {
+  readonly table: Table;
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
 /**
  * Writes of a cache: content that has been verified in memory and is answered from there. Nobody waits for
- * them, nothing is synced, and a failure (a full disk) only means that it will be fetched again. Every
+ * them, files are not synced, and a failure (a full disk) only means that it will be fetched again. Every
  * method resolves when the row is visible to all, or has failed.
  */
 export class CacheFiller {
   readonly #env: Environment;
   readonly #files: ChunkFiles;
   readonly #session: Session;
+  #batch: { rows: Row[]; bytes: number; done: Deferred<void> } | undefined;
+  #committing: Promise<void> = Promise.resolve();
   #complained = false;
 
   constructor(env: Environment) {
@@ -33,21 +47,18 @@ export class CacheFiller {
     this.#session = Session.begin(env);
   }
 
-  chunk(digest: Digest, bytes: Uint8Array): Promise<void> {
-    return this.#attempt(async () => {
-      const { epoch } = this.#session;
-      if (bytes.length <= INLINE_LIMIT) {
-        await this.#put(this.#env.chunks, digest.bytes, inlineRow(epoch, bytes));
-        return;
-      }
+  async chunk(digest: Digest, bytes: Uint8Array): Promise<void> {
+    const { epoch } = this.#session;
+    if (bytes.length <= INLINE_LIMIT) {
+      await this.row(this.#env.chunks, digest.bytes, inlineRow(epoch, bytes));
+      return;
+    }
+    try {
       const suffix = this.#files.write(digest.hex, bytes);
-      try {
-        await this.#put(this.#env.chunks, digest.bytes, fileRow(epoch, bytes.length, suffix, BOOT_TAG));
-      } catch (error) {
-        this.#files.remove(digest.hex, suffix);
-        throw error;
-      }
-    });
+      await this.row(this.#env.chunks, digest.bytes, fileRow(epoch, bytes.length, suffix, BOOT_TAG));
+    } catch (error) {
+      this.#complain(error);
+    }
   }
 
   manifest(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
@@ -58,25 +69,51 @@ export class CacheFiller {
     return this.row(this.#env.directories, digest.bytes, directoryRow(this.#session.epoch, encoded));
   }
 
+  /** Puts a row, or with an empty value takes it away. */
   row(table: Table, key: Uint8Array, value: Uint8Array): Promise<void> {
-    return this.#attempt(() => this.#put(table, key, value));
+    this.#batch ??= this.#newBatch();
+    const batch = this.#batch;
+    batch.rows.push({ table, key, value });
+    batch.bytes += value.length;
+    if (batch.bytes >= BATCH_BYTES) this.#close(batch);
+    return batch.done.promise;
   }
 
-  async #put(table: Table, key: Uint8Array, value: Uint8Array): Promise<void> {
-    await this.#env.committed(table.put(asBuffer(key), value));
+  #newBatch() {
+    const batch = { rows: [] as Row[], bytes: 0, done: deferred() };
+    setTimeout(() => this.#close(batch), BATCH_MS);
+    return batch;
   }
 
-  async #attempt(write: () => Promise<void>): Promise<void> {
-    try {
-      await write();
-    } catch (error) {
-      // Once is enough for a log: a full disk would say it for every read.
-      if (!this.#complained) log.warn('cannot keep what was fetched', { error: messageOf(error) });
-      this.#complained = true;
-    }
+  #close(batch: { rows: Row[]; done: Deferred<void> }): void {
+    if (this.#batch !== batch) return;
+    this.#batch = undefined;
+    this.#committing = this.#committing.then(async () => {
+      try {
+        await Promise.all(
+          batch.rows.map(({ table, key, value }) =>
+            this.#env.committed(
+              value.length > 0 ? table.put(asBuffer(key), value) : table.remove(asBuffer(key)),
+            ),
+          ),
+        );
+      } catch (error) {
+        this.#complain(error);
+      }
+      batch.done.resolve();
+    });
   }
 
-  close(): void {
+  /** Once is enough for a log: a full disk would say it for every read. */
+  #complain(error: unknown): void {
+    if (!this.#complained) log.warn('cannot keep what was fetched', { error: messageOf(error) });
+    this.#complained = true;
+  }
+
+  /** Commits what is under way and ends the session. */
+  async close(): Promise<void> {
+    if (this.#batch) this.#close(this.#batch);
+    await this.#committing;
     this.#session.end();
   }
 }

@@ -17,6 +17,8 @@ interface Flags extends StoreFlags {
   readonly readers: number;
   readonly cache: string;
   readonly timeout: number;
+  readonly offline?: boolean;
+  readonly verify: 'chunks' | 'whole';
 }
 
 export function mountCommand(): Command {
@@ -46,6 +48,15 @@ export function mountCommand(): Command {
         defaultDirectory('tvix-store-cache'),
       ),
     )
+    .option('--offline', 'serve what the cache holds, without asking the store')
+    .addOption(
+      new Option(
+        '--verify <what>',
+        'serve a large file by checked chunks, or only when the whole has been checked',
+      )
+        .choices(['chunks', 'whole'])
+        .default('chunks'),
+    )
     .addOption(
       new Option('--timeout <seconds>', 'a read fails when nothing has arrived for so long')
         .argParser(numberArgument(1, 86_400))
@@ -68,6 +79,8 @@ async function run(directory: string, flags: Flags): Promise<void> {
       allowOther: flags.allowOther ?? false,
       readers: flags.readers,
       timeoutMs: flags.timeout * 1000,
+      offline: flags.offline ?? false,
+      verifyWhole: flags.verify === 'whole',
     });
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
       process.once(signal, () => void mount.stop());

@@ -224,7 +224,11 @@ export class Channel {
   #failure(error: ServiceError, signal: AbortSignal | undefined): unknown {
     if (signal?.aborted) return signal.reason;
     const details = error.details || error.message;
-    return new StoreError(codeOf(error.code), `${this.address}: ${details}`, { cause: error });
+    // grpc-js says so when the connection breaks under a call.
+    const broken = error.code === status.INTERNAL && details.startsWith('Received RST_STREAM with code 2');
+    return new StoreError(broken ? 'UNAVAILABLE' : codeOf(error.code), `${this.address}: ${details}`, {
+      cause: error,
+    });
   }
 
   close(): void {

@@ -1,0 +1,84 @@
+import type { Chunk } from '../../castore/blob/service.ts';
+import type { Digest } from '../../castore/digest.ts';
+import type { Directory } from '../../castore/directory.ts';
+import { CacheFiller } from '../../castore/local/filler.ts';
+import type { LocalStore } from '../../castore/local/store.ts';
+import type { FreshItem } from '../../fs/fresh-source.ts';
+import { encodeChunks } from '../../fs/fresh-source.ts';
+import { PathInfoTable } from '../../store/path-info/local.ts';
+import { encodePathInfo } from '../../store/path-info/message.ts';
+import type { PathInfo } from '../../store/path-info/path-info.ts';
+
+/** Takes verified content for those who wait, and word of when the cache has it or it is wrong after all. */
+export interface Recipient {
+  deliver(items: readonly FreshItem[]): void;
+  settled(items: readonly Pick<FreshItem, 'kind' | 'key'>[]): void;
+  /** The contents of a blob turned out to be wrong: nothing of it may be served any more. */
+  revoke(blob: Uint8Array): void;
+}
+
+/**
+ * Hands verified content to whoever waits, at once and from memory, and keeps it in the cache, which may
+ * take its time.
+ */
+export class Keeper {
+  readonly cache: LocalStore;
+  readonly infos: PathInfoTable;
+  readonly recipient: Recipient;
+  readonly #filler: CacheFiller;
+  /** Bytes that have been handed on but not committed. */
+  uncommitted = 0;
+
+  constructor(cache: LocalStore, recipient: Recipient) {
+    this.cache = cache;
+    this.recipient = recipient;
+    this.infos = new PathInfoTable(cache.env);
+    this.#filler = new CacheFiller(cache.env);
+  }
+
+  pathInfo(info: PathInfo): Promise<void> {
+    const item: FreshItem = { kind: 'pathInfo', key: info.storePath.hash, bytes: encodePathInfo(info) };
+    return this.#keep(item, this.#filler.row(this.infos.table, item.key, this.infos.row(info)));
+  }
+
+  directory({ digest, bytes }: Directory): void {
+    void this.#keep({ kind: 'directory', key: digest.bytes, bytes }, this.#filler.directory(digest, bytes));
+  }
+
+  chunk(digest: Digest, bytes: Uint8Array): void {
+    void this.#keep({ kind: 'chunk', key: digest.bytes, bytes }, this.#filler.chunk(digest, bytes));
+  }
+
+  /** A chunk that nobody waits for. Resolves when the cache has it. */
+  quietly(digest: Digest, bytes: Uint8Array): Promise<void> {
+    return this.#filler.chunk(digest, bytes);
+  }
+
+  manifest(digest: Digest, chunks: readonly Chunk[]): void {
+    const item: FreshItem = { kind: 'manifest', key: digest.bytes, bytes: encodeChunks(chunks) };
+    void this.#keep(item, this.#filler.manifest(digest, chunks));
+  }
+
+  /** Takes a chunk list back. */
+  forgetManifest(digest: Digest): void {
+    void this.#filler.row(this.cache.env.manifests, digest.bytes, new Uint8Array());
+    this.recipient.settled([{ kind: 'manifest', key: digest.bytes }]);
+  }
+
+  /** Notes a fact of a table of its own, or forgets it. */
+  note(table: Parameters<CacheFiller['row']>[0], key: Uint8Array, value: Uint8Array): Promise<void> {
+    return this.#filler.row(table, key, value);
+  }
+
+  async #keep(item: FreshItem, committed: Promise<void>): Promise<void> {
+    this.recipient.deliver([item]);
+    this.uncommitted += item.bytes.length;
+    await committed;
+    this.uncommitted -= item.bytes.length;
+    this.recipient.settled([{ kind: item.kind, key: item.key }]);
+  }
+
+  close(): Promise<void> {
+    return this.#filler.close();
+  }
+}
