@@ -92,7 +92,9 @@ export class NodeTable {
 
   /** Whether an id that came from the kernel can be one of ours. */
   has(id: number): boolean {
-    return id >= 2 && id < this.#words[TOP]! && (this.#words[this.#at(id)]! & 0xff) !== RECORD.free;
+    if (id < 2 || id >= this.#words[TOP]!) return false;
+    const kind = this.kind(id);
+    return kind !== RECORD.free && kind !== RECORD.storePath;
   }
 
   kind(id: number): number {
@@ -150,7 +152,8 @@ export class NodeTable {
         this.#link(name);
       }
       const id = this.#acquire(root, name, name, node);
-      if (id === 0) this.#release(name);
+      // Content that was known already keeps the name under which it was found first, not this one.
+      this.#release(name);
       return id;
     });
   }

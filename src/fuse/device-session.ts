@@ -98,7 +98,7 @@ export class DeviceSession {
       if (Atomics.load(control, CONTROL.STOP) !== 0) return;
       const length = libc.read(fd, this.#requestAddress, this.#request.length);
       if (length >= 0) {
-        if (length >= fuse.IN_HEADER_LENGTH) this.#serve(this.#request.subarray(0, length), 0);
+        if (length >= fuse.IN_HEADER_LENGTH) this.serve(this.#request.subarray(0, length));
         continue;
       }
       const error = errno();
@@ -141,11 +141,12 @@ export class DeviceSession {
     this.#options.fs.refresh();
     for (const { bytes, tries } of waiting ?? []) {
       if (error !== 0) this.#send(bytes, -error);
-      else this.#serve(bytes, tries);
+      else this.serve(bytes, tries);
     }
   }
 
-  #serve(bytes: Buffer, tries: number): void {
+  /** Serves one request, which was run `tries` times before. */
+  serve(bytes: Buffer, tries = 0): void {
     const opcode = bytes.readUInt32LE(4);
     this.#options.control[CONTROL.REQUESTS + (opcode & 63)]!++;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -24,7 +24,10 @@ const READ_AHEAD_KIB = 1024;
 export interface Mounted {
   readonly fd: number;
   readonly mountPoint: string;
-  /** Unmounts. A busy mount is detached: it is gone for whoever comes, and its users get errors. */
+  /**
+   * Unmounts, if somebody else has not. A busy mount is detached: it is gone for whoever comes, and its
+   * users get errors.
+   */
   unmount(): void;
 }
 
@@ -61,10 +64,35 @@ export function prepareMountPoint(path: string): string {
 /** Mounts on a prepared mount point, by the system call or with `fusermount3`. */
 export function mountDevice(mountPoint: string, options: { readonly allowOther: boolean }): Mounted {
   const flags = ['default_permissions', ...(options.allowOther ? ['allow_other'] : [])];
+  const fd =
+    mountByCall(mountPoint, flags) ??
+    mountWithHelper(mountPoint, [
+      'ro',
+      'nosuid',
+      'nodev',
+      'noatime',
+      `fsname=${SOURCE}`,
+      `subtype=${SOURCE}`,
+      ...flags,
+    ]);
+  const device = mountsAt(mountPoint).at(-1)?.device;
+  return {
+    fd,
+    mountPoint,
+    unmount() {
+      if (mountsAt(mountPoint).at(-1)?.device === device) unmountPath(mountPoint);
+    },
+  };
+}
+
+/** Mounts by the system call; `undefined` when this user may not. */
+function mountByCall(mountPoint: string, flags: readonly string[]): number | undefined {
   let fd: number;
   try {
     fd = openSync('/dev/fuse', 'r+');
   } catch (error) {
+    // Where the device is root's alone, the helper still opens it.
+    if (systemCode(error) === 'EACCES') return undefined;
     throw new StoreError(
       'FAILED_PRECONDITION',
       `cannot open /dev/fuse (${systemCode(error)}); load the kernel module "fuse"`,
@@ -74,23 +102,11 @@ export function mountDevice(mountPoint: string, options: { readonly allowOther: 
   const data = [`fd=${fd}`, `rootmode=${ROOT_MODE}`, ids, ...flags].join(',');
   const mounted =
     libc.mount(SOURCE, mountPoint, TYPE, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOATIME, data) === 0;
-  const error = mounted ? 0 : errno();
-  if (!mounted) {
-    closeSync(fd);
-    if (error !== EPERM) {
-      throw new StoreError('FAILED_PRECONDITION', `cannot mount on ${mountPoint}: ${errnoName(error)}`);
-    }
-    fd = mountWithHelper(mountPoint, [
-      'ro',
-      'nosuid',
-      'nodev',
-      'noatime',
-      `fsname=${SOURCE}`,
-      `subtype=${SOURCE}`,
-      ...flags,
-    ]);
-  }
-  return { fd, mountPoint, unmount: () => unmountPath(mountPoint) };
+  if (mounted) return fd;
+  const error = errno();
+  closeSync(fd);
+  if (error === EPERM) return undefined;
+  throw new StoreError('FAILED_PRECONDITION', `cannot mount on ${mountPoint}: ${errnoName(error)}`);
 }
 
 /** Whether one of our mounts is there. */

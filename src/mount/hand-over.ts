@@ -85,13 +85,18 @@ export class HandOver {
         new StoreError('DEADLINE_EXCEEDED', `nothing arrived for ${this.#options.timeoutMs / 1000} s`),
       );
       stop.abort();
-    }, this.#options.timeoutMs);
+    }, this.#options.timeoutMs).unref();
     try {
       const both = AbortSignal.any([signal, stop.signal]);
       await Promise.race([this.#options.fetch(need, () => timer.refresh(), both), late.promise]);
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** Gives up what is under way: nobody waits any more. */
+  close(): void {
+    for (const waiting of this.#waiting.values()) for (const leave of waiting.values()) leave.abort();
   }
 
   /** Hands content to every thread, whichever asked: the next to ask need not. */

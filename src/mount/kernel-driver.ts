@@ -55,7 +55,11 @@ export const kernelDriver: Driver = async (options, context) => {
   const { fd, unmount } = mounted;
   const watch = options.listRoot ? watchRoot(context.env, fd) : undefined;
   return {
-    closed: Promise.all(workers.map((worker) => worker.ended)).then(() => watch?.close()),
+    closed: Promise.all(workers.map((worker) => worker.ended)).then(() => {
+      watch?.close();
+      // Whoever forces the unmounting of a busy mount cuts us off, but leaves it standing.
+      unmount();
+    }),
     async stop() {
       unmount();
       await stopThreads();

@@ -64,7 +64,10 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
       handOver,
       nodes: NodeTable.allocate(NODE_CAPACITY),
     });
-    const closed = serving.closed.then(release);
+    const closed = serving.closed.then(() => {
+      handOver.close();
+      return release();
+    });
     return {
       mountPoint,
       closed,

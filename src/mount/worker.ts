@@ -9,6 +9,7 @@ import { DeviceSession } from '../fuse/device-session.ts';
 import { createHandler } from '../fuse/handler.ts';
 import type { Level } from '../util/log.ts';
 import { setLogLevel } from '../util/log.ts';
+import { warmUp } from './warm-up.ts';
 
 /** What a thread that serves the kernel is given. */
 export interface WorkerData {
@@ -26,6 +27,7 @@ const data = workerData as WorkerData;
 const port = parentPort!;
 setLogLevel(data.logLevel);
 const source = new FreshSource(new LocalSource(Environment.open(data.storeDir)));
+warmUp(source, data.storeDir);
 const fs = new StoreFileSystem(source, new NodeTable(data.nodes), data);
 const handler = createHandler(fs, data);
 

@@ -21,6 +21,8 @@ export interface Services {
 export interface Store extends Services {
   /** Set when all three services are those of one local store. */
   readonly local?: LocalStore;
+  /** Whether path infos are on another machine, so that asking first is cheaper than sending. */
+  readonly far?: boolean;
   close(): Promise<void>;
 }
 
@@ -34,6 +36,7 @@ export interface Addresses {
 /** Makes the services that an address stands for; all those of one address share what is behind it. */
 interface Backend extends Services {
   readonly local?: LocalStore;
+  readonly far?: boolean;
   close(): Promise<void>;
 }
 
@@ -67,6 +70,7 @@ export async function openStore(addresses: Addresses): Promise<Store> {
       directories: directories.directories,
       pathInfos: pathInfos.pathInfos,
       ...(local ? { local } : {}),
+      far: pathInfos.far ?? false,
       close,
     };
   } catch (error) {
@@ -138,6 +142,7 @@ async function openGrpc(url: URL): Promise<Backend> {
     blobs: new GrpcBlobService(channel),
     directories: new GrpcDirectoryService(channel),
     pathInfos: new GrpcPathInfoService(channel),
+    far: true,
     close: async () => channel.close(),
   };
 }

@@ -23,6 +23,9 @@ export const libc = {
   fcntl: library.func('int fcntl(int fd, int command, int64_t argument)') as Call<[number, number, number]>,
   eventfd: library.func('int eventfd(uint32_t initial, int flags)') as Call<[number, number]>,
   flock: library.func('int flock(int fd, int operation)') as Call<[number, number]>,
+  sync_file_range: library.func(
+    'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',
+  ) as Call<[number, number, number, number]>,
   syncfs: library.func('int syncfs(int fd)'),
   mount: library.func(
     'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',

@@ -28,7 +28,14 @@ async function pass(service, call, signal) {
       waiting[service].add(entry);
       // A silent one is the worst kind: it does not even notice that nobody waits any more.
       if (states[service] === 'silent') return;
+      // Like a connection, a call that waits keeps the process.
+      const connection = setInterval(() => {}, 60_000);
+      entry.resolve = () => {
+        clearInterval(connection);
+        resolve();
+      };
       signal?.addEventListener('abort', () => {
+        clearInterval(connection);
         waiting[service].delete(entry);
         reject(signal.reason);
       });
@@ -64,6 +71,12 @@ const gated = {
     async get(digest, signal) {
       const lying = await pass('directories', `get ${digest.hex}`, signal);
       return lying ? Directory.of([]) : memory.directories.get(digest);
+    },
+    async *getRecursive(digest, signal) {
+      for await (const directory of memory.directories.getRecursive(digest)) {
+        const lying = await pass('directories', `stream ${directory.digest.hex}`, signal);
+        yield lying ? Directory.of([]) : directory;
+      }
     },
   },
   pathInfos: {
@@ -102,6 +115,8 @@ const commands = {
       allowOther: false,
       readers: 1,
       timeoutMs: 30_000,
+      offline: false,
+      verifyWhole: false,
       ...options,
       store: gated,
     });

@@ -32,13 +32,19 @@ export function endLater(child: ChildProcess, dir: string): void {
   started.push({ child, dir });
 }
 
+/** A new directory to mount on. */
+function newMountPoint(): string {
+  const dir = join(tempDir(), 'mnt');
+  mkdirSync(dir);
+  return dir;
+}
+
 /** Mounts with `tvix-store mount`; whatever happens, nothing stays mounted after the test file. */
 export async function mount(
   args: readonly string[],
-  dir = join(tempDir(), 'mnt'),
+  dir = newMountPoint(),
   options: SpawnOptions = {},
 ): Promise<TestMount> {
-  mkdirSync(dir, { recursive: true });
   const child = await startTvixStore(['mount', ...args, dir], 'info: mounted', options);
   endLater(child, dir);
   return {

@@ -3,7 +3,7 @@ import { BLOB, BLOB_MESSAGE_LENGTH } from '../../proto/grpc/methods.ts';
 import { toBigInt } from '../../proto/long.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
-import type { BlobContent, BlobService, Chunk, ReadOptions } from './service.ts';
+import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
 
 /** Blobs of a peer. Nothing it sends is believed. */
@@ -91,7 +91,7 @@ export class GrpcBlobService implements BlobService {
     }
   }
 
-  async put(content: BlobContent, signal?: AbortSignal): Promise<Chunk> {
+  async put(content: BlobContent, { signal }: PutOptions = {}): Promise<Chunk> {
     const isSmall = content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT;
     const hasher = new DigestHasher();
     let size = 0;

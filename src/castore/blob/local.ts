@@ -2,8 +2,12 @@ import { damaged } from '../../util/errors.ts';
 import { Digest, DigestHasher } from '../digest.ts';
 import type { LocalStore } from '../local/store.ts';
 import { chunked } from './chunker.ts';
-import type { BlobContent, BlobService, Chunk, ReadOptions } from './service.ts';
+import { chunkedInParallel } from './parallel-chunker.ts';
+import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
+
+/** Contents from this length on are cut in a thread of its own. */
+const PARALLEL_FROM = 16 << 20;
 
 /** Blobs in a local store. */
 export class LocalBlobService implements BlobService {
@@ -40,7 +44,7 @@ export class LocalBlobService implements BlobService {
     }
   }
 
-  async put(content: BlobContent, signal?: AbortSignal): Promise<Chunk> {
+  async put(content: BlobContent, { signal, size: expected = 0 }: PutOptions = {}): Promise<Chunk> {
     const { writer } = this.#store;
     if (content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT) {
       const digest = Digest.hash(content);
@@ -50,7 +54,8 @@ export class LocalBlobService implements BlobService {
     const hasher = new DigestHasher();
     const chunks: Chunk[] = [];
     let size = 0;
-    for await (const bytes of chunked(content instanceof Uint8Array ? [content] : content)) {
+    const cut = expected >= PARALLEL_FROM ? chunkedInParallel : chunked;
+    for await (const bytes of cut(content instanceof Uint8Array ? [content] : content)) {
       signal?.throwIfAborted();
       const digest = Digest.hash(bytes);
       await writer.chunk(digest, bytes);

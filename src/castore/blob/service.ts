@@ -29,10 +29,16 @@ export interface BlobService {
   read(digest: Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>;
 
   /** Takes a blob. It is visible and durable once a `flush` that began afterwards has resolved. */
-  put(content: BlobContent, signal?: AbortSignal): Promise<Chunk>;
+  put(content: BlobContent, options?: PutOptions): Promise<Chunk>;
 
   /** Makes everything that was put before visible and durable. */
   flush(): Promise<void>;
+}
+
+export interface PutOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Length of the contents in bytes, if it is known: long ones are worth more effort. */
+  readonly size?: number;
 }
 
 export interface ReadOptions {

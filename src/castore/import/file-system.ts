@@ -9,10 +9,11 @@ import {
   readlinkSync,
   readSync,
 } from 'node:fs';
-import { compareBytes, printable } from '../../util/bytes.ts';
+import { compareBytes, latin1, printable } from '../../util/bytes.ts';
 import { StoreError, systemCode } from '../../util/errors.ts';
 import type { BlobService } from '../blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
+import type { Digest } from '../digest.ts';
 import type { DirectoryPutter, DirectoryService } from '../directory/service.ts';
 import { Directory } from '../directory.ts';
 import type { FileNode, Name, Node } from '../node.ts';
@@ -32,6 +33,16 @@ export interface ImportOptions {
   readonly progress?: ImportProgress;
   readonly onProgress?: () => void;
   readonly signal?: AbortSignal;
+  /** Digests of files beyond 128 KiB, by path: those that the store has are not read again. */
+  readonly known?: ReadonlyMap<string, Digest>;
+  /** Told the digest of every file beyond 128 KiB. */
+  readonly onLargeFile?: (path: string, digest: Digest) => void;
+}
+
+/** Where an import goes. */
+export interface ImportTarget {
+  readonly blobs: Pick<BlobService, 'put' | 'chunks'>;
+  readonly directories: Pick<DirectoryService, 'putMany'>;
 }
 
 /** Small files on their way into the store at once. */
@@ -46,7 +57,7 @@ const SLASH = Buffer.from('/');
  */
 export async function importPath(
   path: Buffer,
-  target: { readonly blobs: BlobService; readonly directories: DirectoryService },
+  target: ImportTarget,
   options: ImportOptions = {},
 ): Promise<Node> {
   const putter = target.directories.putMany();
@@ -63,14 +74,14 @@ interface Visited {
 }
 
 class Importer {
-  readonly #blobs: BlobService;
+  readonly #blobs: ImportTarget['blobs'];
   readonly #putter: DirectoryPutter;
   readonly #options: ImportOptions;
   readonly #inFlight = new Set<Promise<unknown>>();
   readonly #block = Buffer.allocUnsafeSlow(READ_LENGTH);
   #failure: { error: unknown } | undefined;
 
-  constructor(blobs: BlobService, putter: DirectoryPutter, options: ImportOptions) {
+  constructor(blobs: ImportTarget['blobs'], putter: DirectoryPutter, options: ImportOptions) {
     this.#blobs = blobs;
     this.#putter = putter;
     this.#options = options;
@@ -141,18 +152,15 @@ class Importer {
       const { observer } = this.#options;
       observer?.beginFile(before.size, executable);
       const file = { kind: 'file', size: BigInt(before.size), executable } as const;
-      let stored: Promise<FileNode>;
-      if (before.size <= SINGLE_CHUNK_LIMIT) {
-        const bytes = this.#readSmall(path, fd, before.size);
-        stored = this.#putSmall(bytes).then((digest) => ({ ...file, digest }));
-      } else {
-        const { digest } = await this.#blobs.put(this.#parts(path, fd, before.size), this.#options.signal);
-        stored = Promise.resolve({ ...file, digest });
-      }
+      const digest =
+        before.size <= SINGLE_CHUNK_LIMIT
+          ? this.#putSmall(this.#readSmall(path, fd, before.size))
+          : Promise.resolve(await this.#putLarge(path, fd, before.size));
+      const visited = this.#later(digest.then((found): FileNode => ({ ...file, digest: found })));
       observer?.endFile();
       if (!isUnchanged(before, fstatSync(fd))) throw changed(path);
       if (this.#inFlight.size >= MAX_IN_FLIGHT) await Promise.race(this.#inFlight);
-      return this.#later(stored);
+      return visited;
     } finally {
       closeSync(fd);
     }
@@ -171,8 +179,18 @@ class Importer {
     return contents;
   }
 
-  async #putSmall(bytes: Uint8Array) {
-    return (await this.#blobs.put(bytes, this.#options.signal)).digest;
+  async #putSmall(bytes: Uint8Array): Promise<Digest> {
+    return (await this.#blobs.put(bytes, { signal: this.#options.signal })).digest;
+  }
+
+  async #putLarge(path: Buffer, fd: number, size: number): Promise<Digest> {
+    const { known, onLargeFile, signal } = this.#options;
+    const key = latin1(path);
+    const expected = known?.get(key);
+    if (expected && (await this.#blobs.chunks(expected, signal))) return expected;
+    const { digest } = await this.#blobs.put(this.#parts(path, fd, size), { signal, size });
+    onLargeFile?.(key, digest);
+    return digest;
   }
 
   *#parts(path: Buffer, fd: number, size: number): Generator<Uint8Array> {

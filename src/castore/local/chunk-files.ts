@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, fdatasyncSync, fsyncSync, mkdirSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
-import { syncFileSystem } from '../../util/libc.ts';
+import { libc, syncFileSystem } from '../../util/libc.ts';
 
+const SYNC_FILE_RANGE_WRITE = 2;
 /** Up to this many files are synced one by one; beyond it the whole file system is, at once. */
 const SYNC_EACH_LIMIT = 8;
 
@@ -29,6 +30,8 @@ export class ChunkFiles {
     const fd = create(path, this.#dir);
     try {
       for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at);
+      // The disk begins now, and not when a flush waits for it.
+      libc.sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     } catch (error) {
       unlinkSync(path);
       throw noSpace(error, this.#dir);

@@ -24,6 +24,7 @@ export class BlobFetcher {
   readonly #keeper: Keeper;
   readonly #options: FetcherOptions;
   readonly #flights = new SingleFlight<void>();
+  readonly #listFlights = new SingleFlight<readonly Chunk[]>();
   readonly #verification: Verification;
   readonly #readAhead: ReadAhead;
   readonly #closing = new AbortController();
@@ -67,7 +68,7 @@ export class BlobFetcher {
   }
 
   #isLocal({ digest }: Chunk): boolean {
-    return this.#keeper.cache.reader.chunkSize(digest.bytes) !== undefined;
+    return this.#keeper.has('chunk', digest);
   }
 
   /** The chunk list, checked as far as it can be: provisional until the whole blob has been hashed. */
@@ -79,8 +80,17 @@ export class BlobFetcher {
   ): Promise<readonly Chunk[]> {
     const known = this.#verification.chunks(digest);
     if (known) return known;
-    const chunks = await this.#service.chunks(digest, signal);
+    const chunks = await this.#listFlights.run(
+      digest.hex,
+      (shared) => this.#getList(digest, size, shared),
+      signal,
+    );
     progress();
+    return chunks;
+  }
+
+  async #getList(digest: Digest, size: number, signal: AbortSignal): Promise<readonly Chunk[]> {
+    const chunks = await this.#service.chunks(digest, signal);
     if (!chunks) throw damaged(`blob ${digest} is missing`);
     if (chunks.length === 0) return chunks;
     const total = chunks.reduce((sum, chunk) => sum + chunk.size, 0);
@@ -120,6 +130,7 @@ export class BlobFetcher {
     if (!contents) throw damaged(`blob ${digest} is missing`);
     const hasher = new DigestHasher();
     const chunks: Chunk[] = [];
+    const parts: Uint8Array[] = [];
     let total = 0;
     let kept = Promise.resolve();
     for await (const part of chunked(contents)) {
@@ -129,11 +140,13 @@ export class BlobFetcher {
       hasher.update(part);
       const chunk = { digest: Digest.hash(part), size: part.length };
       chunks.push(chunk);
-      kept = this.#keeper.quietly(chunk.digest, part);
+      if (size <= WHOLE_IN_MEMORY) parts.push(Uint8Array.from(part));
+      else kept = this.#keeper.quietly(chunk.digest, part);
     }
     if (total !== size || !hasher.digest().equals(digest))
       throw damaged(`the contents of blob ${digest} are wrong`);
     await kept;
+    for (const [i, part] of parts.entries()) this.#keeper.chunk(chunks[i]!.digest, part);
     if (chunks.length > 1) this.#keeper.manifest(digest, chunks);
   }
 
@@ -144,6 +157,8 @@ export class BlobFetcher {
 
 /** A peer may cut as it likes, within reason: a chunk is held in memory. */
 const MAX_CHUNK_LENGTH = 16 << 20;
+/** A blob up to this many bytes that comes without a chunk list is answered from memory, not from the cache. */
+const WHOLE_IN_MEMORY = 8 << 20;
 /** Chunks fetched at once when all are wanted. */
 const AT_ONCE = 8;
 

@@ -35,6 +35,8 @@ export class DirectoryFetcher {
   }
 
   async fetch(digest: Digest, progress: Progress, signal: AbortSignal): Promise<void> {
+    // It may have come for another while this was on its way.
+    if (this.#keeper.has('directory', digest)) return;
     for (const stream of this.#streams) {
       if (stream.coming.has(digest.hex)) return this.#await(stream, digest, signal);
     }

@@ -1,6 +1,8 @@
+import { LRUCache } from 'lru-cache';
 import type { Chunk } from '../../castore/blob/service.ts';
 import type { Digest } from '../../castore/digest.ts';
 import type { Directory } from '../../castore/directory.ts';
+import type { Table } from '../../castore/local/environment.ts';
 import { CacheFiller } from '../../castore/local/filler.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import type { FreshItem } from '../../fs/fresh-source.ts';
@@ -8,6 +10,10 @@ import { encodeChunks } from '../../fs/fresh-source.ts';
 import { PathInfoTable } from '../../store/path-info/local.ts';
 import { encodePathInfo } from '../../store/path-info/message.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
+import { asBuffer, latin1 } from '../../util/bytes.ts';
+
+/** Bytes served from memory for want of room in the cache. */
+const MAX_HOMELESS = 64 << 20;
 
 /** Takes verified content for those who wait, and word of when the cache has it or it is wrong after all. */
 export interface Recipient {
@@ -26,6 +32,14 @@ export class Keeper {
   readonly infos: PathInfoTable;
   readonly recipient: Recipient;
   readonly #filler: CacheFiller;
+  /** What has been handed on but not committed. */
+  readonly #pending = new Set<string>();
+  /** What the cache could not take (a full disk): served from memory until something newer needs the room. */
+  readonly #homeless = new LRUCache<string, FreshItem>({
+    maxSize: MAX_HOMELESS,
+    sizeCalculation: (item) => item.bytes.length + 64,
+    dispose: ({ kind, key }) => this.recipient.settled([{ kind, key }]),
+  });
   /** Bytes that have been handed on but not committed. */
   uncommitted = 0;
 
@@ -38,15 +52,21 @@ export class Keeper {
 
   pathInfo(info: PathInfo): Promise<void> {
     const item: FreshItem = { kind: 'pathInfo', key: info.storePath.hash, bytes: encodePathInfo(info) };
-    return this.#keep(item, this.#filler.row(this.infos.table, item.key, this.infos.row(info)));
+    return this.#keep(
+      item,
+      this.infos.table,
+      this.#filler.row(this.infos.table, item.key, this.infos.row(info)),
+    );
   }
 
   directory({ digest, bytes }: Directory): void {
-    void this.#keep({ kind: 'directory', key: digest.bytes, bytes }, this.#filler.directory(digest, bytes));
+    const item: FreshItem = { kind: 'directory', key: digest.bytes, bytes };
+    void this.#keep(item, this.cache.env.directories, this.#filler.directory(digest, bytes));
   }
 
   chunk(digest: Digest, bytes: Uint8Array): void {
-    void this.#keep({ kind: 'chunk', key: digest.bytes, bytes }, this.#filler.chunk(digest, bytes));
+    const item: FreshItem = { kind: 'chunk', key: digest.bytes, bytes };
+    void this.#keep(item, this.cache.env.chunks, this.#filler.chunk(digest, bytes));
   }
 
   /** A chunk that nobody waits for. Resolves when the cache has it. */
@@ -56,7 +76,22 @@ export class Keeper {
 
   manifest(digest: Digest, chunks: readonly Chunk[]): void {
     const item: FreshItem = { kind: 'manifest', key: digest.bytes, bytes: encodeChunks(chunks) };
-    void this.#keep(item, this.#filler.manifest(digest, chunks));
+    void this.#keep(item, this.cache.env.manifests, this.#filler.manifest(digest, chunks));
+  }
+
+  /** Whether those who serve have a chunk or directory. */
+  has(kind: 'chunk' | 'directory', digest: Digest): boolean {
+    const name = nameOf(kind, digest.bytes);
+    if (this.#pending.has(name) || this.#homeless.has(name)) return true;
+    return this.#isCached(
+      kind === 'chunk' ? this.cache.env.chunks : this.cache.env.directories,
+      digest.bytes,
+    );
+  }
+
+  #isCached(table: Table, key: Uint8Array): boolean {
+    this.cache.env.refresh();
+    return table.getBinaryFast(asBuffer(key)) !== undefined;
   }
 
   /** Takes a chunk list back. */
@@ -70,15 +105,23 @@ export class Keeper {
     return this.#filler.row(table, key, value);
   }
 
-  async #keep(item: FreshItem, committed: Promise<void>): Promise<void> {
+  async #keep(item: FreshItem, table: Table, committed: Promise<void>): Promise<void> {
+    const name = nameOf(item.kind, item.key);
     this.recipient.deliver([item]);
+    this.#pending.add(name);
     this.uncommitted += item.bytes.length;
     await committed;
     this.uncommitted -= item.bytes.length;
-    this.recipient.settled([{ kind: item.kind, key: item.key }]);
+    this.#pending.delete(name);
+    if (this.#isCached(table, item.key)) this.recipient.settled([{ kind: item.kind, key: item.key }]);
+    else this.#homeless.set(name, item);
   }
 
   close(): Promise<void> {
     return this.#filler.close();
   }
+}
+
+function nameOf(kind: FreshItem['kind'], key: Uint8Array): string {
+  return kind[0] + latin1(key);
 }

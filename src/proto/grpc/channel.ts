@@ -137,7 +137,7 @@ export class Channel {
     const answer = deferred<R>();
     const call = this.#client.makeClientStreamRequest(
       methodPath(dialect, method as Method<never, never>),
-      method.request.encode,
+      (encoded: Buffer) => encoded,
       method.response.decode,
       (error, response) => {
         if (error) answer.reject(this.#failure(error, signal));
@@ -158,7 +158,8 @@ export class Channel {
       for await (const request of requests) {
         if (answered) break;
         timer.refresh();
-        if (!call.write(request)) {
+        // Encoded at once: grpc-js would do so later, when the sender may have changed what it lent.
+        if (!call.write(method.request.encode(request))) {
           await Promise.race([new Promise((resolve) => call.once('drain', resolve)), answer.promise]);
         }
       }

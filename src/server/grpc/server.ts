@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation } from 'grpc-health-check';
+import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
 import type { Services } from '../../store/store.ts';
 import type { ListenAddress, SocketOwnership } from '../listen.ts';
@@ -116,14 +116,14 @@ function credentials(tls: TlsFiles | undefined): ServerCredentials {
   return ServerCredentials.createSsl(tls.clientCa ?? null, [pair], tls.clientCa !== undefined);
 }
 
-/** The descriptions of both dialects, for reflection. */
+/** The descriptions of both dialects and of health, for reflection. */
 function loadProtos() {
   const root = fileURLToPath(new URL('../../proto/generated/protos/', import.meta.url));
   const files = readdirSync(root, { recursive: true })
     .map(String)
     .filter((name) => name.endsWith('.proto'));
-  return loadSync(
-    files.sort().map((name) => join(root, name)),
-    { includeDirs: [root], keepCase: true },
-  );
+  return loadSync([...files.sort().map((name) => join(root, name)), healthProto], {
+    includeDirs: [root],
+    keepCase: true,
+  });
 }

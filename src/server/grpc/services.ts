@@ -63,7 +63,7 @@ function blobMethods({ blobs }: Services): Implementation[] {
       const parts = async function* () {
         for await (const { data } of requests) if (data) yield data;
       };
-      const { digest } = await blobs.put(parts(), signal);
+      const { digest } = await blobs.put(parts(), { signal });
       await blobs.flush();
       return { digest: digest.bytes };
     }),

@@ -1,0 +1,25 @@
+/** What the thread that reads and the thread that cuts share. */
+export interface CutThreadData {
+  readonly control: Int32Array;
+  /** Contents, in shared memory. */
+  readonly ring: Uint8Array;
+  /** Ends of chunks, as offsets in the stream modulo 2^32, by their number modulo its length. */
+  readonly cuts: Int32Array;
+}
+
+/** Words of the control block; offsets are modulo 2^32. */
+export const CONTROL = {
+  /** Bytes that lie in the ring. */
+  WRITTEN: 0,
+  /** Set when nothing more comes. */
+  FINISHED: 1,
+  /** Chunks that have been cut. */
+  CUT: 2,
+  /** Chunks that have been taken: their place in the ring is free. */
+  TAKEN: 3,
+  LENGTH: 4,
+} as const;
+
+export const RING_LENGTH = 8 << 20;
+/** More than there can be chunks in the ring. */
+export const CUTS = 256;

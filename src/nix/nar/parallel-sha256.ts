@@ -1,0 +1,68 @@
+import { createHash } from 'node:crypto';
+import type { Worker } from 'node:worker_threads';
+import { startThread } from '../../util/thread.ts';
+import type { Sha256ThreadData } from './sha256-protocol.ts';
+import { FINISHED, HASHED, WRITTEN } from './sha256-protocol.ts';
+import type { NarSink } from './writer.ts';
+
+/** Shared memory between the thread that writes and the one that hashes. */
+const RING_LENGTH = 8 << 20;
+/** A thread is not started for less than this. */
+const PARALLEL_FROM = 4 << 20;
+
+/**
+ * SHA-256 in a thread of its own, beside whatever else is done with the bytes. They go through a ring of
+ * fixed size; a writer that is ahead of the hashing by all of it waits. Little is hashed where it is.
+ */
+export class ParallelSha256 implements NarSink {
+  readonly #control = new Int32Array(new SharedArrayBuffer(12));
+  readonly #ring = Buffer.from(new SharedArrayBuffer(RING_LENGTH) as unknown as ArrayBuffer);
+  #written = 0;
+  #worker: { digest: Promise<Uint8Array>; thread: Worker } | undefined;
+
+  update(bytes: Uint8Array): void {
+    for (let from = 0; from < bytes.length; ) {
+      const count = Math.min(bytes.length - from, this.#room());
+      this.#ring.set(bytes.subarray(from, from + count), this.#written % RING_LENGTH);
+      from += count;
+      this.#written += count;
+      Atomics.store(this.#control, WRITTEN, this.#written | 0);
+      Atomics.notify(this.#control, WRITTEN);
+      if (!this.#worker && this.#written >= PARALLEL_FROM) this.#worker = this.#start();
+    }
+  }
+
+  /** Bytes that may be written in one piece; waits until there are some. */
+  #room(): number {
+    for (;;) {
+      const hashed = Atomics.load(this.#control, HASHED);
+      const free = RING_LENGTH - ((this.#written - hashed) | 0);
+      const toEnd = RING_LENGTH - (this.#written % RING_LENGTH);
+      if (free > 0) return Math.min(free, toEnd);
+      Atomics.wait(this.#control, HASHED, hashed);
+    }
+  }
+
+  async digest(): Promise<Uint8Array> {
+    if (!this.#worker) return createHash('sha256').update(this.#ring.subarray(0, this.#written)).digest();
+    Atomics.store(this.#control, FINISHED, 1);
+    Atomics.notify(this.#control, WRITTEN);
+    return this.#worker.digest;
+  }
+
+  #start() {
+    const data: Sha256ThreadData = { control: this.#control, ring: this.#ring };
+    const thread = startThread(import.meta.url, './sha256-thread.js', data);
+    const digest = new Promise<Uint8Array>((resolve, reject) => {
+      thread.once('message', resolve);
+      thread.once('error', reject);
+    });
+    digest.catch(() => {});
+    return { digest, thread };
+  }
+
+  /** Ends the thread. */
+  close(): void {
+    void this.#worker?.thread.terminate();
+  }
+}

@@ -1,0 +1,74 @@
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { afterAll } from 'vitest';
+import type { Store } from '../../src/store/store.ts';
+import { openStore } from '../../src/store/store.ts';
+import { startTvixStore } from './cli.ts';
+
+const started: ChildProcess[] = [];
+
+// Registered when a test file imports this: hooks that are added while tests run would not be called.
+afterAll(() => {
+  for (const child of started) child.kill('SIGKILL');
+});
+
+/** A daemon in a process of its own. */
+export interface TestDaemon {
+  /** Where it says it listens. */
+  readonly at: string;
+  /** How a client names it, for one that listens on TCP or on a path. */
+  readonly url: string;
+  readonly port: number;
+  readonly child: ChildProcess;
+  log(): string;
+  /** Bytes of its memory that are in use. */
+  rss(): number;
+  /** Ends it by a signal; gives the exit status. */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+}
+
+/** Starts a daemon; whatever happens, it is gone after the test file. */
+export async function startDaemon(
+  store: string,
+  listen = '127.0.0.1:0',
+  args: readonly string[] = [],
+  options: SpawnOptions = {},
+): Promise<TestDaemon> {
+  const child = await startTvixStore(
+    ['daemon', '--store', store, '-l', listen, ...args],
+    'info: listening',
+    options,
+  );
+  return asDaemon(child);
+}
+
+/** A process that has said where it listens, as a daemon. */
+export function asDaemon(child: ChildProcess & { log: () => string }): TestDaemon {
+  started.push(child);
+  const at = /info: listening at=(?:"([^"]*)"|(\S+))/.exec(child.log())!;
+  const address = at[1] ?? at[2]!;
+  return {
+    at: address,
+    url: address.startsWith('/') ? `grpc+unix://${address}` : `grpc+http://${address}`,
+    port: Number(address.slice(address.lastIndexOf(':') + 1)),
+    child,
+    log: child.log,
+    rss() {
+      const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
+      return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) * 1024;
+    },
+    async stop(signal = 'SIGTERM') {
+      if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+      const ended = once(child, 'exit');
+      child.kill(signal);
+      const [status] = await ended;
+      return status;
+    },
+  };
+}
+
+/** The three services at one address. */
+export function openAt(address: string): Promise<Store> {
+  return openStore({ blobs: address, directories: address, pathInfos: address });
+}

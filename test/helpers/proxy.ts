@@ -1,0 +1,113 @@
+import { once } from 'node:events';
+import type { AddressInfo, Server, Socket } from 'node:net';
+import { connect, createServer } from 'node:net';
+import { afterAll } from 'vitest';
+import type { Deferred } from '../../src/util/deferred.ts';
+import { deferred } from '../../src/util/deferred.ts';
+
+const started: TcpProxy[] = [];
+
+afterAll(() => {
+  for (const proxy of started) proxy.close();
+});
+
+/** Stands between a client and a server: counts what passes, and makes a network out of loopback. */
+export class TcpProxy {
+  /** Bytes from client to server, and back. */
+  up = 0;
+  down = 0;
+  /** Connections that were made. */
+  connections = 0;
+  /** How long a round trip takes, in milliseconds; half of it each way. */
+  roundTrip = 0;
+  /** Where connections are led to; may change. */
+  target: number;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #gate: Deferred | undefined;
+
+  private constructor(target: number) {
+    this.target = target;
+    this.#server = createServer({ noDelay: true }, (client) => this.#accept(client));
+  }
+
+  static async start(target: number): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target);
+    started.push(proxy);
+    proxy.#server.listen(0, '127.0.0.1');
+    await once(proxy.#server, 'listening');
+    return proxy;
+  }
+
+  get url(): string {
+    return `grpc+http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** From now on nothing gets through, and nobody is told. */
+  stall(): void {
+    this.#gate ??= deferred();
+  }
+
+  /** What was held back goes on its way. */
+  flow(): void {
+    this.#gate?.resolve();
+    this.#gate = undefined;
+  }
+
+  /** Breaks every connection that is open, as a router that forgot them would. */
+  reset(): void {
+    for (const socket of this.#sockets) socket.resetAndDestroy();
+  }
+
+  /** The bytes that pass during a piece of work. */
+  async count<T>(work: () => Promise<T>): Promise<{ result: T; up: number; down: number }> {
+    const { up, down } = this;
+    const result = await work();
+    return { result, up: this.up - up, down: this.down - down };
+  }
+
+  close(): void {
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #accept(client: Socket): void {
+    this.connections++;
+    const server = connect({ port: this.target, host: '127.0.0.1', noDelay: true });
+    this.#forward(client, server, (count) => {
+      this.up += count;
+    });
+    this.#forward(server, client, (count) => {
+      this.down += count;
+    });
+  }
+
+  #forward(from: Socket, to: Socket, count: (bytes: number) => void): void {
+    this.#sockets.add(from);
+    let chain = Promise.resolve();
+    const after = (step: () => void) => {
+      const due = performance.now() + this.roundTrip / 2;
+      chain = chain.then(async () => {
+        const wait = due - performance.now();
+        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+        while (this.#gate) await this.#gate.promise;
+        step();
+      });
+    };
+    from.on('data', (part) =>
+      after(() => {
+        count(part.length);
+        if (!to.destroyed && !to.write(part)) {
+          from.pause();
+          to.once('drain', () => from.resume());
+        }
+      }),
+    );
+    from.on('end', () => after(() => to.end()));
+    from.on('error', () => to.resetAndDestroy());
+    from.on('close', () => {
+      this.#sockets.delete(from);
+      after(() => to.destroySoon());
+    });
+  }
+}
