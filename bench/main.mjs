@@ -1,6 +1,7 @@
 /**
- * Measures the mount and the import beside the native file system and the other driver, in one run:
- * medians of several rounds, the columns of each round in mixed order. See `--help`.
+ * Measures the mount and the import beside the native file system and the other driver, and a store that is
+ * far beside a near one and bare grpc-js, in one run: medians of several rounds, the columns of each round
+ * in mixed order. See `--help`.
  */
 import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os';
@@ -8,12 +9,15 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { experiments } from './experiments.mjs';
 import { stopEverything } from './processes.mjs';
+import { REMOTE_COLUMNS, remoteExperiments } from './remote.mjs';
 import { summary, table } from './report.mjs';
 import { shuffled } from './statistics.mjs';
 import { writeSourceTree } from './trees.mjs';
 import { Workspace } from './workspace.mjs';
 
-const NAMES = experiments.map(({ name }) => name);
+/** Each has a table of its own. */
+const GROUPS = [experiments, remoteExperiments];
+const NAMES = GROUPS.flat().map(({ name }) => name);
 const HELP = `npm run bench -- [options]
 
   --only NAME,...    only these: ${NAMES.join(', ')}
@@ -65,30 +69,37 @@ async function bench() {
     const machine = machineFacts(workspace.directory);
     progress(Object.values(machine).join(', '));
     const columns = await usableColumns(workspace);
-    const lines = [];
-    for (const experiment of experiments.filter(({ name }) => chosen.includes(name))) {
-      lines.push(...(await results(experiment, columns, workspace)));
+    const groups = [];
+    for (const group of GROUPS) {
+      const lines = [];
+      for (const experiment of group.filter(({ name }) => chosen.includes(name))) {
+        lines.push(...(await results(experiment, columns, workspace)));
+      }
+      if (lines.length > 0) groups.push(lines);
     }
-    if (options.json) console.log(JSON.stringify({ machine, lines }, undefined, 2));
-    else console.log(`\n${table(lines, columns)}\n\nIn brackets: times native.`);
+    if (options.json) console.log(JSON.stringify({ machine, lines: groups.flat() }, undefined, 2));
+    else {
+      const tables = groups.map((lines) => table(lines, columns)).join('\n\n');
+      console.log(`\n${tables}\n\nIn brackets: times native.`);
+    }
   } finally {
     await cleanUp();
   }
 }
 
-/** The columns whose driver starts here. */
+/** The columns whose driver starts here, and those of a store that is far. */
 async function usableColumns(workspace) {
   const columns = ['native'];
-  const { store } = await workspace.treeStore();
   for (const column of ['tvix-store', 'fuse-native']) {
     try {
-      await (await workspace.mount(column, store)).stop();
+      await (await workspace.mount(column, workspace.freshFolder())).stop();
       columns.push(column);
     } catch (error) {
       progress(`${column} is left out: ${error.message}`);
     }
   }
-  return workspace.against ? [...columns, 'against'] : columns;
+  if (workspace.against) columns.push('against');
+  return [...columns, ...REMOTE_COLUMNS];
 }
 
 /** All rounds of an experiment, as the lines of the table. */

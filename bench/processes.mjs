@@ -9,7 +9,7 @@ const LONGEST_MS = 180_000;
 
 /** What we started and what has not ended yet. */
 const commands = new Set();
-const mounts = new Set();
+const services = new Set();
 let stopping = false;
 
 /** Runs a command to its end and returns what it printed, without the last newline. */
@@ -32,38 +32,30 @@ export async function client(operation, { rehearsal, root, list, passes }) {
   return Number(await run(process.execPath, [CLIENT, operation, rehearsal, root, list, String(passes)]));
 }
 
-/** Imports a path and returns its base name in the store. */
+/** Imports a path into a store, a folder or an address, and returns its base name there. */
 export async function importPath(store, path) {
-  const storePath = await run(process.execPath, [CLI, 'import', '--store', `local://${store}`, path]);
+  const storePath = await run(process.execPath, [CLI, 'import', '--store', addressOf(store), path]);
   return storePath.slice('/nix/store/'.length);
 }
 
-/** A mount of a store by a process of its own. */
-export class Mount {
+/** A command of ours in a process of its own, which works until it is told to stop. */
+export class Service {
   #process;
   #log = '';
 
-  /** Resolves when the mount is ready. */
-  static async start(store, point, flags) {
-    const mount = new Mount();
-    await mount.#start(store, point, flags);
-    return mount;
-  }
-
-  async #start(store, point, flags) {
+  /** Resolves when the log has a line that begins with `ready`. */
+  async launch(args, ready) {
     refuseWhenStopping();
-    mkdirSync(point, { recursive: true });
-    this.point = point;
-    const args = [CLI, 'mount', '--store', `local://${store}`, '--cache', `${point}.cache`, ...flags, point];
-    this.#process = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-    mounts.add(this);
+    this.#process = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    services.add(this);
     await new Promise((resolve, reject) => {
       this.#process.stderr.setEncoding('utf8').on('data', (data) => {
         this.#log += data;
-        if (this.#log.includes('info: mounted')) resolve();
+        const begun = this.#log.indexOf(ready);
+        if (begun >= 0 && this.#log.includes('\n', begun)) resolve();
       });
       this.#process.once('close', () => {
-        mounts.delete(this);
+        services.delete(this);
         reject(new Error(lastLine(this.#log)));
       });
     });
@@ -73,24 +65,45 @@ export class Mount {
     return this.#process.pid;
   }
 
-  /** How many requests it answered, if it counts them; known once it has stopped. */
-  get requests() {
-    const count = /info: unmounted requests=(\d+)/.exec(this.#log)?.[1];
-    return count === undefined ? undefined : Number(count);
+  get log() {
+    return this.#log;
   }
 
-  /** Unmounts and waits for the process to end. */
+  /** Waits for the process to end. */
   async stop() {
-    if (!mounts.has(this)) return;
+    if (!services.has(this)) return;
     const closed = once(this.#process, 'close');
     this.#process.kill('SIGTERM');
-    const tooLong = setTimeout(() => this.#kill(), 10_000);
+    const tooLong = setTimeout(() => this.kill(), 10_000);
     await closed;
     clearTimeout(tooLong);
   }
 
-  #kill() {
+  kill() {
     this.#process.kill('SIGKILL');
+  }
+}
+
+/** A mount of a store. */
+export class Mount extends Service {
+  /** Resolves when the mount is ready. The store is a folder or an address; the cache is a new one. */
+  static async start(store, point, flags) {
+    const mount = new Mount();
+    mkdirSync(point, { recursive: true });
+    mount.point = point;
+    const stores = ['--store', addressOf(store), '--cache', `${point}.cache`];
+    await mount.launch(['mount', ...stores, ...flags, point], 'info: mounted');
+    return mount;
+  }
+
+  /** How many requests it answered, if it counts them; known once it has stopped. */
+  get requests() {
+    const count = /info: unmounted requests=(\d+)/.exec(this.log)?.[1];
+    return count === undefined ? undefined : Number(count);
+  }
+
+  kill() {
+    super.kill();
     if (spawnSync('umount', ['-l', this.point]).status !== 0) spawnSync('fusermount3', ['-uz', this.point]);
   }
 }
@@ -100,7 +113,12 @@ export async function stopEverything() {
   stopping = true;
   for (const child of commands) child.kill();
   await Promise.all([...commands].map((child) => once(child, 'close')));
-  await Promise.all([...mounts].map((mount) => mount.stop()));
+  // What was started last relies on what was started before: a mount on its daemon.
+  for (const service of [...services].reverse()) await service.stop();
+}
+
+function addressOf(store) {
+  return store.startsWith('/') ? `local://${store}` : store;
 }
 
 function refuseWhenStopping() {

@@ -1,6 +1,7 @@
 import { median } from './statistics.mjs';
 
-const OURS = 'tvix-store';
+/** Columns that goals are for. */
+const OURS = ['tvix-store', 'TCP', 'unix', '20 ms'];
 
 /** What a line of the table says, from the figures of all rounds in each column. */
 export function summary({ name, title, unit, goal }, figures) {
@@ -14,20 +15,36 @@ export function summary({ name, title, unit, goal }, figures) {
       .filter(([column]) => column !== 'native' && values.native !== undefined)
       .map(([column, value]) => [column, value / values.native]),
   );
-  return { row: name, title, unit, values, ratios, goal: goal && judged(goal, values), rounds: figures };
-}
-
-function judged(goal, values) {
-  const reached = goal.of ? values[OURS] / values[goal.of] : values[OURS];
-  if (reached === undefined || Number.isNaN(reached)) return goal;
   return {
-    ...goal,
-    reached,
-    met: goal.atMost !== undefined ? reached <= goal.atMost : reached >= goal.atLeast,
+    row: name,
+    title,
+    unit,
+    values,
+    ratios,
+    goal: goal && judged(goal, values, Object.keys(figures)),
+    rounds: figures,
   };
 }
 
-export function table(lines, columns) {
+/** The goal, with what each of our columns reached: a figure, or how many times or how much more the other. */
+function judged(goal, values, columns) {
+  const reached = {};
+  for (const column of columns.filter((column) => OURS.includes(column))) {
+    // Of `bare`, each of our columns has its own.
+    const other = values[goal.of] ?? values[`${goal.of} ${column}`];
+    if (goal.plus !== undefined) reached[column] = values[column] - other;
+    else reached[column] = goal.of ? values[column] / other : values[column];
+  }
+  const all = Object.values(reached);
+  if (all.every((value) => !(value > -Infinity))) return goal;
+  const met = (value) =>
+    goal.atLeast !== undefined ? value >= goal.atLeast : value <= (goal.plus ?? goal.atMost);
+  return { ...goal, reached, met: all.every(met) };
+}
+
+/** A table of the lines, with the columns that have a figure. */
+export function table(lines, allColumns) {
+  const columns = allColumns.filter((column) => lines.some(({ values }) => values[column] !== undefined));
   const rows = [
     ['', 'unit', ...columns, 'goal', ''],
     ...lines.map((line) => [
@@ -56,11 +73,16 @@ function cell({ values, ratios }, column) {
 
 function goalCells(goal) {
   if (!goal) return ['', ''];
-  const bound =
-    goal.atMost !== undefined ? `at most ${number(goal.atMost)}` : `at least ${number(goal.atLeast)}`;
+  const { atMost, atLeast, plus, of, reached, met } = goal;
+  const shown = (value) =>
+    value > -Infinity ? (plus !== undefined && value > 0 ? '+' : '') + number(value) : '-';
   const verdict =
-    goal.met === undefined ? 'not measured' : `${goal.met ? 'met' : 'MISSED'}: ${number(goal.reached)}`;
-  return [goal.of ? `${bound} of ${goal.of}` : bound, verdict];
+    met === undefined
+      ? 'not measured'
+      : `${met ? 'met' : 'MISSED'}: ${Object.values(reached).map(shown).join(', ')}`;
+  if (plus !== undefined) return [`at most ${of} + ${number(plus)}`, verdict];
+  const bound = atMost !== undefined ? `at most ${number(atMost)}` : `at least ${number(atLeast)}`;
+  return [of ? `${bound} of ${of}` : bound, verdict];
 }
 
 /** Three digits that matter. */

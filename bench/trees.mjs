@@ -2,17 +2,15 @@ import { closeSync, mkdirSync, openSync, symlinkSync, writeFileSync, writeSync }
 import { join } from 'node:path';
 import { Random } from './random.mjs';
 
-const DIRECTORIES = 1_700;
-const FILES = 14_000;
-const LINKS = 100;
-const SMALL_FILES = 2_000;
+const SOURCE_TREE = { directories: 1_700, files: 14_000, links: 100, small: 2_000 };
 const SMALL_SIZE = 100;
 
 /**
  * Writes a tree like that of a large program's source (median file 4 KiB, a few up to 1 MiB, 200 MB in
- * all) with one flat folder of small files. Returns what is in it, as paths relative to `root`.
+ * all) with one flat folder of small files, or one of another size. Returns what is in it, as paths relative
+ * to `root`.
  */
-export function writeSourceTree(root) {
+export function writeSourceTree(root, size = SOURCE_TREE) {
   const random = new Random(1);
   const directories = ['.'];
   const files = [];
@@ -20,27 +18,27 @@ export function writeSourceTree(root) {
   const small = [];
 
   mkdirSync(root, { recursive: true });
-  while (directories.length < DIRECTORIES - 1) {
+  while (directories.length < size.directories - 1) {
     // Squared, so that folders near the root have more children: files lie four or five names deep.
     const parent = directories[Math.floor(directories.length * random.fraction() ** 2)];
     const path = join(parent, `folder-${directories.length}`);
     mkdirSync(join(root, path));
     directories.push(path);
   }
-  while (files.length < FILES) {
+  while (files.length < size.files) {
     const path = join(pick(directories, random), `file-${files.length}.ts`);
     const mode = random.fraction() < 0.1 ? 0o755 : 0o644;
     writeFileSync(join(root, path), random.bytes(sourceFileSize(random)), { mode });
     files.push(path);
   }
-  while (links.length < LINKS) {
+  while (links.length < size.links) {
     const path = join(pick(directories, random), `link-${links.length}`);
     symlinkSync('../file', join(root, path));
     links.push(path);
   }
   directories.push('small');
   mkdirSync(join(root, 'small'));
-  while (small.length < SMALL_FILES) {
+  while (small.length < size.small) {
     const path = join('small', `file-${small.length}.txt`);
     writeFileSync(join(root, path), random.bytes(SMALL_SIZE));
     small.push(path);

@@ -1,12 +1,23 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Daemon } from './daemon.mjs';
 import { importPath, Mount, run } from './processes.mjs';
 import { writeManyEntries, writeRandomFile, writeSourceTree } from './trees.mjs';
 
 export const LARGE_SIZE = 2 ** 30;
 export const MANY = 100_000;
 
-/** Flags of `mount` for each column that is a driver of ours. */
+/** Trees of the rows for a store that is far: what is in each. */
+const FAR_TREES = {
+  /** Files to be read one after another. */
+  small: { directories: 2, files: 0, links: 0, small: 400 },
+  /** 15 000 entries. */
+  wide: { directories: 1_400, files: 13_100, links: 100, small: 400 },
+  /** 1 000 directories, 11 500 files. */
+  upload: { directories: 1_000, files: 11_100, links: 100, small: 400 },
+};
+
+/** Flags of `mount` for the columns that have some: the drivers of ours. */
 const DRIVER_FLAGS = { 'tvix-store': [], 'fuse-native': ['--driver', 'fuse-native'] };
 
 /** The temporary folder of a run and what lies in it, each part made when first asked for. */
@@ -22,16 +33,25 @@ export class Workspace {
 
   /** The tree on the native file system, and lists of what is in it for the client. */
   tree() {
-    return this.#once('tree', () => {
-      const root = join(this.directory, 'source/tree');
-      const content = writeSourceTree(root);
+    return this.#sourceTree('tree');
+  }
+
+  /** One of `FAR_TREES`, likewise. */
+  farTree(name) {
+    return this.#sourceTree(name, FAR_TREES[name]);
+  }
+
+  #sourceTree(name, size) {
+    return this.#once(name, () => {
+      const root = join(this.directory, 'source', name);
+      const content = writeSourceTree(root, size);
       return {
         root,
         directories: content.directories.length,
         lists: {
-          entries: this.#list('entries', content.entries),
-          files: this.#list('files', content.files),
-          small: this.#list('small', content.small),
+          entries: this.#list(`${name}-entries`, content.entries),
+          files: this.#list(`${name}-files`, content.files),
+          small: this.#list(`${name}-small`, content.small),
         },
       };
     });
@@ -76,6 +96,30 @@ export class Workspace {
     });
   }
 
+  /** The store that `daemon` serves, with a tree of `FAR_TREES` or the large file in it. */
+  async farStore(name) {
+    const store = await this.#once('far store', () => this.freshFolder());
+    const { root } = await (name === 'large' ? this.large() : this.farTree(name));
+    return { store, name: await this.#once(`far ${name}`, () => importPath(store, root)) };
+  }
+
+  /** A daemon that serves the far store over TCP or a unix socket until the end. */
+  async daemon(transport) {
+    const { store } = await this.farStore('small');
+    return this.#once(`daemon ${transport}`, async () => {
+      const daemon = await this.freshDaemon(transport, store);
+      const { root, lists } = await this.farTree('small');
+      // What serves each round is not to be slower in the first.
+      await daemon.client('read', { root, list: lists.small.file });
+      return daemon;
+    });
+  }
+
+  freshDaemon(transport, store) {
+    const address = transport === 'TCP' ? '127.0.0.1:0' : `${this.freshFolder()}/socket`;
+    return Daemon.start(store, address);
+  }
+
   /** The root of the tree in a column, mounted once for all warm rows. */
   async warmRoot(column) {
     if (column === 'native') return (await this.tree()).root;
@@ -86,7 +130,7 @@ export class Workspace {
   }
 
   mount(column, store, flags = []) {
-    return Mount.start(store, this.freshFolder(), [...DRIVER_FLAGS[column], ...flags]);
+    return Mount.start(store, this.freshFolder(), [...(DRIVER_FLAGS[column] ?? []), ...flags]);
   }
 
   /** A new empty folder. It stays until the end: ext4 creates files slowly after many deletions. */

@@ -70,7 +70,7 @@ export function parseSymlinkTarget(bytes: Uint8Array): SymlinkTarget {
 export function targetProblem(bytes: Uint8Array, start: number, end: number): string | undefined {
   if (end === start) return 'it is empty';
   if (end - start > MAX_TARGET_LENGTH) return `it is longer than ${MAX_TARGET_LENGTH} bytes`;
-  const nul = bytes.indexOf(0, start);
-  if (nul !== -1 && nul < end) return 'it contains a NUL byte';
+  // Not indexOf, which would search on to the end of all the entries.
+  for (let i = start; i < end; i++) if (bytes[i] === 0) return 'it contains a NUL byte';
   return undefined;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { CommanderError } from 'commander';
-import { messageOf, StoreError } from '../util/errors.ts';
+import { messageOf, StoreError, UsageError } from '../util/errors.ts';
 import { program } from './program.ts';
 
 /** Exit codes: 0 good, 1 failure, 2 wrong usage. */
@@ -21,6 +21,6 @@ try {
   } else {
     process.stderr.write(`error: ${messageOf(error)}\n`);
     if (!(error instanceof StoreError) && process.env.DEBUG) console.error(error);
-    process.exitCode = FAILURE;
+    process.exitCode = error instanceof UsageError ? USAGE : FAILURE;
   }
 }

@@ -86,9 +86,9 @@ export class HandOver {
       );
       stop.abort();
     }, this.#options.timeoutMs).unref();
+    signal.addEventListener('abort', () => stop.abort(), { once: true });
     try {
-      const both = AbortSignal.any([signal, stop.signal]);
-      await Promise.race([this.#options.fetch(need, () => timer.refresh(), both), late.promise]);
+      await Promise.race([this.#options.fetch(need, () => timer.refresh(), stop.signal), late.promise]);
     } finally {
       clearTimeout(timer);
     }

@@ -17,6 +17,8 @@ import type { WorkerData } from './worker.ts';
 
 /** How long a stopping mount waits for its threads, in milliseconds. */
 const STOP_MS = 500;
+/** Messages with content that a sleeping thread is left with. */
+const MAX_UNSEEN = 64;
 const F_SETFL = 4;
 const O_RDWR = 2;
 const O_NONBLOCK = 0o4000;
@@ -107,6 +109,8 @@ class ServingThread implements Server {
   readonly ended: Promise<void>;
   readonly #worker: Worker;
   readonly #wakeFd: number;
+  /** Messages sent since the thread was woken last. */
+  #unseen = 0;
 
   private constructor(worker: Worker, data: WorkerData) {
     this.#worker = worker;
@@ -133,7 +137,13 @@ class ServingThread implements Server {
 
   send(message: FetchMessage): void {
     this.#worker.postMessage(message);
-    this.#wake(CONTROL.MESSAGES);
+    // Content alone can wait until the thread comes by, but not heap up; somebody waits for the rest.
+    this.#unseen = message.type === 'payload' ? this.#unseen + 1 : MAX_UNSEEN;
+    if (this.#unseen < MAX_UNSEEN) Atomics.store(this.control, CONTROL.MESSAGES, 1);
+    else {
+      this.#unseen = 0;
+      this.#wake(CONTROL.MESSAGES);
+    }
   }
 
   /** Makes the thread leave; resolves when it has, or after a while. */

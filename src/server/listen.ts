@@ -1,7 +1,7 @@
 import { chmodSync, chownSync, lstatSync, unlinkSync } from 'node:fs';
 import type { Server, Socket } from 'node:net';
 import { connect, createServer } from 'node:net';
-import { invalid, messageOf, StoreError, systemCode } from '../util/errors.ts';
+import { messageOf, StoreError, systemCode, UsageError } from '../util/errors.ts';
 
 /** Where to listen: `host:port`, `[v6]:port`, `/path`, `./path`, `@abstract`, or `sd-listen`. */
 export type ListenAddress =
@@ -28,7 +28,7 @@ export function parseListenAddress(text: string): ListenAddress {
   if (text.startsWith('/') || text.startsWith('./')) return { kind: 'unix', path: text };
   const tcp = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/]*)):(\d{1,5})$/.exec(text);
   if (!tcp || Number(tcp[3]) > 65535) {
-    throw invalid(
+    throw new UsageError(
       `cannot listen on ${JSON.stringify(text)}; want host:port, [v6]:port, /path, @name or sd-listen`,
     );
   }

@@ -5,7 +5,7 @@ import { LocalDirectoryService } from '../castore/directory/local.ts';
 import { MemoryDirectoryService } from '../castore/directory/memory.ts';
 import type { DirectoryService } from '../castore/directory/service.ts';
 import { LocalStore } from '../castore/local/store.ts';
-import { invalid } from '../util/errors.ts';
+import { UsageError } from '../util/errors.ts';
 import { LocalPathInfoService } from './path-info/local.ts';
 import { MemoryPathInfoService } from './path-info/memory.ts';
 import type { PathInfoService } from './path-info/service.ts';
@@ -40,7 +40,7 @@ interface Backend extends Services {
   close(): Promise<void>;
 }
 
-const BACKENDS: Record<string, (url: URL) => Promise<Backend> | Backend> = {
+const BACKENDS: Record<string, (url: URL, use: Use) => Promise<Backend> | Backend> = {
   local: openLocal,
   lmdb: openLocal,
   memory: openMemory,
@@ -49,11 +49,14 @@ const BACKENDS: Record<string, (url: URL) => Promise<Backend> | Backend> = {
   'grpc+unix': openGrpc,
 };
 
+/** What a store is opened for: only one that may be written to is made where there is none. */
+export type Use = 'read' | 'write';
+
 /** Opens the services at these addresses. Throws INVALID_ARGUMENT for an address that means nothing. */
-export async function openStore(addresses: Addresses): Promise<Store> {
+export async function openStore(addresses: Addresses, use: Use): Promise<Store> {
   const opened = new Map<string, Backend>();
   const open = async (address: string) => {
-    const backend = opened.get(address) ?? (await openAddress(address));
+    const backend = opened.get(address) ?? (await openAddress(address, use));
     opened.set(address, backend);
     return backend;
   };
@@ -79,21 +82,23 @@ export async function openStore(addresses: Addresses): Promise<Store> {
   }
 }
 
-function openAddress(address: string): Promise<Backend> | Backend {
+function openAddress(address: string, use: Use): Promise<Backend> | Backend {
   let url: URL;
   try {
     url = new URL(address);
   } catch {
-    throw invalid(
+    throw new UsageError(
       `not an address: ${JSON.stringify(address)}, want a URL such as local:///var/lib/tvix-store`,
     );
   }
   const open = BACKENDS[url.protocol.slice(0, -1)];
   if (!open) {
     const known = Object.keys(BACKENDS).map((scheme) => `${scheme}://`);
-    throw invalid(`unknown kind of store in ${JSON.stringify(address)}; known are ${known.join(', ')}`);
+    throw new UsageError(
+      `unknown kind of store in ${JSON.stringify(address)}; known are ${known.join(', ')}`,
+    );
   }
-  return open(url);
+  return open(url, use);
 }
 
 /** Refuses whatever a URL has besides `allowed`. */
@@ -101,22 +106,22 @@ function restrict(
   url: URL,
   allowed: { host?: boolean; path?: boolean; parameters?: readonly string[] },
 ): void {
-  if (url.host && !allowed.host) throw invalid(`${url.href}: a host has no meaning here`);
-  if (url.pathname !== '' && !allowed.path) throw invalid(`${url.href}: a path has no meaning here`);
+  if (url.host && !allowed.host) throw new UsageError(`${url.href}: a host has no meaning here`);
+  if (url.pathname !== '' && !allowed.path) throw new UsageError(`${url.href}: a path has no meaning here`);
   const parameters = allowed.parameters ?? [];
   for (const name of url.searchParams.keys()) {
     if (parameters.includes(name)) continue;
     const hint = parameters.length > 0 ? `allowed are ${parameters.join(', ')}` : 'none are allowed';
-    throw invalid(`${url.href}: unknown parameter ${JSON.stringify(name)}; ${hint}`);
+    throw new UsageError(`${url.href}: unknown parameter ${JSON.stringify(name)}; ${hint}`);
   }
 }
 
-function openLocal(url: URL): Backend {
+function openLocal(url: URL, use: Use): Backend {
   restrict(url, { path: true });
   const dir = decodeURIComponent(url.pathname);
   if (dir === '' || dir === '/')
-    throw invalid(`${url.href}: name a directory, as in local:///var/lib/tvix-store`);
-  return localBackend(LocalStore.open(dir, 'store'));
+    throw new UsageError(`${url.href}: name a directory, as in local:///var/lib/tvix-store`);
+  return localBackend(LocalStore.open(dir, use === 'write' ? 'store' : undefined));
 }
 
 /** The services of an opened local store. */

@@ -31,6 +31,13 @@ export class StoreError extends Error {
   }
 }
 
+/** What a person asked for cannot be meant: an address or a flag. Commands end with 2 for it. */
+export class UsageError extends StoreError {
+  constructor(message: string, options?: { cause?: unknown }) {
+    super('INVALID_ARGUMENT', message, options);
+  }
+}
+
 /** An INVALID_ARGUMENT: outside data or a request that cannot be right. */
 export function invalid(message: string, options?: { cause?: unknown }): StoreError {
   return new StoreError('INVALID_ARGUMENT', message, options);

@@ -1,31 +1,44 @@
+interface Flight<T> {
+  readonly promise: Promise<T>;
+  readonly abort: AbortController;
+  callers: number;
+  ended: boolean;
+}
+
 /**
  * Many callers, one piece of work: calls with the same key while one is running share its outcome. Each
  * caller may leave by its own signal; the work's signal fires when the last one has left.
  */
 export class SingleFlight<T> {
-  readonly #running = new Map<string, { promise: Promise<T>; callers: number; abort: AbortController }>();
+  readonly #running = new Map<string, Flight<T>>();
 
   async run(key: string, work: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
     let flight = this.#running.get(key);
     if (!flight) {
-      const abort = new AbortController();
-      const promise = work(abort.signal).finally(() => {
-        if (this.#running.get(key)?.promise === promise) this.#running.delete(key);
-      });
-      flight = { promise, callers: 0, abort };
-      this.#running.set(key, flight);
+      flight = this.#begin(key, work);
     }
     flight.callers++;
     try {
       return await (signal ? orAborted(flight.promise, signal) : flight.promise);
     } finally {
-      if (--flight.callers === 0) {
+      if (--flight.callers === 0 && !flight.ended) {
         flight.abort.abort();
         // Somebody who comes now must not join work that has just been told to stop.
         if (this.#running.get(key) === flight) this.#running.delete(key);
       }
     }
+  }
+
+  #begin(key: string, work: (signal: AbortSignal) => Promise<T>): Flight<T> {
+    const abort = new AbortController();
+    const promise = work(abort.signal).finally(() => {
+      flight.ended = true;
+      if (this.#running.get(key) === flight) this.#running.delete(key);
+    });
+    const flight: Flight<T> = { promise, callers: 0, abort, ended: false };
+    this.#running.set(key, flight);
+    return flight;
   }
 }
 

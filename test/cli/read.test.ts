@@ -188,6 +188,7 @@ describe('path-info', () => {
   });
 
   test('--json of an empty store is an empty object', async () => {
+    await localStore(`${dir}/empty-store`).close();
     const { stdout } = await tvixStore(['path-info', '--json', '--store', `local://${dir}/empty-store`]);
     expect(JSON.parse(stdout)).toEqual({});
   });

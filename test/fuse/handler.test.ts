@@ -1,5 +1,5 @@
 import * as fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Chunk } from '../../src/castore/blob/service.ts';
 import { Digest } from '../../src/castore/digest.ts';
 import { Directory } from '../../src/castore/directory.ts';
@@ -15,6 +15,7 @@ import { ENTRY_LENGTH, MAX_READ, OP } from '../../src/fuse/protocol.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
 import { latin1 } from '../../src/util/bytes.ts';
+import { log } from '../../src/util/log.ts';
 import { forAll } from '../helpers/arbitraries.ts';
 
 const CONTENTS = Buffer.from('the contents of a file');
@@ -324,7 +325,8 @@ const requests = fc.record({
 });
 
 // What is missing from a store that is not far is a line in the log.
-beforeAll(() => setLogLevel('error'));
+beforeEach(() => void vi.spyOn(log, 'error').mockImplementation(() => {}));
+afterEach(() => vi.restoreAllMocks());
 
 test.each([true, false])('no request makes it throw, or write where it may not (far store: %s)', (remote) => {
   forAll(

@@ -32,12 +32,22 @@ export function tvixStore(args: readonly string[], options: SpawnOptions = {}): 
 }
 
 /** Starts `tvix-store` and resolves when `ready` stands in its log. */
-export async function startTvixStore(
+export function startTvixStore(
   args: readonly string[],
   ready: string,
   options: SpawnOptions = {},
 ): Promise<ChildProcess & { log: () => string }> {
-  const child = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'ignore', 'pipe'], ...options });
+  return start(process.execPath, [CLI, ...args], ready, options);
+}
+
+/** Starts a program and resolves when `ready` stands in its log. */
+export async function start(
+  command: string,
+  args: readonly string[],
+  ready: string,
+  options: SpawnOptions = {},
+): Promise<ChildProcess & { log: () => string }> {
+  const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], ...options });
   let log = '';
   child.stderr!.setEncoding('utf8');
   await new Promise<void>((resolve, reject) => {

@@ -70,5 +70,5 @@ export function asDaemon(child: ChildProcess & { log: () => string }): TestDaemo
 
 /** The three services at one address. */
 export function openAt(address: string): Promise<Store> {
-  return openStore({ blobs: address, directories: address, pathInfos: address });
+  return openStore({ blobs: address, directories: address, pathInfos: address }, 'write');
 }

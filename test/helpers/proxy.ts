@@ -20,18 +20,18 @@ export class TcpProxy {
   connections = 0;
   /** How long a round trip takes, in milliseconds; half of it each way. */
   roundTrip = 0;
-  /** Where connections are led to; may change. */
-  target: number;
+  /** Where connections are led to, a port or the path of a socket; may change. */
+  target: number | string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #gate: Deferred | undefined;
 
-  private constructor(target: number) {
+  private constructor(target: number | string) {
     this.target = target;
     this.#server = createServer({ noDelay: true }, (client) => this.#accept(client));
   }
 
-  static async start(target: number): Promise<TcpProxy> {
+  static async start(target: number | string): Promise<TcpProxy> {
     const proxy = new TcpProxy(target);
     started.push(proxy);
     proxy.#server.listen(0, '127.0.0.1');
@@ -73,7 +73,11 @@ export class TcpProxy {
 
   #accept(client: Socket): void {
     this.connections++;
-    const server = connect({ port: this.target, host: '127.0.0.1', noDelay: true });
+    const { target } = this;
+    const server =
+      typeof target === 'string'
+        ? connect(target)
+        : connect({ port: target, host: '127.0.0.1', noDelay: true });
     this.#forward(client, server, (count) => {
       this.up += count;
     });

@@ -37,10 +37,11 @@ export class LocalBlobService implements BlobService {
       const from = Math.max(0, offset - position);
       position += size;
       if (from >= size) continue;
-      const bytes = Buffer.allocUnsafe(size - from);
-      const count = this.#store.reader.readChunk(digest.bytes, from, bytes.length, bytes, 0);
-      if (count !== bytes.length) throw damaged(`chunk ${digest} is missing from the local store`);
-      yield bytes;
+      const bytes = Buffer.allocUnsafe(size);
+      const count = this.#store.reader.readChunk(digest.bytes, 0, size, bytes, 0);
+      if (count !== size) throw damaged(`chunk ${digest} is missing from the local store`);
+      if (!Digest.hash(bytes).equals(digest)) throw damaged(`chunk ${digest} is damaged in the local store`);
+      yield from > 0 ? bytes.subarray(from) : bytes;
     }
   }
 

@@ -73,6 +73,8 @@ export class Environment {
     try {
       if (create) for (const sub of ['chunks', 'sessions']) mkdirSync(join(dir, sub), { recursive: true });
       const path = databasePath(dir);
+      if (!create && !existsSync(path))
+        throw new Error('there is none; import something, or mount it, to make one');
       if (!isDatabase(path)) throw new Error(`${path} is not an LMDB database`);
       const root = lmdb.open<Uint8Array, Key>({
         path,
@@ -140,6 +142,8 @@ export class Environment {
    * Waits for a write that was handed to LMDB. Throws NO_SPACE, or INTERNAL, when it could not be committed.
    */
   async committed<T>(write: Promise<T>): Promise<T> {
+    // Each batch of LMDB's has a promise of its own besides: it would end the process if nobody took it.
+    setImmediate(() => this.#root.committed.then(undefined, () => {}));
     try {
       const result = await write;
       this.#lastFailed = false;

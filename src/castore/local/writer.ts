@@ -39,6 +39,8 @@ export class LocalWriter {
   /** Rows to be committed after `#unsynced`, in this order. */
   #waiting: Row[] = [];
   #unsynced: string[] = [];
+  /** Whether the last commit failed: what it was to write is kept, and nothing is added to it. */
+  #failed = false;
   #spilling: Promise<void> = Promise.resolve();
   #flushing: Promise<void> | undefined;
   #nextFlush: Promise<void> | undefined;
@@ -57,6 +59,7 @@ export class LocalWriter {
   /** Stores a chunk unless it is there. The bytes may change once this has resolved. */
   async chunk(digest: Digest, bytes: Uint8Array): Promise<void> {
     const epoch = this.#epoch;
+    if (this.#failed) await this.flush();
     if (this.has(this.#env.chunks, digest.bytes)) return;
     const key = digest.bytes;
     if (bytes.length <= INLINE_LIMIT) {
@@ -125,8 +128,11 @@ export class LocalWriter {
     this.#free = [];
     this.#freeBytes = 0;
     await this.#spilling;
-    this.#spilling = this.#commit(rows);
-    this.#spilling.catch(() => {});
+    this.#spilling = this.#commit(rows).catch(() => {
+      // The next flush tries again, and says why it fails.
+      this.#failed = true;
+      this.#free.unshift(...rows);
+    });
     // The database's thread takes the batch at the next turn of the event loop.
     await turn();
   }
@@ -149,6 +155,7 @@ export class LocalWriter {
   }
 
   async #drain(): Promise<void> {
+    await this.#spilling;
     const free = this.#free;
     const waiting = this.#waiting;
     const unsynced = this.#unsynced;
@@ -157,17 +164,17 @@ export class LocalWriter {
     this.#waiting = [];
     this.#unsynced = [];
     try {
-      await Promise.all([this.#spilling.then(() => this.#commit(free)), this.#files.sync(unsynced)]);
+      await Promise.all([this.#commit(free), this.#files.sync(unsynced)]);
       await this.#commit(waiting);
       await this.#env.flushed();
+      this.#failed = false;
     } catch (error) {
-      // None of it was acknowledged. Files that a row came to name nevertheless must stay.
-      this.#uncommitted.clear();
+      // None of it was acknowledged, and somebody else may count on it: the next flush tries again.
+      this.#failed = true;
+      this.#free.unshift(...free);
+      this.#waiting.unshift(...waiting);
+      this.#unsynced.unshift(...unsynced);
       this.#env.refresh();
-      for (const row of waiting) {
-        if (row.file && !row.table.get(asBuffer(row.key))) this.#files.remove(row.file.hex, row.file.suffix);
-      }
-      this.#spilling = Promise.resolve();
       throw error;
     }
   }
@@ -196,7 +203,8 @@ export class LocalWriter {
         void table.put(asBuffer(key), value);
       }),
     );
-    if (isFirst) return;
+    // It may be our own, of a commit that failed later on.
+    if (isFirst || asBuffer(value).equals(table.get(asBuffer(key)) ?? new Uint8Array())) return;
     // Another writer was faster with the same chunk: its file stays, ours goes.
     this.#files.remove(file.hex, file.suffix);
     this.#touch(table, key);
@@ -204,7 +212,9 @@ export class LocalWriter {
 
   /** Ends the session. Whatever was not flushed is gone. */
   close(): void {
-    for (const row of this.#waiting) if (row.file) this.#files.remove(row.file.hex, row.file.suffix);
+    for (const { table, key, file } of this.#waiting) {
+      if (file && !table.get(asBuffer(key))) this.#files.remove(file.hex, file.suffix);
+    }
     this.#session?.end();
     this.#session = undefined;
   }

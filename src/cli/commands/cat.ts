@@ -16,7 +16,7 @@ export function catCommand(): Command {
 }
 
 async function run(argument: string, flags: StoreFlags): Promise<void> {
-  const store = await openStore(addressesOf(flags));
+  const store = await openStore(addressesOf(flags), 'read');
   try {
     const { node } = await resolvePlace(store, argument);
     if (node.kind !== 'file') throw invalid(`${argument} is a ${node.kind}, not a file`);

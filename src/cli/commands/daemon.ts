@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { parseListenAddress } from '../../server/listen.ts';
 import { openStore } from '../../store/store.ts';
-import { invalid, messageOf } from '../../util/errors.ts';
+import { messageOf, UsageError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { notifySystemd } from '../../util/systemd.ts';
 import { numberArgument } from '../arguments.ts';
@@ -56,7 +56,7 @@ async function run(flags: Flags): Promise<void> {
   const tls = tlsOf(flags);
   // The server's packages are not loaded by commands that do without.
   const { serveGrpc } = await import('../../server/grpc/server.ts');
-  const store = await openStore(addressesOf(flags));
+  const store = await openStore(addressesOf(flags), 'write');
   try {
     const server = await serveGrpc({
       store,
@@ -64,11 +64,12 @@ async function run(flags: Flags): Promise<void> {
       ownership: { mode: flags.socketMode, uid: flags.socketUid, gid: flags.socketGid },
       tls,
     });
-    for (const at of server.addresses) log.info('listening', { at, store: flags.store });
-    notifySystemd('READY=1');
-    await new Promise<void>((resolve) => {
+    const stop = new Promise<void>((resolve) => {
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
     });
+    for (const at of server.addresses) log.info('listening', { at, store: flags.store });
+    notifySystemd('READY=1');
+    await stop;
     log.info('stopping');
     notifySystemd('STOPPING=1');
     await server.stop();
@@ -79,10 +80,10 @@ async function run(flags: Flags): Promise<void> {
 
 function tlsOf(flags: Flags) {
   if ((flags.tlsCert === undefined) !== (flags.tlsKey === undefined)) {
-    throw invalid('--tls-cert and --tls-key go together');
+    throw new UsageError('--tls-cert and --tls-key go together');
   }
   if (flags.tlsClientCa !== undefined && flags.tlsCert === undefined) {
-    throw invalid('--tls-client-ca goes with --tls-cert and --tls-key');
+    throw new UsageError('--tls-client-ca goes with --tls-cert and --tls-key');
   }
   if (flags.tlsCert === undefined) return undefined;
   return {
@@ -96,7 +97,7 @@ function read(path: string, flag: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw invalid(`cannot read ${flag}: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`cannot read ${flag}: ${messageOf(error)}`, { cause: error });
   }
 }
 

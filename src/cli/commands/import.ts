@@ -29,7 +29,7 @@ async function run(paths: string[], flags: StoreFlags & { name?: string }, comma
   if (flags.name !== undefined && paths.length > 1) command.error('error: --name goes with a single path');
   // Every name is checked before any work is done.
   const named = paths.map((path) => ({ path, name: flags.name ?? nameOf(path) }));
-  const store = await openStore(addressesOf(flags));
+  const store = await openStore(addressesOf(flags), 'write');
   const progress = { entries: 0, bytes: 0 };
   let current = '';
   const line = new ProgressLine(

@@ -35,7 +35,7 @@ export function lsCommand(): Command {
 }
 
 async function run(argument: string | undefined, flags: Flags): Promise<void> {
-  const store = await openStore(addressesOf(flags));
+  const store = await openStore(addressesOf(flags), 'read');
   try {
     for await (const row of rows(store, argument, flags.recursive ?? false))
       process.stdout.write(`${format(row, flags)}\n`);

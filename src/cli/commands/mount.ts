@@ -67,7 +67,7 @@ export function mountCommand(): Command {
 }
 
 async function run(directory: string, flags: Flags): Promise<void> {
-  const store = await openStore(addressesOf(flags));
+  const store = await openStore(addressesOf(flags), 'write');
   try {
     const mount = await mountStore({
       mountPoint: directory,

@@ -20,7 +20,7 @@ export function pathInfoCommand(): Command {
 }
 
 async function run(names: string[], flags: StoreFlags & { json?: boolean }): Promise<void> {
-  const store = await openStore(addressesOf(flags));
+  const store = await openStore(addressesOf(flags), 'read');
   try {
     if (flags.json) await printJson(store, names);
     else

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { ChannelCredentials } from '@grpc/grpc-js';
-import { invalid, messageOf } from '../../util/errors.ts';
+import { messageOf, UsageError } from '../../util/errors.ts';
 import { Channel } from './channel.ts';
 import type { Dialect } from './methods.ts';
 import { DIALECTS } from './methods.ts';
@@ -13,7 +13,7 @@ const CONNECT_MS = 10_000;
 export async function dial(url: URL): Promise<Channel> {
   const dialect = url.searchParams.get('protocol');
   if (dialect !== null && !DIALECTS.includes(dialect as Dialect)) {
-    throw invalid(`${url.href}: protocol=${dialect} is unknown; want ${DIALECTS.join(' or ')}`);
+    throw new UsageError(`${url.href}: protocol=${dialect} is unknown; want ${DIALECTS.join(' or ')}`);
   }
   const channel = new Channel(url.href, targetOf(url), credentialsOf(url), (dialect as Dialect) ?? undefined);
   if (url.searchParams.get('wait-connect') === '1') await channel.connect(CONNECT_MS);
@@ -23,11 +23,12 @@ export async function dial(url: URL): Promise<Channel> {
 function targetOf(url: URL): string {
   if (url.protocol === 'grpc+unix:') {
     if (url.host || url.pathname.length < 2)
-      throw invalid(`${url.href}: want grpc+unix:///path/of/the/socket`);
+      throw new UsageError(`${url.href}: want grpc+unix:///path/of/the/socket`);
     return `unix:${decodeURIComponent(url.pathname)}`;
   }
-  if (!url.hostname) throw invalid(`${url.href}: name a host, as in grpc+http://localhost:8000`);
-  if (url.pathname !== '' && url.pathname !== '/') throw invalid(`${url.href}: a path has no meaning here`);
+  if (!url.hostname) throw new UsageError(`${url.href}: name a host, as in grpc+http://localhost:8000`);
+  if (url.pathname !== '' && url.pathname !== '/')
+    throw new UsageError(`${url.href}: a path has no meaning here`);
   return `dns:${url.hostname}:${url.port || (url.protocol === 'grpc+https:' ? 443 : 80)}`;
 }
 
@@ -35,15 +36,15 @@ function credentialsOf(url: URL): ChannelCredentials {
   const file = (name: string) => {
     const path = url.searchParams.get(name);
     if (path === null) return null;
-    if (url.protocol !== 'grpc+https:') throw invalid(`${url.href}: ${name} goes with grpc+https://`);
+    if (url.protocol !== 'grpc+https:') throw new UsageError(`${url.href}: ${name} goes with grpc+https://`);
     try {
       return readFileSync(path);
     } catch (error) {
-      throw invalid(`${url.href}: cannot read ${name}: ${messageOf(error)}`, { cause: error });
+      throw new UsageError(`${url.href}: cannot read ${name}: ${messageOf(error)}`, { cause: error });
     }
   };
   const [ca, cert, key] = [file('ca'), file('cert'), file('key')];
   if (url.protocol !== 'grpc+https:') return ChannelCredentials.createInsecure();
-  if ((cert === null) !== (key === null)) throw invalid(`${url.href}: cert and key go together`);
+  if ((cert === null) !== (key === null)) throw new UsageError(`${url.href}: cert and key go together`);
   return ChannelCredentials.createSsl(ca, key, cert);
 }

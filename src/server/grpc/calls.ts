@@ -21,6 +21,10 @@ export class CallLimit {
     this.#most = most;
   }
 
+  get running(): number {
+    return this.#running;
+  }
+
   async run<T>(work: () => Promise<T>): Promise<T> {
     if (this.#running >= this.#most)
       throw new StoreError('RESOURCE_EXHAUSTED', 'too many calls at once; try again');

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import type { Server as NetServer, Socket } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
@@ -18,6 +19,8 @@ const MAX_CALLS = 4096;
 const MAX_STREAMS_PER_CONNECTION = 1024;
 /** How long running calls may take when the server stops, in milliseconds. */
 const GRACE_MS = 5000;
+/** How long connections have to close when no call is running. */
+const IDLE_GRACE_MS = 1000;
 
 export interface TlsFiles {
   readonly cert: Buffer;
@@ -46,7 +49,8 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
     ...TRANSPORT_OPTIONS,
     'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
   });
-  addStore(server, options.store);
+  const limit = new CallLimit(MAX_CALLS);
+  addStore(server, options.store, limit);
   const health = new HealthImplementation({ '': 'SERVING' });
   health.addToServer(server);
   new ReflectionService(loadProtos()).addToServer(server);
@@ -64,8 +68,15 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
     addresses,
     async stop() {
       health.setStatus('', 'NOT_SERVING');
-      await Promise.all([...servers.map(closeListener), drain(server, injector)]);
+      // A listener is closed when its last connection is.
+      const closed = Promise.all(servers.map(closeListener));
+      injector.drain(GRACE_MS);
+      const grace = limit.running > 0 ? GRACE_MS : IDLE_GRACE_MS;
+      await Promise.race([closed, delay(grace, undefined, { ref: false })]);
       for (const socket of sockets) socket.destroy();
+      await closed;
+      server.forceShutdown();
+      injector.destroy();
     },
   };
 }
@@ -74,23 +85,7 @@ function closeListener(listener: NetServer): Promise<void> {
   return new Promise((resolve) => listener.close(() => resolve()));
 }
 
-async function drain(
-  server: Server,
-  injector: ReturnType<Server['createConnectionInjector']>,
-): Promise<void> {
-  injector.drain(GRACE_MS);
-  await new Promise<void>((resolve) => {
-    const force = setTimeout(() => server.forceShutdown(), GRACE_MS);
-    server.tryShutdown(() => {
-      clearTimeout(force);
-      resolve();
-    });
-  });
-  injector.destroy();
-}
-
-function addStore(server: Server, store: Services): void {
-  const limit = new CallLimit(MAX_CALLS);
+function addStore(server: Server, store: Services, limit: CallLimit): void {
   for (const { method, work } of implementations(store)) {
     for (const dialect of DIALECTS) {
       const path = methodPath(dialect, method as never);

@@ -1,0 +1,211 @@
+import { join } from 'node:path';
+import { decodeBase32 } from '../dist/nix/base32.js';
+import { withDelay } from './delay.mjs';
+import { megabytes, passesOver, secondsOf } from './experiments.mjs';
+import { client, importPath } from './processes.mjs';
+
+const ROUND_TRIP_MS = 20;
+/** Round trips that the listing of a tree may take. */
+const ROUND_TRIPS = 10;
+const CALLS = 10_000;
+/** Characters of a store path's name that are its hash. */
+const HASH_LENGTH = 32;
+
+/**
+ * Columns of a store that is far: our client and daemon over TCP, a unix socket, and TCP with a delay; grpc-js
+ * alone with our daemon; and the same work with a local store.
+ */
+export const REMOTE_COLUMNS = ['local', 'bare TCP', 'bare unix', 'TCP', 'unix', '20 ms'];
+
+/** As in experiments.mjs, beside what else the same daemons do. */
+export const remoteExperiments = [
+  {
+    name: 'far-small',
+    columns: ['native', 'bare TCP', 'bare unix', 'TCP', 'unix'],
+    lines: {
+      cold: {
+        title: 'cold read of a small file (Rust: 41 TCP, 1 unix)',
+        unit: 'ms',
+        goal: { plus: 0.3, of: 'bare' },
+      },
+      again: { title: 'the same again', unit: 'us', goal: { atMost: 1.5, of: 'native' } },
+    },
+    async measure(column, workspace) {
+      const { root: native, lists } = await workspace.farTree('small');
+      const { small } = lists;
+      const again = async (root) => {
+        const passes = passesOver(small);
+        const seconds = await client('read-once', { rehearsal: root, root, list: small.file, passes });
+        return (seconds * 1e6) / small.length;
+      };
+      if (column === 'native') return { again: await again(native) };
+      const { store, name } = await workspace.farStore('small');
+      if (column.startsWith('bare ')) {
+        const daemon = await workspace.daemon(column.slice('bare '.length));
+        const { seconds } = await daemon.client('read', { root: native, list: small.file });
+        return { cold: (seconds * 1e3) / small.length };
+      }
+      const daemon = await workspace.daemon(column);
+      return withMount(daemon.store, workspace, async (mount) => {
+        const root = join(mount, name);
+        const seconds = await client('read-once', { rehearsal: native, root, list: small.file, passes: 1 });
+        return { cold: (seconds * 1e3) / small.length, again: await again(root) };
+      });
+    },
+  },
+  {
+    name: 'far-sequential',
+    columns: ['bare TCP', 'bare unix', 'TCP', 'unix'],
+    mostRounds: 3,
+    lines: {
+      speed: {
+        title: 'cold read of 1 GiB (Rust: 16-24 TCP, 330 unix)',
+        unit: 'MB/s',
+        goal: { atLeast: 500 },
+      },
+    },
+    async measure(column, workspace) {
+      const { root: native, list } = await workspace.large();
+      const { name } = await workspace.farStore('large');
+      await workspace.settle();
+      if (column.startsWith('bare ')) {
+        const daemon = await workspace.daemon(column.slice('bare '.length));
+        const { seconds } = await daemon.client('streams', { root: native, list: list.file, streams: 1 });
+        return { speed: megabytes(seconds) };
+      }
+      const daemon = await workspace.daemon(column);
+      return withMount(daemon.store, workspace, async (mount) => {
+        const root = join(mount, name);
+        return {
+          speed: megabytes(await client('read', { rehearsal: native, root, list: list.file, passes: 1 })),
+        };
+      });
+    },
+  },
+  {
+    name: 'far-ls',
+    columns: ['local', 'TCP', 'unix'],
+    lines: {
+      time: { title: 'cold ls -lR of 15 000 entries (Rust: 2.2)', unit: 's', goal: { atMost: 0.7 } },
+    },
+    async measure(column, workspace) {
+      const { store } = await workspace.farStore('wide');
+      const from = column === 'local' ? store : (await workspace.daemon(column)).store;
+      return { time: await coldListing('wide', from, workspace) };
+    },
+  },
+  {
+    name: 'far-delayed',
+    columns: ['local', '20 ms'],
+    lines: {
+      time: {
+        title: 'cold ls -lR of 1 000 directories',
+        unit: 's',
+        goal: { plus: (ROUND_TRIPS * ROUND_TRIP_MS) / 1e3, of: 'local' },
+      },
+    },
+    async measure(column, workspace) {
+      const { store } = await workspace.farStore('upload');
+      const list = (from) => coldListing('upload', from, workspace);
+      if (column === 'local') return { time: await list(store) };
+      const { port } = await workspace.daemon('TCP');
+      const time = await withDelay(port, ROUND_TRIP_MS, (delayed) =>
+        list(`grpc+http://127.0.0.1:${delayed}`),
+      );
+      return { time };
+    },
+  },
+  {
+    name: 'far-import',
+    columns: ['local', 'TCP', 'unix'],
+    mostRounds: 3,
+    lines: {
+      first: { title: 'import of 11 500 files (Rust: 4.2)', unit: 's', goal: { atMost: 4 } },
+      again: { title: 'import of them again', unit: 's', goal: { plus: 0.3, of: 'local' } },
+    },
+    async measure(column, workspace) {
+      const { root } = await workspace.farTree('upload');
+      const folder = workspace.freshFolder();
+      await workspace.settle();
+      const measured = async (store) => ({
+        first: await secondsOf(() => importPath(store, root)),
+        again: await secondsOf(() => importPath(store, root)),
+      });
+      if (column === 'local') return measured(folder);
+      const daemon = await workspace.freshDaemon(column, folder);
+      try {
+        return await measured(daemon.store);
+      } finally {
+        await daemon.stop();
+      }
+    },
+  },
+  ofDaemon('daemon-stat', 'stat', 'Stat, 50 in flight', 'calls/s', callsOfBlobs),
+  ofDaemon('daemon-path-info', 'path-info', 'PathInfo.Get, 50 in flight', 'calls/s', callsOfPathInfos),
+  ofDaemon('daemon-stream', 'streams', 'large read, one stream', 'MB/s', (workspace) =>
+    streams(1, workspace),
+  ),
+  ofDaemon('daemon-streams', 'streams', 'large reads, four streams', 'MB/s', (workspace) =>
+    streams(4, workspace),
+  ),
+];
+
+/**
+ * A row of what the daemon does for grpc-js alone, and how much of a processor either used. `prepare` gives
+ * the options of the client, and how much it is that the client's seconds are for.
+ */
+function ofDaemon(name, operation, title, unit, prepare) {
+  return {
+    name,
+    columns: ['bare TCP', 'bare unix'],
+    mostRounds: 3,
+    lines: {
+      speed: { title: `daemon: ${title}`, unit },
+      server: { title: '  its processors meanwhile', unit: '%' },
+      client: { title: "  the client's", unit: '%' },
+    },
+    async measure(column, workspace) {
+      const { amount, options } = await prepare(workspace);
+      const daemon = await workspace.daemon(column.slice('bare '.length));
+      const { seconds, server, client } = await daemon.client(operation, options);
+      return { speed: amount / seconds, server: server * 100, client: client * 100 };
+    },
+  };
+}
+
+async function callsOfBlobs(workspace) {
+  const { root, lists } = await workspace.farTree('small');
+  return { amount: CALLS, options: { calls: CALLS, root, list: lists.small.file } };
+}
+
+async function callsOfPathInfos(workspace) {
+  const { name } = await workspace.farStore('small');
+  const hash = Buffer.from(decodeBase32(name.slice(0, HASH_LENGTH))).toString('hex');
+  return { amount: CALLS, options: { calls: CALLS, hash } };
+}
+
+async function streams(count, workspace) {
+  const { root, list } = await workspace.large();
+  await workspace.farStore('large');
+  return { amount: megabytes(1) * count, options: { streams: count, root, list: list.file } };
+}
+
+/** Seconds of `ls -lR` of a tree in a fresh mount. */
+async function coldListing(tree, store, workspace) {
+  const { root: native, lists } = await workspace.farTree(tree);
+  const { name } = await workspace.farStore(tree);
+  const list = lists.entries.file;
+  return withMount(store, workspace, (mount) =>
+    client('ls', { rehearsal: native, root: join(mount, name), list, passes: 1 }),
+  );
+}
+
+/** Runs `use` with the folder of a fresh mount, whose cache is empty. */
+async function withMount(store, workspace, use) {
+  const mount = await workspace.mount('tvix-store', store);
+  try {
+    return await use(mount.point);
+  } finally {
+    await mount.stop();
+  }
+}
