@@ -39,7 +39,7 @@ export const remoteExperiments = [
         return (seconds * 1e6) / small.length;
       };
       if (column === 'native') return { again: await again(native) };
-      const { store, name } = await workspace.farStore('small');
+      const { name } = await workspace.farStore('small');
       if (column.startsWith('bare ')) {
         const daemon = await workspace.daemon(column.slice('bare '.length));
         const { seconds } = await daemon.client('read', { root: native, list: small.file });

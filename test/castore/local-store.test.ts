@@ -336,7 +336,7 @@ describe('a cache', () => {
     await filler.directory(directory.digest, directory.bytes);
     expect((await readBlob({ blobs }, Digest.hash(whole)))?.equals(whole)).toBe(true);
     expect((await directories.get(directory.digest))?.length).toBe(1);
-    filler.close();
+    await filler.close();
   });
 
   test('is not to be filled when it is a store', async () => {
@@ -348,7 +348,7 @@ describe('a cache', () => {
     const filler = new CacheFiller(store.env);
     const [good, torn] = [randomBytes(100_000, 'good'), randomBytes(100_000, 'torn')];
     for (const bytes of [good, torn]) await filler.chunk(Digest.hash(bytes), bytes);
-    filler.close();
+    await filler.close();
     for (const path of chunkFiles(dir)) {
       const bytes = Digest.hash(readFileSync(path)).equals(Digest.hash(good)) ? good : torn;
       const row = fileRow(1, bytes.length, path.slice(-8), BOOT_TAG ^ 2);
@@ -449,6 +449,6 @@ describe.skipIf(!canMount())('a full disk (a small file system, which only root 
       );
     }
     expect((await readBlob({ blobs }, Digest.hash(randomBytes(500_000, '500000 0'))))?.length).toBe(500_000);
-    filler.close();
+    await filler.close();
   });
 });

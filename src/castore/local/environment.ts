@@ -53,6 +53,7 @@ export class Environment {
   readonly #meta: Table;
   /** After a commit that failed, LMDB's own promise of a flush never settles. */
   #lastFailed = false;
+  #minding = false;
 
   private constructor(dir: string, root: RootDatabase<Uint8Array, Key>, create: StoreKind | undefined) {
     this.dir = dir;
@@ -142,8 +143,7 @@ export class Environment {
    * Waits for a write that was handed to LMDB. Throws NO_SPACE, or INTERNAL, when it could not be committed.
    */
   async committed<T>(write: Promise<T>): Promise<T> {
-    // Each batch of LMDB's has a promise of its own besides: it would end the process if nobody took it.
-    setImmediate(() => this.#root.committed.then(undefined, () => {}));
+    this.#mindBatch();
     try {
       const result = await write;
       this.#lastFailed = false;
@@ -154,6 +154,16 @@ export class Environment {
       const cause = await Promise.resolve((error as CommitFailure).commitError).catch((reason) => reason);
       throw this.#failure(cause ?? error);
     }
+  }
+
+  /** Each batch of LMDB's has a promise of its own besides: it would end the process if nobody took it. */
+  #mindBatch(): void {
+    if (this.#minding) return;
+    this.#minding = true;
+    setImmediate(() => {
+      this.#minding = false;
+      this.#root.committed.then(undefined, () => {});
+    });
   }
 
   #failure(cause: unknown): StoreError {
