@@ -75,7 +75,7 @@ describe('a daemon with bad clients', () => {
       expect((daemon.rss() - baseline) / MIB).toBeLessThan(MEMORY / MIB);
       await delay(100);
     }
-    console.log(Math.round((daemon.rss() - baseline) / MIB));
+    process.stderr.write(`RSS ${Math.round((daemon.rss() - baseline) / MIB)} ${Math.round(performance.now())}\n`);
     expect(daemon.child.exitCode).toBe(null);
   }
 

@@ -78,6 +78,8 @@ class Importer {
   readonly #putter: DirectoryPutter;
   readonly #options: ImportOptions;
   readonly #inFlight = new Set<Promise<unknown>>();
+  /** Buffers for small files, which are free again when the file is stored. */
+  readonly #scratch: Buffer[] = [];
   readonly #block = Buffer.allocUnsafeSlow(READ_LENGTH);
   #failure: { error: unknown } | undefined;
 
@@ -154,7 +156,7 @@ class Importer {
       const file = { kind: 'file', size: BigInt(before.size), executable } as const;
       const digest =
         before.size <= SINGLE_CHUNK_LIMIT
-          ? this.#putSmall(this.#readSmall(path, fd, before.size))
+          ? this.#putSmall(path, fd, before.size)
           : Promise.resolve(await this.#putLarge(path, fd, before.size));
       const visited = this.#later(digest.then((found): FileNode => ({ ...file, digest: found })));
       observer?.endFile();
@@ -166,21 +168,24 @@ class Importer {
     }
   }
 
-  #readSmall(path: Buffer, fd: number, size: number): Uint8Array {
+  #readSmall(path: Buffer, fd: number, size: number, scratch: Buffer): Uint8Array {
     // One byte more than there should be, so that one read also tells that the file has not grown.
-    const bytes = Buffer.allocUnsafe(size + 1);
     let length = 0;
     for (let count = -1; count !== 0 && length < size; length += count) {
-      count = readSync(fd, bytes, length, size + 1 - length, length);
+      count = readSync(fd, scratch, length, size + 1 - length, length);
     }
     if (length !== size) throw changed(path);
-    const contents = bytes.subarray(0, size);
+    const contents = scratch.subarray(0, size);
     this.#seen(contents);
     return contents;
   }
 
-  async #putSmall(bytes: Uint8Array): Promise<Digest> {
-    return (await this.#blobs.put(bytes, { signal: this.#options.signal })).digest;
+  async #putSmall(path: Buffer, fd: number, size: number): Promise<Digest> {
+    const scratch = this.#scratch.pop() ?? Buffer.allocUnsafeSlow(SINGLE_CHUNK_LIMIT + 1);
+    const contents = this.#readSmall(path, fd, size, scratch);
+    const { digest } = await this.#blobs.put(contents, { signal: this.#options.signal });
+    this.#scratch.push(scratch);
+    return digest;
   }
 
   async #putLarge(path: Buffer, fd: number, size: number): Promise<Digest> {

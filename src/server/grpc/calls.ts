@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import type {
   handleUnaryCall,
   Metadata,
@@ -12,10 +13,16 @@ import { log } from '../../util/log.ts';
 /** An upload that sends nothing, or a download that takes nothing, is ended after this long, in milliseconds. */
 const IDLE_MS = 60_000;
 
+/** Bytes of answers that wait for a client to take them: of one call, and of all before each may keep but one message. */
+const MAX_UNTAKEN = 1 << 20;
+const MAX_UNTAKEN_OF_ALL = 128 << 20;
+
 /** Counts calls under way, so that a flood of them is refused instead of heaped up. */
 export class CallLimit {
   readonly #most: number;
   #running = 0;
+  /** Bytes of answers that wait to be taken. */
+  untaken = 0;
 
   constructor(most: number) {
     this.#most = most;
@@ -74,7 +81,7 @@ export function handler<Q, R>(
   limit: CallLimit,
 ): UntypedHandleCall {
   if (method.requestStream) return clientStream(work as ClientStream<Q, R>, limit);
-  if (method.responseStream) return serverStream(work as ServerStream<Q, R>, limit);
+  if (method.responseStream) return serverStream(method, work as ServerStream<Q, R>, limit);
   const unary: handleUnaryCall<Q, R> = (call, callback) => {
     const signal = cancellation(call);
     limit
@@ -87,18 +94,87 @@ export function handler<Q, R>(
   return unary;
 }
 
-function serverStream<Q, R>(work: ServerStream<Q, R>, limit: CallLimit) {
-  return (call: ServerWritableStream<Q, R>) => {
+function serverStream<Q, R>(method: Method<Q, R>, work: ServerStream<Q, R>, limit: CallLimit) {
+  return (call: ServerWritableStream<Q, Uint8Array>) => {
     const signal = cancellation(call);
+    const outbox = new Outbox(call, limit, signal);
     const send = async () => {
-      for await (const response of work(readable(call.request), signal)) {
-        if (signal.aborted) return;
-        if (!call.write(response)) await drained(call, signal);
+      try {
+        for await (const response of work(readable(call.request), signal)) {
+          if (signal.aborted) return;
+          await outbox.send(method.response.encode(response));
+        }
+        call.end();
+        await outbox.empty();
+      } finally {
+        outbox.close();
       }
-      call.end();
     };
     limit.run(send).catch((error) => call.emit('error', statusOf(error)));
   };
+}
+
+/**
+ * Hands messages to grpc-js only as fast as the client takes them. Its own measure is the number of messages,
+ * of which sixteen may be 8 MiB.
+ */
+class Outbox<Q> {
+  readonly #call: ServerWritableStream<Q, Uint8Array>;
+  readonly #limit: CallLimit;
+  readonly #signal: AbortSignal;
+  #untaken = 0;
+  #closed = false;
+  #taken: (() => void) | undefined;
+
+  constructor(call: ServerWritableStream<Q, Uint8Array>, limit: CallLimit, signal: AbortSignal) {
+    this.#call = call;
+    this.#limit = limit;
+    this.#signal = signal;
+  }
+
+  /** Resolves when the next message may come. */
+  async send(bytes: Uint8Array): Promise<void> {
+    this.#count(bytes.length);
+    this.#call.write(bytes, () => {
+      this.#count(-bytes.length);
+      this.#taken?.();
+    });
+    const full = () =>
+      this.#untaken > MAX_UNTAKEN || (this.#untaken > 0 && this.#limit.untaken > MAX_UNTAKEN_OF_ALL);
+    while (full() && !this.#signal.aborted) await this.#progress();
+  }
+
+  /** Resolves when the client has taken all of it. */
+  async empty(): Promise<void> {
+    while (this.#untaken > 0 && !this.#signal.aborted) await this.#progress();
+  }
+
+  close(): void {
+    this.#count(-this.#untaken);
+    this.#closed = true;
+  }
+
+  #count(bytes: number): void {
+    if (this.#closed) return;
+    this.#untaken += bytes;
+    this.#limit.untaken += bytes;
+  }
+
+  #progress(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const settle = () => {
+        clearTimeout(timer);
+        this.#taken = undefined;
+        this.#signal.removeEventListener('abort', settle);
+        resolve();
+      };
+      const timer = setTimeout(() => {
+        reject(new StoreError('DEADLINE_EXCEEDED', `nothing was taken for ${IDLE_MS / 1000} s`));
+      }, IDLE_MS);
+      this.#taken = settle;
+      this.#signal.addEventListener('abort', settle, { once: true });
+    });
+  }
 }
 
 function clientStream<Q, R>(work: ClientStream<Q, R>, limit: CallLimit) {
@@ -131,23 +207,9 @@ async function* messages<Q, R>(call: ServerReadableStream<Q, R>, signal: AbortSi
   } finally {
     clearTimeout(timer);
   }
+  // A call that was reset ends like one that is complete, and is cancelled a moment later.
+  await turn();
   if (signal.aborted) throw new StoreError('CANCELLED', 'the client went away');
-}
-
-function drained<Q, R>(call: ServerWritableStream<Q, R>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = () => {
-      clearTimeout(timer);
-      call.off('drain', settle);
-      signal.removeEventListener('abort', settle);
-      resolve();
-    };
-    const timer = setTimeout(() => {
-      reject(new StoreError('DEADLINE_EXCEEDED', `nothing was taken for ${IDLE_MS / 1000} s`));
-    }, IDLE_MS);
-    call.once('drain', settle);
-    signal.addEventListener('abort', settle);
-  });
 }
 
 /** Fires when the client cancels or goes away. */

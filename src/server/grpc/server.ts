@@ -95,7 +95,8 @@ function addStore(server: Server, store: Services, limit: CallLimit): void {
         responseStream: method.responseStream,
         requestSerialize: method.request.encode,
         requestDeserialize: reader(method.request),
-        responseSerialize: method.response.encode,
+        // The handler of a stream encodes: it counts bytes.
+        responseSerialize: method.responseStream ? asIs : method.response.encode,
         responseDeserialize: method.response.decode,
       };
       server.addService({ [method.name]: definition } as never, {
@@ -103,6 +104,10 @@ function addStore(server: Server, store: Services, limit: CallLimit): void {
       });
     }
   }
+}
+
+function asIs<T>(bytes: T): T {
+  return bytes;
 }
 
 function credentials(tls: TlsFiles | undefined): ServerCredentials {
