@@ -66,9 +66,14 @@ export class Directory {
 
   /** Whether a parent may claim this size: the counting in use, or the documented one (one an entry). */
   acceptsSize(size: bigint): boolean {
-    const children = this.#childSizes();
-    const count = BigInt(this.length);
-    return size === children + 2n * count || size === children + count;
+    return this.sizeCheck()(size);
+  }
+
+  /** `acceptsSize` as a function that does not keep the directory in memory. */
+  sizeCheck(): (size: bigint) => boolean {
+    const inUse = this.size;
+    const documented = inUse - BigInt(this.length);
+    return (size) => size === inUse || size === documented;
   }
 
   #childSizes(): bigint {

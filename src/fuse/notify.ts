@@ -1,11 +1,10 @@
-import { writeSync } from 'node:fs';
-import { systemCode } from '../util/errors.ts';
+import { write } from 'node:fs';
 import { log } from '../util/log.ts';
 import { NOTIFY, OUT_HEADER_LENGTH } from './protocol.ts';
 
 /**
- * Makes the kernel forget the pages of a node: a file's contents, or a directory's listing. Not to be
- * called from a thread that serves the kernel, which could wait here for itself.
+ * Makes the kernel forget the pages of a node: a file's contents, or a directory's listing. It may wait for a
+ * page that a reader waits for, and so for us: hence a thread that does nothing else writes it.
  */
 export function invalidateNode(fd: number, id: number): void {
   // `fuse_notify_inval_inode_out`: node, offset, length; 0 and -1 for all of its pages.
@@ -14,10 +13,8 @@ export function invalidateNode(fd: number, id: number): void {
   message.writeInt32LE(NOTIFY.INVAL_INODE, 4);
   message.writeBigUInt64LE(BigInt(id), OUT_HEADER_LENGTH);
   message.writeBigInt64LE(-1n, OUT_HEADER_LENGTH + 16);
-  try {
-    writeSync(fd, message);
-  } catch (error) {
+  write(fd, message, (error) => {
     // ENOENT: the kernel has no such pages.
-    if (systemCode(error) !== 'ENOENT') log.debug('cannot invalidate', { id, error: systemCode(error) });
-  }
+    if (error && error.code !== 'ENOENT') log.debug('cannot invalidate', { id, error: error.code });
+  });
 }

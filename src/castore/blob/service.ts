@@ -43,5 +43,7 @@ export interface PutOptions {
 
 export interface ReadOptions {
   readonly offset?: number;
+  /** Length of the blob, if it is known: a short one may come in one piece. */
+  readonly size?: number;
   readonly signal?: AbortSignal | undefined;
 }

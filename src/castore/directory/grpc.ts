@@ -50,9 +50,7 @@ export class GrpcDirectoryService implements DirectoryService {
       const claims = expected.get(hex);
       if (!claims) throw this.#lie(`sent directory ${directory.digest}, which nothing refers to`);
       expected.delete(hex);
-      const size = directory.size;
-      const documented = size - BigInt(directory.length);
-      const accepts = (claimed: bigint) => claimed === size || claimed === documented;
+      const accepts = directory.sizeCheck();
       seen.set(hex, accepts);
       if (!claims.every(accepts)) throw this.#lie(`gives a wrong size for directory ${directory.digest}`);
       for (const child of directory.children()) {

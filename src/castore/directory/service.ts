@@ -52,10 +52,7 @@ export class ClosureValidator {
         throw invalid(`directory ${digest} gives a wrong size, ${child.size}, for ${child.digest}`);
       this.#unreferenced.delete(child.digest.hex);
     }
-    // Only the sizes are kept, not the directory.
-    const size = directory.size;
-    const documented = size - BigInt(directory.length);
-    this.#known.set(digest.hex, (claimed) => claimed === size || claimed === documented);
+    this.#known.set(digest.hex, directory.sizeCheck());
     this.#unreferenced.set(digest.hex, digest);
     this.#last = digest;
     return true;

@@ -73,6 +73,7 @@ async function run(directory: string, flags: Flags): Promise<void> {
       mountPoint: directory,
       driver: flags.driver,
       store,
+      storeName: flags.store,
       cacheDir: flags.cache,
       listRoot: flags.listRoot ?? false,
       showXattr: flags.showXattr ?? false,

@@ -5,8 +5,8 @@ import { Digest, DigestHasher } from '../../castore/digest.ts';
 import type { StoreNeed } from '../../fs/need.ts';
 import { collect, latin1 } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
-import { log } from '../../util/log.ts';
 import { SingleFlight } from '../../util/single-flight.ts';
+import type { ChunkList } from './chunk-list.ts';
 import type { Keeper } from './keeper.ts';
 import type { FetcherOptions, Progress } from './options.ts';
 import { ReadAhead } from './read-ahead.ts';
@@ -24,7 +24,7 @@ export class BlobFetcher {
   readonly #keeper: Keeper;
   readonly #options: FetcherOptions;
   readonly #flights = new SingleFlight<void>();
-  readonly #listFlights = new SingleFlight<readonly Chunk[]>();
+  readonly #listFlights = new SingleFlight<ChunkList | undefined>();
   readonly #verification: Verification;
   readonly #readAhead: ReadAhead;
   readonly #closing = new AbortController();
@@ -34,89 +34,84 @@ export class BlobFetcher {
     this.#keeper = keeper;
     this.#options = options;
     this.#verification = new Verification(keeper);
-    this.#readAhead = new ReadAhead({
-      mayGoOn: () => keeper.uncommitted < MAX_UNCOMMITTED,
-      isLocal: (chunk) => this.#isLocal(chunk),
-      get: (chunk) => this.#chunk(chunk, () => {}, this.#closing.signal),
-    });
+    this.#readAhead = new ReadAhead(() => keeper.uncommitted < MAX_UNCOMMITTED);
   }
 
   async fetch(need: StoreNeed & { kind: 'blob' }, progress: Progress, signal: AbortSignal): Promise<void> {
     const digest = Digest.of(need.digest);
     this.#verification.refuseRevoked(digest);
     if (need.size <= SINGLE_CHUNK_LIMIT) return this.#chunk({ digest, size: need.size }, progress, signal);
-    const chunks = await this.#chunksOf(digest, need.size, progress, signal);
-    if (chunks.length === 0)
-      return this.#flights.run(
-        digest.hex,
-        (shared) => this.#whole(digest, need.size, progress, shared),
-        signal,
-      );
-    if (this.#options.verifyWhole && this.#verification.isProvisional(digest)) {
-      await this.#all(chunks, progress, signal);
-      await this.#verification.check(digest, chunks);
+    const list = await this.#list(digest, need.size, progress, signal);
+    if (!list) {
+      const whole = (shared: AbortSignal) => this.#whole(digest, need.size, progress, shared);
+      return this.#flights.run(digest.hex, whole, signal);
+    }
+    const get = async (chunk: Chunk, onProgress: Progress, until: AbortSignal) => {
+      await this.#chunk(chunk, onProgress, until);
+      list.arrived(chunk);
+    };
+    if (this.#options.verifyWhole && list.provisional) {
+      await this.#all(list, (chunk) => get(chunk, progress, signal));
+      await this.#verification.check(digest, list);
       return;
     }
-    const wanted = overlapping(chunks, need.offset, need.length);
+    const wanted = list.overlapping(need.offset, need.length);
     await Promise.all(
-      chunks.slice(wanted.first, wanted.end).map((chunk) => this.#chunk(chunk, progress, signal)),
+      list.chunks.slice(wanted.first, wanted.end).map((chunk) => get(chunk, progress, signal)),
     );
-    this.#readAhead.note(latin1(digest.bytes), chunks, need.offset, wanted);
-    if (this.#verification.isProvisional(digest) && chunks.every((chunk) => this.#isLocal(chunk))) {
-      this.#verification.check(digest, chunks).catch((error) => log.error(String((error as Error).message)));
-    }
+    this.#verification.checkWhenComplete(digest, list);
+    this.#readAhead.note(latin1(digest.bytes), list, wanted, async (chunk) => {
+      await get(chunk, () => {}, this.#closing.signal);
+      this.#verification.checkWhenComplete(digest, list);
+    });
   }
 
-  #isLocal({ digest }: Chunk): boolean {
-    return this.#keeper.has('chunk', digest);
-  }
-
-  /** The chunk list, checked as far as it can be: provisional until the whole blob has been hashed. */
-  async #chunksOf(
+  /**
+   * The chunk list, checked as far as it can be: provisional until the whole blob has been hashed. `undefined`
+   * when the peer knows none.
+   */
+  async #list(
     digest: Digest,
     size: number,
     progress: Progress,
     signal: AbortSignal,
-  ): Promise<readonly Chunk[]> {
-    const known = this.#verification.chunks(digest);
+  ): Promise<ChunkList | undefined> {
+    const known = this.#verification.list(digest);
     if (known) return known;
-    const chunks = await this.#listFlights.run(
+    const list = await this.#listFlights.run(
       digest.hex,
       (shared) => this.#getList(digest, size, shared),
       signal,
     );
     progress();
-    return chunks;
+    return list;
   }
 
-  async #getList(digest: Digest, size: number, signal: AbortSignal): Promise<readonly Chunk[]> {
+  async #getList(digest: Digest, size: number, signal: AbortSignal): Promise<ChunkList | undefined> {
     const chunks = await this.#service.chunks(digest, signal);
     if (!chunks) throw damaged(`blob ${digest} is missing`);
-    if (chunks.length === 0) return chunks;
+    if (chunks.length === 0) return undefined;
     const total = chunks.reduce((sum, chunk) => sum + chunk.size, 0);
     if (total !== size) throw damaged(`the chunks of blob ${digest} have ${total} bytes, want ${size}`);
     const tooLong = chunks.find((chunk) => chunk.size > MAX_CHUNK_LENGTH);
     if (tooLong) throw damaged(`blob ${digest} has a chunk of ${tooLong.size} bytes`);
-    this.#verification.provisional(digest, chunks, this.#options.verifyWhole);
-    return chunks;
+    return this.#verification.provisional(digest, chunks, this.#options.verifyWhole);
   }
 
-  async #all(chunks: readonly Chunk[], progress: Progress, signal: AbortSignal): Promise<void> {
+  async #all({ chunks }: ChunkList, get: (chunk: Chunk) => Promise<void>): Promise<void> {
     for (let next = 0; next < chunks.length; next += AT_ONCE) {
-      await Promise.all(
-        chunks.slice(next, next + AT_ONCE).map((chunk) => this.#chunk(chunk, progress, signal)),
-      );
+      await Promise.all(chunks.slice(next, next + AT_ONCE).map(get));
     }
   }
 
   async #chunk(chunk: Chunk, progress: Progress, signal: AbortSignal): Promise<void> {
-    if (this.#isLocal(chunk)) return;
+    if (this.#keeper.has('chunk', chunk.digest)) return;
     await this.#flights.run(chunk.digest.hex, (shared) => this.#get(chunk, shared), signal);
     progress();
   }
 
   async #get({ digest, size }: Chunk, signal: AbortSignal): Promise<void> {
-    const contents = await this.#service.read(digest, { signal });
+    const contents = await this.#service.read(digest, { size, signal });
     if (!contents) throw damaged(`blob ${digest} is missing`);
     const bytes = await collect(contents, size);
     if (bytes?.length !== size) throw damaged(`blob ${digest} has another size than ${size}`);
@@ -150,8 +145,9 @@ export class BlobFetcher {
     if (chunks.length > 1) this.#keeper.manifest(digest, chunks);
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#closing.abort();
+    await this.#verification.close();
   }
 }
 
@@ -161,22 +157,3 @@ const MAX_CHUNK_LENGTH = 16 << 20;
 const WHOLE_IN_MEMORY = 8 << 20;
 /** Chunks fetched at once when all are wanted. */
 const AT_ONCE = 8;
-
-/** Which chunks hold a part of the blob. */
-function overlapping(
-  chunks: readonly Chunk[],
-  offset: number,
-  length: number,
-): { first: number; end: number } {
-  let start = 0;
-  let first = chunks.length;
-  let end = 0;
-  for (const [i, chunk] of chunks.entries()) {
-    if (start + chunk.size > offset && start < offset + length) {
-      first = Math.min(first, i);
-      end = i + 1;
-    }
-    start += chunk.size;
-  }
-  return { first, end };
-}

@@ -64,8 +64,8 @@ export class Fetcher {
     await last;
   }
 
-  close(): void {
+  async close(): Promise<void> {
     this.#directories.close();
-    this.#blobs.close();
+    await this.#blobs.close();
   }
 }

@@ -31,6 +31,8 @@ export class Keeper {
   readonly cache: LocalStore;
   readonly infos: PathInfoTable;
   readonly recipient: Recipient;
+  /** Where content comes from, for people. */
+  readonly peer: string;
   readonly #filler: CacheFiller;
   /** What has been handed on but not committed. */
   readonly #pending = new Set<string>();
@@ -43,7 +45,8 @@ export class Keeper {
   /** Bytes that have been handed on but not committed. */
   uncommitted = 0;
 
-  constructor(cache: LocalStore, recipient: Recipient) {
+  constructor(cache: LocalStore, recipient: Recipient, peer: string) {
+    this.peer = peer;
     this.cache = cache;
     this.recipient = recipient;
     this.infos = new PathInfoTable(cache.env);

@@ -1,66 +1,64 @@
 import { LRUCache } from 'lru-cache';
 import type { Chunk } from '../../castore/blob/service.ts';
+import type { ChunkList } from './chunk-list.ts';
 
 /** Bytes read ahead of a reader at the most, and to begin with. */
 const MAX_WINDOW = 8 << 20;
 const FIRST_WINDOW = 1 << 20;
 /** Read-ahead calls under way at once, over all readers. */
-const AT_ONCE = 6;
+const AT_ONCE = 8;
 /** Readers that are followed. */
 const MAX_READERS = 256;
 
-export interface ReadAheadOptions {
-  /** Whether there is room for more. */
-  readonly mayGoOn: () => boolean;
-  readonly isLocal: (chunk: Chunk) => boolean;
-  readonly get: (chunk: Chunk) => Promise<void>;
+interface Reader {
+  /** Index of the first chunk that has not been read or read ahead. */
+  next: number;
+  window: number;
 }
 
 /** Fetches along the reading: the window before a reader doubles while it reads on in order. */
 export class ReadAhead {
-  readonly #options: ReadAheadOptions;
-  /** By blob: where the next request lies if it is read in order, and how far to read ahead. */
-  readonly #readers = new LRUCache<string, { next: number; window: number }>({ max: MAX_READERS });
-  readonly #queue: Chunk[] = [];
+  readonly #mayGoOn: () => boolean;
+  readonly #readers = new LRUCache<string, Reader>({ max: MAX_READERS });
+  readonly #queue: (() => Promise<void>)[] = [];
   #running = 0;
 
-  constructor(options: ReadAheadOptions) {
-    this.#options = options;
+  /** `mayGoOn` tells whether there is room for more. */
+  constructor(mayGoOn: () => boolean) {
+    this.#mayGoOn = mayGoOn;
   }
 
-  /** Notes a read of a blob, of the chunks from `first` up to `end`. */
+  /** Notes a read of a blob that lacked chunks from `first` up to `end`; `get` fetches one. */
   note(
     key: string,
-    chunks: readonly Chunk[],
-    offset: number,
+    list: ChunkList,
     { first, end }: { first: number; end: number },
+    get: (chunk: Chunk) => Promise<void>,
   ): void {
     const reader = this.#readers.get(key);
-    // In order: it begins among the chunks that the last read led to expect. From the start counts too.
-    const inOrder =
-      first === 0 || (reader !== undefined && first >= reader.next - 1 && first <= reader.next + EXPECTED);
+    // In order: at the start of the blob, or no further than the window reached.
+    const inOrder = reader ? first <= reader.next && end + 1 >= reader.next - WINDOW_CHUNKS : first === 0;
     if (!inOrder) {
-      this.#readers.delete(key);
+      // Two reads one behind the other are the beginning of an order.
+      this.#readers.set(key, { next: end, window: 0 });
       return;
     }
-    const window = reader ? Math.min(reader.window * 2, MAX_WINDOW) : offset === 0 ? FIRST_WINDOW : 0;
-    this.#readers.set(key, { next: end, window: Math.max(window, FIRST_WINDOW) });
-    let bytes = 0;
-    for (let i = end; i < chunks.length && bytes < window; i++) {
-      const chunk = chunks[i]!;
+    const window = reader?.window ? Math.min(reader.window * 2, MAX_WINDOW) : FIRST_WINDOW;
+    let next = end;
+    for (let bytes = 0; next < list.chunks.length; next++) {
+      const chunk = list.chunks[next]!;
       bytes += chunk.size;
       if (bytes > window) break;
-      if (!this.#options.isLocal(chunk) && !this.#queue.includes(chunk)) this.#queue.push(chunk);
+      if (next >= (reader?.next ?? 0) && list.isMissing(chunk)) this.#queue.push(() => get(chunk));
     }
+    this.#readers.set(key, { next: Math.max(next, reader?.next ?? 0), window });
     this.#pump();
   }
 
   #pump(): void {
-    while (this.#running < AT_ONCE && this.#queue.length > 0 && this.#options.mayGoOn()) {
-      const chunk = this.#queue.shift()!;
+    while (this.#running < AT_ONCE && this.#queue.length > 0 && this.#mayGoOn()) {
       this.#running++;
-      this.#options
-        .get(chunk)
+      this.#queue.shift()!()
         // Whoever needs it will ask again, and hear why it cannot be had.
         .catch(() => {})
         .finally(() => {
@@ -71,5 +69,5 @@ export class ReadAhead {
   }
 }
 
-/** A reader whose next chunks came by read-ahead asks again only behind them. */
-const EXPECTED = MAX_WINDOW / (128 * 1024);
+/** Chunks that a window may hold. */
+const WINDOW_CHUNKS = MAX_WINDOW / (128 * 1024);

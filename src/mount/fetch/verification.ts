@@ -7,11 +7,15 @@ import type { Table } from '../../castore/local/environment.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
+import { ChunkList } from './chunk-list.ts';
 import type { Keeper } from './keeper.ts';
 
 const MARK = Buffer.from([1]);
 const MAX_LISTS = 256;
 const MAX_REVOKED = 10_000;
+/** A chunk that has been handed on is in the cache after a while: looks for it, and the wait between, in ms. */
+const LOOKS = 100;
+const LOOK_MS = 20;
 
 /**
  * A blob's digest does not commit to its chunk list, so a list from a peer is provisional: it is used, and
@@ -22,10 +26,10 @@ export class Verification {
   readonly #keeper: Keeper;
   /** By digest, blobs whose list has not been proven. */
   readonly #marks: Table;
-  readonly #lists = new LRUCache<string, readonly Chunk[]>({ max: MAX_LISTS });
-  readonly #provisional = new Set<string>();
+  readonly #lists = new LRUCache<string, ChunkList>({ max: MAX_LISTS });
   readonly #checking = new Map<string, Promise<void>>();
   readonly #revoked = new Set<string>();
+  #closed = false;
 
   constructor(keeper: Keeper) {
     this.#keeper = keeper;
@@ -33,27 +37,27 @@ export class Verification {
   }
 
   /** The chunk list of a blob, if it is known. */
-  chunks(digest: Digest): readonly Chunk[] | undefined {
+  list(digest: Digest): ChunkList | undefined {
     const cached = this.#lists.get(digest.hex);
     if (cached) return cached;
     const stored = this.#keeper.cache.reader.manifest(digest.bytes);
     if (!stored) return undefined;
-    this.#lists.set(digest.hex, stored);
-    if (this.#marks.get(asBuffer(digest.bytes))) this.#provisional.add(digest.hex);
-    return stored;
+    return this.#remember(digest, stored, this.#marks.get(asBuffer(digest.bytes)) !== undefined);
+  }
+
+  #remember(digest: Digest, chunks: readonly Chunk[], provisional: boolean): ChunkList {
+    const list = new ChunkList(chunks, provisional, (chunk) => this.#keeper.has('chunk', chunk.digest));
+    this.#lists.set(digest.hex, list);
+    return list;
   }
 
   /** Takes a peer's list. With `hidden` it is not served from before it is proven. */
-  provisional(digest: Digest, chunks: readonly Chunk[], hidden: boolean): void {
-    this.#lists.set(digest.hex, chunks);
-    this.#provisional.add(digest.hex);
-    if (hidden) return;
-    void this.#keeper.note(this.#marks, digest.bytes, MARK);
-    this.#keeper.manifest(digest, chunks);
-  }
-
-  isProvisional(digest: Digest): boolean {
-    return this.#provisional.has(digest.hex);
+  provisional(digest: Digest, chunks: readonly Chunk[], hidden: boolean): ChunkList {
+    if (!hidden) {
+      void this.#keeper.note(this.#marks, digest.bytes, MARK);
+      this.#keeper.manifest(digest, chunks);
+    }
+    return this.#remember(digest, chunks, true);
   }
 
   /** A blob that a peer lied about is not asked for again. */
@@ -61,53 +65,58 @@ export class Verification {
     if (this.#revoked.has(digest.hex)) throw damaged(`the store's chunk list of blob ${digest} is wrong`);
   }
 
-  /** Hashes a blob all of whose chunks are in the cache. Throws DATA_LOSS when it is not what its digest says. */
-  check(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
+  /** Checks a blob in the background once all of it is there. */
+  checkWhenComplete(digest: Digest, list: ChunkList): void {
+    if (!list.provisional || !list.isComplete() || this.#checking.has(digest.hex)) return;
+    this.check(digest, list).catch((error) => log.error(error.message));
+  }
+
+  /** Hashes a blob all of whose chunks are there. Throws DATA_LOSS when it is not what its digest says. */
+  check(digest: Digest, list: ChunkList): Promise<void> {
     let checking = this.#checking.get(digest.hex);
     if (!checking) {
-      checking = this.#check(digest, chunks).finally(() => this.#checking.delete(digest.hex));
+      checking = this.#check(digest, list).finally(() => this.#checking.delete(digest.hex));
       this.#checking.set(digest.hex, checking);
     }
     return checking;
   }
 
-  async #check(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
-    const { reader } = this.#keeper.cache;
+  async #check(digest: Digest, list: ChunkList): Promise<void> {
     const hasher = new DigestHasher();
-    for (const chunk of chunks) {
-      const bytes = Buffer.allocUnsafe(chunk.size);
-      // Committed by now, or gone again: then it is checked another time.
-      if ((await this.#settledChunk(reader, chunk, bytes)) !== chunk.size) return;
+    for (const chunk of list.chunks) {
+      const bytes = await this.#chunk(chunk);
+      // Gone again, by eviction or the end of the mount: it stays provisional.
+      if (!bytes) return;
       hasher.update(bytes);
       await turn();
     }
-    this.#provisional.delete(digest.hex);
+    list.provisional = false;
+    void this.#keeper.note(this.#marks, digest.bytes, new Uint8Array());
     if (hasher.digest().equals(digest)) {
-      void this.#keeper.note(this.#marks, digest.bytes, new Uint8Array());
-      this.#keeper.manifest(digest, chunks);
+      this.#keeper.manifest(digest, list.chunks);
       return;
     }
     if (this.#revoked.size < MAX_REVOKED) this.#revoked.add(digest.hex);
     this.#lists.delete(digest.hex);
     this.#keeper.forgetManifest(digest);
-    void this.#keeper.note(this.#marks, digest.bytes, new Uint8Array());
     this.#keeper.recipient.revoke(digest.bytes);
-    log.error('the store lied about the chunks of a blob; what was read of it is taken back', {
-      blob: String(digest),
-    });
-    throw damaged(`the contents of blob ${digest} are wrong`);
+    throw damaged(
+      `${this.#keeper.peer} gave a wrong chunk list for blob ${digest}; what was read of it is taken back`,
+    );
   }
 
-  async #settledChunk(
-    reader: Keeper['cache']['reader'],
-    { digest, size }: Chunk,
-    out: Buffer,
-  ): Promise<number | undefined> {
-    for (let tries = 0; tries < 100; tries++) {
-      const count = reader.readChunk(digest.bytes, 0, size, out, 0);
-      if (count !== undefined) return count;
-      await new Promise((resolve) => setTimeout(resolve, 20));
+  async #chunk({ digest, size }: Chunk): Promise<Uint8Array | undefined> {
+    const bytes = Buffer.allocUnsafe(size);
+    for (let looks = 0; looks < LOOKS && !this.#closed; looks++) {
+      if (this.#keeper.cache.reader.readChunk(digest.bytes, 0, size, bytes, 0) === size) return bytes;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     }
     return undefined;
+  }
+
+  /** Ends the checks that are under way. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.allSettled(this.#checking.values());
   }
 }

@@ -1,4 +1,3 @@
-import { setImmediate as turn } from 'node:timers/promises';
 import type {
   handleUnaryCall,
   Metadata,
@@ -207,8 +206,6 @@ async function* messages<Q, R>(call: ServerReadableStream<Q, R>, signal: AbortSi
   } finally {
     clearTimeout(timer);
   }
-  // A call that was reset ends like one that is complete, and is cancelled a moment later.
-  await turn();
   if (signal.aborted) throw new StoreError('CANCELLED', 'the client went away');
 }
 

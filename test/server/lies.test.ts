@@ -1,0 +1,394 @@
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { Digest } from '../../src/castore/digest.ts';
+import type { Directory } from '../../src/castore/directory.ts';
+import { StorePath } from '../../src/nix/store-path.ts';
+import { tvix } from '../../src/proto/messages.ts';
+import { encodePathInfo } from '../../src/store/path-info/message.ts';
+import type { PathInfo } from '../../src/store/path-info/path-info.ts';
+import type { Store } from '../../src/store/store.ts';
+import { directoryOf } from '../contract/directories.ts';
+import { pathInfo } from '../contract/path-infos.ts';
+import { run } from '../helpers/cli.ts';
+import { openAt } from '../helpers/daemon.ts';
+import { facts } from '../helpers/facts.ts';
+import { mount } from '../helpers/mount.ts';
+import { randomBytes } from '../helpers/random.ts';
+import type { ScriptedServer } from '../helpers/scripted-server.ts';
+import { scriptedServer } from '../helpers/scripted-server.ts';
+import { all, codeOf, readBlob, sha256 } from '../helpers/services.ts';
+import { tempDir } from '../helpers/temp.ts';
+
+const { BlobChunk, PutBlobResponse, PutDirectoryResponse, ReadBlobRequest, StatBlobResponse } =
+  tvix.castore.v1;
+const STAT = 'BlobService/Stat';
+const READ = 'BlobService/Read';
+const GET = 'DirectoryService/Get';
+
+const chunk = (data: Uint8Array) => BlobChunk.encode({ data }).finish();
+const chunkList = (...parts: Uint8Array[]) => [
+  StatBlobResponse.encode({
+    chunks: parts.map((part) => ({ digest: Digest.hash(part).bytes, size: part.length })),
+  }).finish(),
+];
+/** Serves these contents by their digests, honestly. */
+function reads(...contents: Uint8Array[]) {
+  const byDigest = new Map(contents.map((bytes) => [Digest.hash(bytes).hex, bytes]));
+  return (request: Buffer) => {
+    const bytes = byDigest.get(Digest.of(ReadBlobRequest.decode(request).digest).hex);
+    return bytes ? [chunk(bytes)] : 'NOT_FOUND';
+  };
+}
+
+describe('a client of a server that lies', () => {
+  let server: ScriptedServer;
+  let store: Store;
+
+  beforeAll(async () => {
+    server = await scriptedServer({});
+    store = await openAt(`${server.url}?protocol=tvix`);
+  });
+  afterAll(async () => {
+    await store.close();
+    server.close();
+  });
+  beforeEach(() => {
+    for (const key of Object.keys(server.script)) delete server.script[key];
+  });
+
+  /** That work is refused as a lie, in words that name who told it. */
+  async function caught(work: () => Promise<unknown>): Promise<void> {
+    let error: Error | undefined;
+    try {
+      await work();
+    } catch (thrown) {
+      error = thrown as Error;
+    }
+    expect(error?.message).toContain(server.url);
+    expect(await codeOf(Promise.reject(error))).toBe('DATA_LOSS');
+  }
+
+  describe('about blobs', () => {
+    const right = randomBytes(300_000, 'right');
+    const digest = Digest.hash(right);
+    const flipped = Buffer.from(right);
+    flipped[200_000]! ^= 1;
+    const [head, tail] = [right.subarray(0, 150_000), right.subarray(150_000)];
+
+    const LIES: Record<string, Uint8Array[]> = {
+      'other bytes': [chunk(flipped)],
+      less: [chunk(head)],
+      more: [chunk(right), chunk(Buffer.from([0]))],
+      nothing: [],
+      'the parts in another order': [chunk(tail), chunk(head)],
+    };
+    test.each(Object.entries(LIES))('that sends %s', async (_what, messages) => {
+      server.script[READ] = () => messages;
+      await caught(() => readBlob(store, digest));
+    });
+
+    test.each(Object.entries(LIES))(
+      'that sends %s to one who begins in the middle',
+      async (_what, messages) => {
+        server.script[STAT] = () => [StatBlobResponse.encode({}).finish()];
+        server.script[READ] = () => messages;
+        await caught(() => readBlob(store, digest, 1000));
+      },
+    );
+
+    test('whose chunks are right and the whole is not, to one who begins in the middle', async () => {
+      server.script[STAT] = () => chunkList(tail, head);
+      server.script[READ] = (request) => {
+        const wanted = Digest.of(ReadBlobRequest.decode(request).digest);
+        return wanted.equals(digest) ? [chunk(tail), chunk(head)] : reads(head, tail)(request);
+      };
+      await caught(() => readBlob(store, digest, 1000));
+    });
+
+    test('whose chunks have another size than it says', async () => {
+      server.script[STAT] = () => [
+        StatBlobResponse.encode({
+          chunks: [
+            { digest: Digest.hash(head).bytes, size: 1000 },
+            { digest: Digest.hash(tail).bytes, size: right.length - 1000 },
+          ],
+        }).finish(),
+      ];
+      server.script[READ] = (request) => {
+        const wanted = Digest.of(ReadBlobRequest.decode(request).digest);
+        return wanted.equals(digest) ? [chunk(flipped)] : reads(head, tail)(request);
+      };
+      await caught(() => readBlob(store, digest, 2000));
+    });
+
+    test.each([0, 31, 33])('whose list has a chunk with a digest of %i bytes', async (length) => {
+      const chunks = [{ digest: new Uint8Array(length), size: 1 }];
+      server.script[STAT] = () => [StatBlobResponse.encode({ chunks }).finish()];
+      await caught(() => store.blobs.chunks(digest));
+    });
+
+    test('that says it stored something else', async () => {
+      server.script['BlobService/Put'] = () => [
+        PutBlobResponse.encode({ digest: Digest.hash(flipped).bytes }).finish(),
+      ];
+      await caught(() => store.blobs.put(right));
+      await caught(() => store.blobs.put(head.subarray(0, 10)));
+      await caught(() => store.blobs.put([head, tail]));
+    });
+  });
+
+  describe('about directories', () => {
+    const leaf = directoryOf({ leaf: 'x' });
+    const other = directoryOf({ other: 'x' });
+    const child = directoryOf({ leaf });
+    const root = directoryOf({ child, leaf });
+    const wrongSize = directoryOf({ leaf }, 1n);
+    const bytesOf = (...list: Directory[]) => list.map(({ bytes }) => bytes);
+
+    const SINGLE: Record<string, Uint8Array[]> = {
+      'another directory': bytesOf(other),
+      two: bytesOf(leaf, other),
+      'the same twice': bytesOf(leaf, leaf),
+      garbage: [Buffer.from([0x0a, 0xff])],
+      'a directory whose name is not one': [
+        tvix.castore.v1.Directory.encode({
+          symlinks: [{ name: Buffer.from('a/b'), target: Buffer.from('x') }],
+        }).finish(),
+      ],
+    };
+    test.each(Object.entries(SINGLE))('that sends %s for one', async (_what, messages) => {
+      server.script[GET] = () => messages;
+      await caught(() => store.directories.get(leaf.digest));
+    });
+
+    const CLOSURES: Record<string, [Directory, Uint8Array[]]> = {
+      'another root': [root, bytesOf(other)],
+      'leaves first': [root, bytesOf(leaf, child, root)],
+      'one that nothing refers to': [root, bytesOf(root, child, leaf, other)],
+      'a grandchild before what refers to it': [
+        directoryOf({ child }),
+        bytesOf(directoryOf({ child }), leaf, child),
+      ],
+      'one twice': [root, bytesOf(root, child, leaf, leaf)],
+      'the root twice': [root, bytesOf(root, root, child, leaf)],
+      'too few': [root, bytesOf(root, child)],
+      'only the root': [root, bytesOf(root)],
+      'a wrong size': [wrongSize, bytesOf(wrongSize, leaf)],
+      'garbage in the middle': [root, [root.bytes, Buffer.from([0x0a, 0xff]), child.bytes, leaf.bytes]],
+    };
+    test.each(Object.entries(CLOSURES))('that sends %s in a closure', async (_what, [asked, messages]) => {
+      server.script[GET] = () => messages;
+      await caught(() => all(store.directories.getRecursive(asked.digest)));
+    });
+
+    test('is not suspected without reason', async () => {
+      server.script[GET] = () => bytesOf(root, leaf, child);
+      expect((await all(store.directories.getRecursive(root.digest))).length).toBe(3);
+      const documented = directoryOf({ leaf }, -1n);
+      server.script[GET] = () => bytesOf(documented, leaf);
+      expect((await all(store.directories.getRecursive(documented.digest))).length).toBe(2);
+    });
+
+    test('that says it stored something else', async () => {
+      server.script['DirectoryService/Put'] = () => [
+        PutDirectoryResponse.encode({ rootDigest: other.digest.bytes }).finish(),
+      ];
+      await caught(() => store.directories.put(leaf));
+      await caught(async () => {
+        const putter = store.directories.putMany();
+        await putter.add(leaf);
+        await putter.close();
+      });
+    });
+
+    const EMPTY = directoryOf({});
+    const FIXTURES: Record<string, Directory> = {
+      A: EMPTY,
+      B: directoryOf({ a: EMPTY }),
+      BROKEN: directoryOf({ foo: EMPTY }, 42n),
+    };
+    const orders = facts('directory_get_recursive_order').filter(({ input }) => input.received);
+    test.each(orders)('conformance fact: $name', async ({ input, expected }) => {
+      server.script[GET] = () => bytesOf(...input.received.map((name: string) => FIXTURES[name]!));
+      const closure = () => all(store.directories.getRecursive(FIXTURES[input.requested_root]!.digest));
+      if (expected.accept) expect((await closure()).length).toBe(input.received.length);
+      else await caught(closure);
+    });
+  });
+
+  describe('about path infos', () => {
+    const info = pathInfo('honest');
+
+    test('that sends the one of another path', async () => {
+      server.script['PathInfoService/Get'] = () => [encodePathInfo(pathInfo('other'))];
+      await caught(() => store.pathInfos.get(info.storePath.hash));
+    });
+
+    test.each(['Get', 'Put', 'List'])('that answers %s with an invalid one', async (method) => {
+      const message = tvix.store.v1.PathInfo.decode(encodePathInfo(info));
+      message.narinfo!.narSha256 = new Uint8Array(31);
+      server.script[`PathInfoService/${method}`] = () => [tvix.store.v1.PathInfo.encode(message).finish()];
+      const work = {
+        Get: () => store.pathInfos.get(info.storePath.hash),
+        Put: () => store.pathInfos.put(info),
+        List: () => all(store.pathInfos.list()),
+      };
+      await caught(work[method as keyof typeof work]);
+    });
+
+    test('that says it stored the one of another path', async () => {
+      server.script['PathInfoService/Put'] = () => [encodePathInfo(pathInfo('other'))];
+      await caught(() => store.pathInfos.put(info));
+    });
+  });
+});
+
+describe('a mount of a server that lies', () => {
+  /** Ends reading at the first error, and gives its name. */
+  const readError = async (path: string): Promise<string> => {
+    const { stderr } = await run('cat', [path]);
+    return stderr.includes('Input/output error') ? 'EIO' : stderr;
+  };
+  let server: ScriptedServer;
+  afterAll(() => server?.close());
+
+  /** A server that offers one store path, with a file in it. */
+  async function offering(contents: Digest, size: number): Promise<{ path: string; info: PathInfo }> {
+    const info: PathInfo = {
+      ...pathInfo('liar'),
+      storePath: StorePath.of(randomBytes(20, 'liar'), 'liar'),
+      node: { kind: 'file', digest: contents, size: BigInt(size), executable: false },
+    };
+    server = await scriptedServer({ 'PathInfoService/Get': () => [encodePathInfo(info)] });
+    return { path: info.storePath.toString(), info };
+  }
+  const mountServer = (...args: string[]) =>
+    mount(['--store', server.url, '--cache', join(tempDir(), 'cache'), ...args]);
+
+  const right = randomBytes(3 << 20, 'large and right');
+  const cut = 400_000;
+  const parts = Array.from({ length: Math.ceil(right.length / cut) }, (_, i) =>
+    right.subarray(i * cut, (i + 1) * cut),
+  );
+  /** As many bytes, every chunk what its digest says, and not the blob that was asked for. */
+  const wrong = parts.map((part, i) => (i === 5 ? randomBytes(part.length, 'wrong') : part));
+
+  test('gives EIO for a small file with wrong contents', async () => {
+    const small = Buffer.from('as it should be');
+    const { path } = await offering(Digest.hash(small), small.length);
+    server.script[READ] = () => [chunk(Buffer.from('as it cannot be'))];
+    const mounted = await mountServer();
+    expect(await readError(join(mounted.dir, path))).toBe('EIO');
+    // And the truth when it is told.
+    server.script[READ] = () => [chunk(small)];
+    expect((await run('cat', [join(mounted.dir, path)])).stdout).toBe('as it should be');
+    await mounted.stop();
+    server.close();
+  });
+
+  const BAD_LISTS = {
+    'that do not sum up': chunkList(...parts.slice(1)),
+    'with a chunk that cannot be had': chunkList(
+      ...parts.slice(0, -1),
+      randomBytes(parts.at(-1)!.length, 'not to be had'),
+    ),
+  };
+  test.each(Object.entries(BAD_LISTS))('gives EIO for chunk lists %s', async (_what, list) => {
+    const { path } = await offering(Digest.hash(right), right.length);
+    server.script[STAT] = () => list;
+    server.script[READ] = reads(...parts);
+    const mounted = await mountServer();
+    expect(await readError(join(mounted.dir, path))).toBe('EIO');
+    await mounted.stop();
+    server.close();
+  });
+
+  test('gives EIO for a chunk with wrong contents', async () => {
+    const { path } = await offering(Digest.hash(right), right.length);
+    server.script[STAT] = () => chunkList(...parts);
+    server.script[READ] = (request) => {
+      const digest = Digest.of(ReadBlobRequest.decode(request).digest);
+      return digest.equals(Digest.hash(parts[5]!)) ? [chunk(wrong[5]!)] : reads(...parts)(request);
+    };
+    const mounted = await mountServer();
+    expect(await readError(join(mounted.dir, path))).toBe('EIO');
+    await mounted.stop();
+    server.close();
+  });
+
+  test('takes back what it served when all chunks are right and the whole is wrong', async () => {
+    const { path } = await offering(Digest.hash(right), right.length);
+    server.script[STAT] = () => chunkList(...wrong);
+    server.script[READ] = reads(...wrong);
+    const mounted = await mountServer();
+    const file = join(mounted.dir, path);
+    await run('cat', [file]);
+    // Found out a moment after the last chunk is there.
+    await expect.poll(() => readError(file), { timeout: 10_000, interval: 100 }).toBe('EIO');
+    const part = ['-c', `head -c 1000 ${file} | wc -c`];
+    expect((await run('sh', part)).stdout.trim()).toBe('0');
+    const { log } = await mounted.stop();
+    expect(log).toContain('lied');
+    server.close();
+  });
+
+  test('takes it back also when it was read in pieces, by several readers', async () => {
+    const { path } = await offering(Digest.hash(right), right.length);
+    server.script[STAT] = () => chunkList(...wrong);
+    server.script[READ] = reads(...wrong);
+    const mounted = await mountServer();
+    const file = join(mounted.dir, path);
+    const handle = await open(file);
+    const buffer = Buffer.alloc(1000);
+    for (const at of [2_900_000, 10, 1_700_000, 900_000, 2_100_000, 1_300_000, 500_000, 2_500_000])
+      await handle.read(buffer, 0, 1000, at).catch(() => {});
+    await expect.poll(() => readError(file), { timeout: 10_000, interval: 100 }).toBe('EIO');
+    await expect(handle.read(buffer, 0, 1000, 10)).rejects.toThrow('EIO');
+    await handle.close();
+    await mounted.stop();
+    server.close();
+  });
+
+  test('serves not one byte of it with --verify=whole', async () => {
+    const { path } = await offering(Digest.hash(right), right.length);
+    server.script[STAT] = () => chunkList(...wrong);
+    server.script[READ] = reads(...wrong);
+    const mounted = await mountServer('--verify=whole');
+    const file = join(mounted.dir, path);
+    for (const command of [`head -c 1 ${file}`, `cat ${file}`, `tail -c 1 ${file}`]) {
+      const { stdout, stderr } = await run('sh', ['-c', `${command} | wc -c`]);
+      expect([stdout.trim(), stderr]).toEqual(['0', expect.stringContaining('Input/output error')]);
+    }
+    await mounted.stop();
+    server.close();
+  });
+
+  test('serves the right file with --verify=whole', async () => {
+    const { path } = await offering(Digest.hash(right), right.length);
+    server.script[STAT] = () => chunkList(...parts);
+    server.script[READ] = reads(...parts);
+    const mounted = await mountServer('--verify=whole');
+    const { stdout } = await run('sh', ['-c', `sha256sum < ${join(mounted.dir, path)}`]);
+    expect(stdout.split(' ')[0]).toBe(sha256(right).toString('hex'));
+    await mounted.stop();
+    server.close();
+  });
+
+  test('gives EIO for directories that are not what was asked for', async () => {
+    const leaf = directoryOf({ link: 'target' });
+    const root = directoryOf({ leaf });
+    const { path, info } = await offering(root.digest, 0);
+    const node = { kind: 'directory' as const, digest: root.digest, size: root.size };
+    server.script['PathInfoService/Get'] = () => [encodePathInfo({ ...info, node })];
+    server.script[GET] = () => [leaf.bytes];
+    const mounted = await mountServer();
+    const list = (what: string) => run('ls', [join(mounted.dir, path, what)]);
+    expect((await list('')).stderr).toContain('Input/output error');
+    server.script[GET] = () => [root.bytes, leaf.bytes];
+    expect((await list('')).stdout).toBe('leaf\n');
+    expect((await list('leaf')).stdout).toBe('link\n');
+    await mounted.stop();
+    server.close();
+  });
+});
