@@ -9,12 +9,14 @@ export const RECORD = { free: 0, directory: 1, file: 2, symlink: 3, storePath: 4
 /**
  * A record takes 16 words of 32 bits:
  *
- *   0 kind, 8 bits | executable, 8 bits | size above 2^32, 16 bits    6 next in its bucket, or in the free list
+ *   0 kind, 8 bits | executable, read | size above 2^32, 16 bits      6 next in its bucket, or in the free list
  *   1 references that the kernel holds                                7 size, low 32 bits
  *   2 references from other records                                   8-15 digest, or a store path's hash
  *   3 parent   4 entry in the parent   5 store path record
  */
 const WORDS = 16;
+const EXECUTABLE = 0x100;
+const READ = 0x200;
 const LOOKUPS = 1;
 const REFS = 2;
 const PARENT = 3;
@@ -102,7 +104,7 @@ export class NodeTable {
   }
 
   executable(id: number): boolean {
-    return (this.#words[this.#at(id)]! & 0x100) !== 0;
+    return (this.#words[this.#at(id)]! & EXECUTABLE) !== 0;
   }
 
   entry(id: number): number {
@@ -175,6 +177,14 @@ export class NodeTable {
     childInode(out, this.#words[at + ENTRY]!);
   }
 
+  /** Notes that a file has been read; true the first time. */
+  markRead(id: number): boolean {
+    const at = this.#at(id);
+    if ((this.#words[at]! & READ) !== 0) return false;
+    this.#words[at]! |= READ;
+    return true;
+  }
+
   /** The ids of the files with this content: plain, executable, or none. */
   filesOf(digest: Uint8Array): number[] {
     return this.#locked(() =>
@@ -211,7 +221,7 @@ export class NodeTable {
     const at = this.#at(id);
     const isFile = node.kind === RECORD.file;
     const sizeHigh = Math.floor(node.size / 0x1_0000_0000);
-    words[at] = node.kind | (node.executable ? 0x100 : 0) | (sizeHigh << 16);
+    words[at] = node.kind | (node.executable ? EXECUTABLE : 0) | (sizeHigh << 16);
     words[at + SIZE_LOW] = node.size | 0;
     words[at + PARENT] = isFile ? 0 : parent;
     words[at + ENTRY] = isFile ? 0 : entry;
@@ -329,7 +339,7 @@ export class NodeTable {
     let id = words[this.#bucket(contentHash(source.readInt32LE(start), executable))]!;
     for (; id !== 0; id = words[this.#at(id) + NEXT]!) {
       const at = this.#at(id);
-      if ((words[at]! & 0x1ff) !== (RECORD.file | (executable ? 0x100 : 0))) continue;
+      if ((words[at]! & (0xff | EXECUTABLE)) !== (RECORD.file | (executable ? EXECUTABLE : 0))) continue;
       const digest = (at + DIGEST) * 4;
       if (source.compare(this.#bytes, digest, digest + 32, start, start + 32) === 0) return id;
     }

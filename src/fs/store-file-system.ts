@@ -35,6 +35,14 @@ export interface StoreFileSystemOptions {
   readonly remote: boolean;
   /** Directory whose file system `statfs` tells the size of. */
   readonly storeDir: string;
+  /** Told of each store path that is looked into, and of each file when it is first read. */
+  readonly witness?: Witness;
+}
+
+/** Sees what is made use of. */
+export interface Witness {
+  entered(info: PathInfo): void;
+  readFile(): void;
 }
 
 /** The store as a file system: store paths in the root, their trees below. */
@@ -71,7 +79,9 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const path = StorePath.parse(name);
     const info = this.#source.pathInfo(path.hash);
     if (!info) return this.#lacks(needPathInfo(path.hash), ERRNO.ENOENT);
-    return info.storePath.name === path.name ? this.acquireStorePath(info, out) : -ERRNO.ENOENT;
+    if (info.storePath.name !== path.name) return -ERRNO.ENOENT;
+    if (info.node.kind !== 'directory') this.#options.witness?.entered(info);
+    return this.acquireStorePath(info, out);
   }
 
   /** References the node of a store path and fills `out`. */
@@ -142,7 +152,10 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const wanted = Math.min(length, size - offset);
     const digest = this.#nodes.digest(id);
     const count = this.#blobs.read(digest, size, offset, wanted, out, at);
-    if (count !== undefined) return count;
+    if (count !== undefined) {
+      if (this.#nodes.markRead(id)) this.#options.witness?.readFile();
+      return count;
+    }
     const copy = Uint8Array.from(digest);
     return this.#lacks(needBlob(this.#storePathHash(id), copy, size, offset, wanted), ERRNO.EIO);
   }
@@ -216,7 +229,13 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     if (!bytes) return this.#lacks(needDirectory(this.#storePathHash(id), digest), ERRNO.EIO);
     const directory = Directory.decode(bytes);
     this.#directories.set(key, directory);
+    if (this.#nodes.parent(id) === ROOT_ID) this.#enter(id);
     return directory;
+  }
+
+  #enter(id: number): void {
+    const info = this.#options.witness && this.#source.pathInfo(this.#storePathHash(id));
+    if (info) this.#options.witness?.entered(info);
   }
 
   /** What to answer when something is not local. */

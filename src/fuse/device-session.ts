@@ -37,6 +37,10 @@ export const CONTROL = {
   STOP: 1,
   /** Bytes of file contents answered, in KiB. */
   READ_KIB: 2,
+  /** Requests that had to wait for something to be fetched. */
+  PARKED: 3,
+  /** Files of which something was read. */
+  FILES: 4,
   /** Requests by opcode from here on. */
   REQUESTS: 64,
   LENGTH: 128,
@@ -190,6 +194,7 @@ export class DeviceSession {
       this.#send(bytes, -ERRNO.EIO);
       return;
     }
+    if (tries === 1) this.#options.control[CONTROL.PARKED]!++;
     const need = this.#options.fs.missing();
     const parked = { bytes: tries === 1 ? Buffer.from(bytes) : bytes, tries };
     const waiting = this.#parked.get(need.key);

@@ -29,7 +29,10 @@ export interface NativeOptions {
 /** Counts of what was asked, by the opcode it comes closest to. */
 export interface NativeCounts {
   requests: number;
+  /** Times that something had to be fetched. */
+  misses: number;
   bytesRead: number;
+  filesRead: number;
 }
 
 /** The operations of fuse-native, which speaks in paths, over a file system that speaks in nodes. */
@@ -39,6 +42,7 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
     for (let resumed = false; ; resumed = true) {
       const result = run(resumed);
       if (result !== MISSING) return result;
+      counts.misses++;
       const errno = await options.fetch(fs.missing());
       fs.refresh();
       if (errno !== 0) return -errno;

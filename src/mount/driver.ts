@@ -1,5 +1,6 @@
 import type { Environment } from '../castore/local/environment.ts';
 import type { HandOver } from './hand-over.ts';
+import type { MountStatistics } from './statistics.ts';
 
 /** What a person may say of a mount. */
 export interface DriverOptions {
@@ -33,13 +34,4 @@ export interface Serving {
   /** Unmounts; resolves when the kernel is no longer served. */
   stop(): Promise<void>;
   statistics(): MountStatistics;
-}
-
-export interface MountStatistics {
-  /** Requests of the kernel, by opcode. */
-  readonly requests: ReadonlyMap<number, number>;
-  /** Bytes of file contents that the kernel asked for. */
-  readonly bytesRead: number;
-  /** Nodes in use. */
-  readonly nodes: number;
 }

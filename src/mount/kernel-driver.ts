@@ -10,9 +10,10 @@ import { invalidateNode } from '../fuse/notify.ts';
 import { StoreError } from '../util/errors.ts';
 import { addressOf, errno, errnoName, libc } from '../util/libc.ts';
 import { currentLogLevel, log } from '../util/log.ts';
-import type { Driver, Serving } from './driver.ts';
+import type { Driver } from './driver.ts';
 import type { HandOver, Server } from './hand-over.ts';
 import { watchRoot } from './root-watch.ts';
+import type { Closure, EnteredMessage, MountStatistics } from './statistics.ts';
 import type { WorkerData } from './worker.ts';
 
 /** How long a stopping mount waits for its threads, in milliseconds. */
@@ -87,26 +88,33 @@ function revoker(fd: number, nodes: NodeTable): Server {
   };
 }
 
-function statistics(
-  workers: readonly ServingThread[],
-  nodes: SharedArrayBuffer,
-): ReturnType<Serving['statistics']> {
+function statistics(workers: readonly ServingThread[], nodes: SharedArrayBuffer): MountStatistics {
   const requests = new Map<number, number>();
-  let bytesRead = 0;
-  for (const { control } of workers) {
-    bytesRead += control[CONTROL.READ_KIB]! * 1024;
+  const entered = new Map<string, Closure>();
+  const sum = (word: number) => workers.reduce((total, { control }) => total + control[word]!, 0);
+  for (const { control, closures } of workers) {
+    for (const closure of closures) entered.set(closure.name, closure);
     for (let opcode = 0; opcode < 64; opcode++) {
       const count = control[CONTROL.REQUESTS + opcode]!;
       if (count > 0) requests.set(opcode, (requests.get(opcode) ?? 0) + count);
     }
   }
-  return { requests, bytesRead, nodes: new NodeTable(nodes).size };
+  return {
+    requests,
+    misses: sum(CONTROL.PARKED),
+    bytesRead: sum(CONTROL.READ_KIB) * 1024,
+    filesRead: sum(CONTROL.FILES),
+    nodes: new NodeTable(nodes).size,
+    entered: [...entered.values()],
+  };
 }
 
 /** A thread that serves the kernel. */
 class ServingThread implements Server {
   readonly control: Int32Array;
   readonly ended: Promise<void>;
+  /** Store paths that were looked up through it. */
+  readonly closures: Closure[] = [];
   readonly #worker: Worker;
   readonly #wakeFd: number;
   /** Messages sent since the thread was woken last. */
@@ -130,7 +138,10 @@ class ServingThread implements Server {
 
   serve(fd: number, onMessage: (message: SessionMessage) => void): void {
     libc.fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK);
-    this.#worker.on('message', onMessage);
+    this.#worker.on('message', (message: SessionMessage | EnteredMessage) => {
+      if (message.type === 'entered') this.closures.push(message.closure);
+      else onMessage(message);
+    });
     this.#worker.on('error', (error) => log.error('a serving thread failed', { error: String(error) }));
     this.#worker.postMessage({ fd });
   }

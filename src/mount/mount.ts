@@ -8,6 +8,7 @@ import { Keeper } from './fetch/keeper.ts';
 import { HandOver } from './hand-over.ts';
 import { kernelDriver } from './kernel-driver.ts';
 import { nativeDriver } from './native-driver.ts';
+import type { FetchStatistics } from './statistics.ts';
 
 /** Nodes the kernel may know at once: 64 bytes each once used, 1 GiB of address space. */
 const NODE_CAPACITY = 1 << 24;
@@ -34,6 +35,7 @@ export interface MountOptions extends DriverOptions {
 /** A running mount. */
 export interface Mount extends Serving {
   readonly mountPoint: string;
+  fetched(): FetchStatistics;
 }
 
 /** Mounts a store. A local one is read directly; another's contents are fetched into a local cache. */
@@ -78,6 +80,7 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
         await closed;
       },
       statistics: () => serving.statistics(),
+      fetched: () => ({ ...(keeper?.fetched ?? { objects: 0, bytes: 0 }) }),
     };
   } catch (error) {
     await release();

@@ -9,6 +9,8 @@ import type { NativeCounts } from '../fuse/native.ts';
 import { nativeOperations } from '../fuse/native.ts';
 import { messageOf, StoreError } from '../util/errors.ts';
 import type { Driver } from './driver.ts';
+import type { Closure } from './statistics.ts';
+import { closureOf } from './statistics.ts';
 
 /** How often to look whether somebody has unmounted, in milliseconds: the package does not tell. */
 const WATCH_MS = 500;
@@ -24,10 +26,18 @@ type FuseNative = new (
 /** Serves through the fuse-native package, on the main thread. See NATIVE_LIMITS for what it cannot do. */
 export const nativeDriver: Driver = async (options, context) => {
   const Fuse = await loadPackage();
+  const counts: NativeCounts = { requests: 0, misses: 0, bytesRead: 0, filesRead: 0 };
+  const entered = new Map<string, Closure>();
   const source = new FreshSource(new LocalSource(context.env));
   const fs = new StoreFileSystem(source, new NodeTable(context.nodes), {
     remote: context.remote,
     storeDir: context.env.dir,
+    witness: {
+      entered: (info) => entered.set(String(info.storePath), closureOf(info)),
+      readFile: () => {
+        counts.filesRead++;
+      },
+    },
   });
   context.handOver.add({
     send: (message) => {
@@ -36,7 +46,6 @@ export const nativeDriver: Driver = async (options, context) => {
       for (const blob of (message.payload as FreshPayload).revoked ?? []) fs.revoke(blob);
     },
   });
-  const counts: NativeCounts = { requests: 0, bytesRead: 0 };
   const never = new AbortController().signal;
   const operations = nativeOperations(
     fs,
@@ -74,7 +83,10 @@ export const nativeDriver: Driver = async (options, context) => {
     },
     statistics: () => ({
       requests: new Map([[0, counts.requests]]),
+      misses: counts.misses,
       bytesRead: counts.bytesRead,
+      filesRead: counts.filesRead,
+      entered: [...entered.values()],
       nodes: new NodeTable(context.nodes).size,
     }),
   };

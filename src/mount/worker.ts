@@ -4,11 +4,14 @@ import type { FreshPayload } from '../fs/fresh-source.ts';
 import { FreshSource } from '../fs/fresh-source.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import { LocalSource } from '../fs/source.ts';
+import type { Witness } from '../fs/store-file-system.ts';
 import { StoreFileSystem } from '../fs/store-file-system.ts';
-import { DeviceSession } from '../fuse/device-session.ts';
+import { CONTROL, DeviceSession } from '../fuse/device-session.ts';
 import { createHandler } from '../fuse/handler.ts';
 import type { Level } from '../util/log.ts';
 import { setLogLevel } from '../util/log.ts';
+import type { EnteredMessage } from './statistics.ts';
+import { closureOf } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
 
 /** What a thread that serves the kernel is given. */
@@ -28,14 +31,27 @@ const port = parentPort!;
 setLogLevel(data.logLevel);
 const source = new FreshSource(new LocalSource(Environment.open(data.storeDir)));
 warmUp(source, data.storeDir);
-const fs = new StoreFileSystem(source, new NodeTable(data.nodes), data);
+const control = new Int32Array(data.control);
+const entered = new Set<string>();
+const witness: Witness = {
+  entered(info) {
+    const name = String(info.storePath);
+    if (entered.has(name)) return;
+    entered.add(name);
+    port.postMessage({ type: 'entered', closure: closureOf(info) } satisfies EnteredMessage);
+  },
+  readFile() {
+    control[CONTROL.FILES]!++;
+  },
+};
+const fs = new StoreFileSystem(source, new NodeTable(data.nodes), { ...data, witness });
 const handler = createHandler(fs, data);
 
 port.once('message', ({ fd }: { fd: number }) => {
   new DeviceSession({
     fd,
     wakeFd: data.wakeFd,
-    control: new Int32Array(data.control),
+    control,
     port,
     fs,
     handler,

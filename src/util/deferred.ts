@@ -1,5 +1,5 @@
 /** A promise and the means to settle it. */
-export interface Deferred<T> {
+export interface Deferred<T = void> {
   readonly promise: Promise<T>;
   resolve(value: T): void;
   reject(error: unknown): void;

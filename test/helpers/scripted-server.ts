@@ -25,11 +25,13 @@ export async function scriptedServer(script: Script, dialect: Dialect = 'tvix'):
   for (const method of [BLOB, DIRECTORY, PATH_INFO].flatMap((service) => Object.values(service))) {
     const key = `${method.service}/${method.name}`;
     // On the wire every kind of method is a stream each way.
-    const handle = async (call: ServerDuplexStream<Buffer, Buffer>) => {
-      call.on('error', () => {});
+    const handle = (call: ServerDuplexStream<Buffer, Buffer>) => {
       calls.set(key, (calls.get(key) ?? 0) + 1);
       const requests: Buffer[] = [];
-      for await (const request of call) requests.push(request as Buffer);
+      call.on('data', (request: Buffer) => requests.push(request));
+      call.on('end', () => answer(call, requests));
+    };
+    const answer = (call: ServerDuplexStream<Buffer, Buffer>, requests: readonly Buffer[]) => {
       const reply = script[key]?.(...requests) ?? 'NOT_FOUND';
       if (typeof reply === 'string') {
         call.emit('error', { code: status[reply], details: `scripted ${reply}` });

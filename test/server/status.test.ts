@@ -142,7 +142,7 @@ describe('the status of a call', () => {
       'INVALID_ARGUMENT',
       () =>
         badInfo((info) => {
-          info.narinfo!.ca!.type = 99;
+          Object.assign(info.narinfo!.ca!, { type: 99 });
         }),
     ],
     'CalculateNAR of a link': ['OK', () => calculateNar(link)],

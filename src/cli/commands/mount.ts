@@ -1,8 +1,8 @@
 import { Command, Option } from 'commander';
 import type { DriverName } from '../../mount/mount.ts';
 import { DRIVERS, mountStore } from '../../mount/mount.ts';
+import { toFields, toJson } from '../../mount/statistics.ts';
 import { openStore } from '../../store/store.ts';
-import { formatSize } from '../../util/bytes.ts';
 import { log } from '../../util/log.ts';
 import { notifySystemd } from '../../util/systemd.ts';
 import { numberArgument } from '../arguments.ts';
@@ -18,6 +18,7 @@ interface Flags extends StoreFlags {
   readonly cache: string;
   readonly timeout: number;
   readonly offline?: boolean;
+  readonly json?: boolean;
   readonly verify: 'chunks' | 'whole';
 }
 
@@ -48,6 +49,7 @@ export function mountCommand(): Command {
         defaultDirectory('tvix-store-cache'),
       ),
     )
+    .option('--json', 'print statistics as JSON as well, at the end and at SIGUSR1')
     .option('--offline', 'serve what the cache holds, without asking the store')
     .addOption(
       new Option(
@@ -66,8 +68,13 @@ export function mountCommand(): Command {
     .action(run);
 }
 
+/** Stands for the store when nobody is to be asked. */
+const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:' };
+
 async function run(directory: string, flags: Flags): Promise<void> {
-  const store = await openStore(addressesOf(flags), 'write');
+  const store = await openStore(flags.offline ? NOWHERE : addressesOf(flags), 'write');
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
   try {
     const mount = await mountStore({
       mountPoint: directory,
@@ -83,15 +90,20 @@ async function run(directory: string, flags: Flags): Promise<void> {
       offline: flags.offline ?? false,
       verifyWhole: flags.verify === 'whole',
     });
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-      process.once(signal, () => void mount.stop());
-    log.info('mounted', { at: mount.mountPoint, store: flags.store });
+    stop.signal.addEventListener('abort', () => void mount.stop());
+    // A signal may have come while it was being mounted.
+    if (stop.signal.aborted) void mount.stop();
+    log.info('mounted', { at: mount.mountPoint, store: flags.offline ? flags.cache : flags.store });
     notifySystemd('READY=1');
+    const tell = (what: string) => {
+      const [statistics, fetched] = [mount.statistics(), mount.fetched()];
+      if (flags.json) process.stdout.write(`${JSON.stringify(toJson(statistics, fetched))}\n`);
+      log.info(what, toFields(statistics, fetched));
+    };
+    process.on('SIGUSR1', () => tell('so far'));
     await mount.closed;
     notifySystemd('STOPPING=1');
-    const { requests, bytesRead } = mount.statistics();
-    const total = [...requests.values()].reduce((sum, count) => sum + count, 0);
-    log.info('unmounted', { requests: total, read: formatSize(bytesRead) });
+    tell('unmounted');
   } finally {
     await store.close();
   }

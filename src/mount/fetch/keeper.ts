@@ -33,6 +33,8 @@ export class Keeper {
   readonly recipient: Recipient;
   /** Where content comes from, for people. */
   readonly peer: string;
+  /** What has come from there. */
+  readonly fetched = { objects: 0, bytes: 0 };
   readonly #filler: CacheFiller;
   /** What has been handed on but not committed. */
   readonly #pending = new Set<string>();
@@ -110,6 +112,8 @@ export class Keeper {
 
   async #keep(item: FreshItem, table: Table, committed: Promise<void>): Promise<void> {
     const name = nameOf(item.kind, item.key);
+    this.fetched.objects++;
+    this.fetched.bytes += item.bytes.length;
     this.recipient.deliver([item]);
     this.#pending.add(name);
     this.uncommitted += item.bytes.length;

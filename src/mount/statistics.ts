@@ -1,0 +1,95 @@
+import { OP } from '../fuse/protocol.ts';
+import type { PathInfo } from '../store/path-info/path-info.ts';
+import { formatSize } from '../util/bytes.ts';
+import type { Fields } from '../util/log.ts';
+
+/** The whole of a store path that somebody has looked into. */
+export interface Closure {
+  readonly name: string;
+  /** Files, directories and links in it. */
+  readonly entries: number;
+  /** Length of its NAR in bytes. */
+  readonly size: number;
+}
+
+/** Word of a serving thread that a store path was looked up for the first time. */
+export interface EnteredMessage {
+  readonly type: 'entered';
+  readonly closure: Closure;
+}
+
+export function closureOf({ storePath, node, narSize }: PathInfo): Closure {
+  const entries = node.kind === 'directory' ? Number(node.size) / 2 + 1 : 1;
+  return { name: String(storePath), entries, size: Number(narSize) };
+}
+
+/** What a mount did, and what it was spared. */
+export interface MountStatistics {
+  /** Requests of the kernel, by opcode. */
+  readonly requests: ReadonlyMap<number, number>;
+  /** Requests that had to wait for something to be fetched; all others found it local. */
+  readonly misses: number;
+  /** Bytes of file contents that the kernel asked for, and the files they were in. */
+  readonly bytesRead: number;
+  readonly filesRead: number;
+  /** Nodes in use. */
+  readonly nodes: number;
+  /** Store paths that were looked into. */
+  readonly entered: readonly Closure[];
+}
+
+/** What came from a far store. */
+export interface FetchStatistics {
+  readonly objects: number;
+  readonly bytes: number;
+}
+
+const KINDS = new Map<number, string>(
+  Object.entries(OP).map(([name, opcode]) => [opcode, name.toLowerCase()]),
+);
+
+/** The statistics for a script. */
+export function toJson(statistics: MountStatistics, fetched: FetchStatistics) {
+  const requests = [...statistics.requests].map(([opcode, count]) => [
+    KINDS.get(opcode) ?? `op${opcode}`,
+    count,
+  ]);
+  return {
+    requests: Object.fromEntries(requests),
+    ...totals(statistics),
+    bytesRead: statistics.bytesRead,
+    filesRead: statistics.filesRead,
+    nodes: statistics.nodes,
+    fetched,
+  };
+}
+
+/** The statistics for a log line. */
+export function toFields(statistics: MountStatistics, fetched: FetchStatistics): Fields {
+  const { total, hits, storePaths, entries, size } = totals(statistics);
+  const kinds = [...statistics.requests]
+    .sort(([, a], [, b]) => b - a)
+    .map(([opcode, count]) => `${KINDS.get(opcode) ?? `op${opcode}`} ${count}`);
+  return {
+    requests: total,
+    kinds: kinds.join(', '),
+    hits,
+    read: formatSize(statistics.bytesRead),
+    of: formatSize(size),
+    files: statistics.filesRead,
+    'of-entries': entries,
+    paths: storePaths,
+    fetched: fetched.objects > 0 ? formatSize(fetched.bytes) : undefined,
+  };
+}
+
+function totals({ requests, misses, entered }: MountStatistics) {
+  const total = [...requests.values()].reduce((sum, count) => sum + count, 0);
+  return {
+    total,
+    hits: total - misses,
+    storePaths: entered.length,
+    entries: entered.reduce((sum, closure) => sum + closure.entries, 0),
+    size: entered.reduce((sum, closure) => sum + closure.size, 0),
+  };
+}
