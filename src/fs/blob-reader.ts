@@ -7,6 +7,7 @@ import type { Source } from './source.ts';
 
 /** Chunk lists kept, counted in chunks. */
 const MAX_CACHED_CHUNKS = 1 << 16;
+const MAX_REFUSED = 10_000;
 
 /** A chunk list, with where each chunk ends. */
 interface Manifest {
@@ -21,6 +22,8 @@ export class BlobReader {
     maxSize: MAX_CACHED_CHUNKS,
     sizeCalculation: ({ chunks }) => chunks.length + 1,
   });
+  /** Blobs whose list is wrong, whatever the store still says of it: it learns later than we do. */
+  readonly #refused = new Set<string>();
 
   constructor(source: Source) {
     this.#source = source;
@@ -63,15 +66,18 @@ export class BlobReader {
     return length;
   }
 
-  /** Forgets a blob's chunk list. */
-  forget(digest: Uint8Array): void {
-    this.#manifests.delete(latin1(digest));
+  /** Reads nothing more of a blob by the chunk list that there is. */
+  refuse(digest: Uint8Array): void {
+    const key = latin1(digest);
+    if (this.#refused.size < MAX_REFUSED) this.#refused.add(key);
+    this.#manifests.delete(key);
   }
 
   #manifest(digest: Uint8Array, size: number): Manifest | undefined {
     const key = latin1(asBuffer(digest));
     const cached = this.#manifests.get(key);
     if (cached) return cached;
+    if (this.#refused.has(key)) return undefined;
     const chunks = this.#source.manifest(digest);
     if (!chunks) return undefined;
     const ends = new Float64Array(chunks.length);

@@ -162,7 +162,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
 
   /** Reads nothing more of a blob by what was known of it. */
   revoke(blob: Uint8Array): void {
-    this.#blobs.forget(blob);
+    this.#blobs.refuse(blob);
   }
 
   list(id: number, cookie: number, resumed: boolean): Listing | number {

@@ -6,7 +6,6 @@ import { log } from '../util/log.ts';
 /** What the fuse-native package cannot do, whatever is served through it. Tests skip these by name. */
 export const NATIVE_LIMITS = [
   'names that are not UTF-8',
-  'names beyond the limits of the C library',
   'absent names are kept',
   'node references are given back',
   'interrupts',
@@ -14,7 +13,6 @@ export const NATIVE_LIMITS = [
   'several readers',
   'one request serves a listing with attributes',
   'opening asks nothing',
-  'opening for writing says EROFS',
 ] as const;
 
 type Callback = (error: number, ...results: unknown[]) => void;

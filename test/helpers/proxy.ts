@@ -20,6 +20,8 @@ export class TcpProxy {
   connections = 0;
   /** How long a round trip takes, in milliseconds; half of it each way. */
   roundTrip = 0;
+  /** Bytes a second that get through, each way on each connection. */
+  rate = Number.POSITIVE_INFINITY;
   /** Where connections are led to, a port or the path of a socket; may change. */
   target: number | string;
   readonly #server: Server;
@@ -89,8 +91,10 @@ export class TcpProxy {
   #forward(from: Socket, to: Socket, count: (bytes: number) => void): void {
     this.#sockets.add(from);
     let chain = Promise.resolve();
-    const after = (step: () => void) => {
-      const due = performance.now() + this.roundTrip / 2;
+    let free = 0;
+    const after = (step: () => void, bytes = 0) => {
+      const due = Math.max(performance.now(), free) + this.roundTrip / 2;
+      free = due - this.roundTrip / 2 + (bytes / this.rate) * 1000;
       chain = chain.then(async () => {
         const wait = due - performance.now();
         if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
@@ -105,7 +109,7 @@ export class TcpProxy {
           from.pause();
           to.once('drain', () => from.resume());
         }
-      }),
+      }, part.length),
     );
     from.on('end', () => after(() => to.end()));
     from.on('error', () => to.resetAndDestroy());

@@ -192,7 +192,7 @@ assert libc.readdir(d).contents.name == names[0]
     for (const [path, code] of failures) await expect(stat(path), path).rejects.toMatchObject({ code });
   });
 
-  unless('names beyond the limits of the C library')('says that a name is too long', async () => {
+  test('says that a name is too long', async () => {
     await expect(stat(join(root, 'n'.repeat(256)))).rejects.toMatchObject({ code: 'ENAMETOOLONG' });
   });
 

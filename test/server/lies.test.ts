@@ -280,6 +280,11 @@ describe('a mount of a server that lies', () => {
     server.script[READ] = () => [chunk(Buffer.from('as it cannot be'))];
     const mounted = await mountServer();
     expect(await readError(join(mounted.dir, path))).toBe('EIO');
+    server.script[READ] = () => Array.from({ length: 100 }, () => chunk(small.subarray(0, 15)));
+    expect(await readError(join(mounted.dir, path))).toBe('EIO');
+    const endless = chunk(randomBytes(1 << 20, 'endless'));
+    server.script[READ] = () => Array.from({ length: 100 }, () => endless);
+    expect(await readError(join(mounted.dir, path))).toBe('EIO');
     // And the truth when it is told.
     server.script[READ] = () => [chunk(small)];
     expect((await run('cat', [join(mounted.dir, path)])).stdout).toBe('as it should be');
@@ -329,7 +334,8 @@ describe('a mount of a server that lies', () => {
     const part = ['-c', `head -c 1000 ${file} | wc -c`];
     expect((await run('sh', part)).stdout.trim()).toBe('0');
     const { log } = await mounted.stop();
-    expect(log).toContain('lied');
+    expect(log).toContain('taken back');
+    expect(log).toContain(server.url);
     server.close();
   });
 

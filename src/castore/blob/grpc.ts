@@ -32,19 +32,21 @@ export class GrpcBlobService implements BlobService {
     });
   }
 
-  /** From the beginning it is one call, and what arrives is checked at its end; else by the chunk list. */
+  /**
+   * One call, and what arrives is checked at its end. All of it also for an offset: a part could be checked only
+   * against the peer's own chunk list, which nothing proves.
+   */
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
     const { offset = 0, size = Number.POSITIVE_INFINITY, signal } = options;
-    if (offset > 0) return this.#readFrom(digest, offset, signal);
-    if (size <= SHORT) return this.#readShort(digest, signal);
+    if (size <= SHORT && offset === 0) return this.#readShort(digest, signal);
     const messages = this.#channel.serverStream(BLOB.read, { digest: digest.bytes }, signal);
     const first = await foundOrNot(messages.next());
-    return first && this.#checked(digest, first, messages);
+    return first && this.#checked(digest, offset, first, messages);
   }
 
   async #readShort(digest: Digest, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array> | undefined> {
     const request = { digest: digest.bytes };
-    const messages = await foundOrNot(this.#channel.wholeStream(BLOB.read, request, signal));
+    const messages = await foundOrNot(this.#channel.wholeStream(BLOB.read, request, 2 * SHORT, signal));
     if (!messages) return undefined;
     const parts = messages.flatMap(({ data }) => (data ? [data] : []));
     const hasher = new DigestHasher();
@@ -59,54 +61,24 @@ export class GrpcBlobService implements BlobService {
 
   async *#checked(
     digest: Digest,
+    offset: number,
     first: IteratorResult<{ data?: Uint8Array | null }>,
     messages: AsyncGenerator<{ data?: Uint8Array | null }>,
   ): AsyncGenerator<Uint8Array> {
     const hasher = new DigestHasher();
+    let skip = offset;
     try {
       for (let next = first; !next.done; next = await messages.next()) {
         const data = next.value.data;
         if (!data || data.length === 0) continue;
         hasher.update(data);
-        yield data;
+        if (skip < data.length) yield skip > 0 ? data.subarray(skip) : data;
+        skip = Math.max(0, skip - data.length);
       }
     } finally {
       await messages.return(undefined);
     }
     if (!hasher.digest().equals(digest)) throw this.#wrongContents(digest);
-  }
-
-  async #readFrom(
-    digest: Digest,
-    offset: number,
-    signal?: AbortSignal,
-  ): Promise<AsyncIterable<Uint8Array> | undefined> {
-    const chunks = await this.chunks(digest, signal);
-    if (!chunks) return undefined;
-    return this.#chunksFrom(
-      chunks.length > 0 ? chunks : [{ digest, size: Number.MAX_SAFE_INTEGER }],
-      offset,
-      signal,
-    );
-  }
-
-  async *#chunksFrom(
-    chunks: readonly Chunk[],
-    offset: number,
-    signal?: AbortSignal,
-  ): AsyncGenerator<Uint8Array> {
-    let position = 0;
-    for (const { digest, size } of chunks) {
-      let skip = Math.max(0, offset - position);
-      position += size;
-      if (skip >= size) continue;
-      const contents = await this.read(digest, { signal });
-      if (!contents) throw damaged(`${this.#channel.address} has no chunk ${digest} of its own list`);
-      for await (const part of contents) {
-        if (skip < part.length) yield skip > 0 ? part.subarray(skip) : part;
-        skip = Math.max(0, skip - part.length);
-      }
-    }
   }
 
   async put(content: BlobContent, { signal }: PutOptions = {}): Promise<Chunk> {

@@ -15,9 +15,11 @@ export class GrpcDirectoryService implements DirectoryService {
 
   constructor(channel: Channel) {
     this.#channel = channel;
-    channel.detect(DIRECTORY.get.service, (dialect) =>
-      channel.serverStreamAs(dialect, DIRECTORY.get, { digest: EMPTY_DIGEST.bytes }).next(),
-    );
+    channel.detect(DIRECTORY.get.service, async (dialect) => {
+      const messages = channel.serverStreamAs(dialect, DIRECTORY.get, { digest: EMPTY_DIGEST.bytes });
+      await messages.next();
+      await messages.return(undefined);
+    });
   }
 
   async get(digest: Digest, signal?: AbortSignal): Promise<Directory | undefined> {

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { CallOptions, ChannelCredentials, ServiceError } from '@grpc/grpc-js';
 import { Client, Metadata, status } from '@grpc/grpc-js';
 import { deferred } from '../../util/deferred.ts';
-import { CODES, type Code, StoreError } from '../../util/errors.ts';
+import { CODES, type Code, damaged, StoreError } from '../../util/errors.ts';
 import { orAborted } from '../../util/single-flight.ts';
 import type { Dialect, Method } from './methods.ts';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from './methods.ts';
@@ -29,6 +29,8 @@ export class Channel {
   readonly #client: Client;
   readonly #fixed: Dialect | undefined;
   readonly #dialects = new Map<string, Promise<Dialect>>();
+  /** Streams under way: one that its user left would keep the connection, and the process, for a while. */
+  readonly #streams = new Set<{ cancel(): void }>();
 
   /** `target` is what grpc-js dials; `dialect` is found out for each service unless it is given. */
   constructor(address: string, target: string, credentials: ChannelCredentials, dialect?: Dialect) {
@@ -105,11 +107,12 @@ export class Channel {
     );
     const cancel = () => call.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
+    this.#streams.add(call);
     let idle = false;
     const timer = setTimeout(() => {
       idle = true;
       call.cancel();
-    }, IDLE_MS);
+    }, IDLE_MS).unref();
     try {
       for await (const message of call) {
         timer.refresh();
@@ -122,20 +125,37 @@ export class Channel {
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', cancel);
+      this.#streams.delete(call);
       call.cancel();
     }
   }
 
-  /** All of a stream of answers that is known to be short: costs a fraction of iterating over it. */
-  async wholeStream<Q, R>(method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R[]> {
+  /**
+   * All of a stream of answers that is known to be short: costs a fraction of iterating over it. Throws
+   * DATA_LOSS for one that exceeds `most` bytes.
+   */
+  async wholeStream<Q, R>(
+    method: Method<Q, R>,
+    request: Q,
+    most: number,
+    signal?: AbortSignal,
+  ): Promise<R[]> {
     return this.#retry(signal, async () => {
       const dialect = await this.#dialect(method);
       signal?.throwIfAborted();
       return new Promise<R[]>((resolve, reject) => {
+        let received = 0;
         const call = this.#client.makeServerStreamRequest(
           methodPath(dialect, method as Method<never, never>),
           method.request.encode,
-          method.response.decode,
+          (bytes: Buffer) => {
+            received += bytes.length;
+            if (received > most) {
+              reject(damaged(`${this.address} sent more than was asked for`));
+              call.cancel();
+            }
+            return method.response.decode(bytes);
+          },
           request,
           new Metadata(),
           deadline(),
@@ -183,7 +203,8 @@ export class Channel {
       });
     const cancel = () => call.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
-    const timer = setTimeout(cancel, IDLE_MS);
+    this.#streams.add(call);
+    const timer = setTimeout(cancel, IDLE_MS).unref();
     try {
       for await (const request of requests) {
         if (answered) break;
@@ -202,6 +223,7 @@ export class Channel {
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', cancel);
+      this.#streams.delete(call);
     }
   }
 
@@ -263,6 +285,7 @@ export class Channel {
   }
 
   close(): void {
+    for (const call of this.#streams) call.cancel();
     this.#client.close();
   }
 }

@@ -22,7 +22,10 @@ export class GrpcPathInfoService implements PathInfoService {
 
   async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
     const message = await foundOrNot(this.#channel.unary(PATH_INFO.get, { byOutputHash: hash }, signal));
-    if (!message) return undefined;
+    return message && this.#readFor(hash, message);
+  }
+
+  #readFor(hash: Uint8Array, message: tvix.store.v1.IPathInfo): PathInfo {
     const info = this.#read(message);
     if (!asBuffer(info.storePath.hash).equals(hash)) {
       throw damaged(`${this.#channel.address} sent the path info of ${info.storePath} instead`);
@@ -31,7 +34,8 @@ export class GrpcPathInfoService implements PathInfoService {
   }
 
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
-    return this.#read(await this.#channel.unary(PATH_INFO.put, pathInfoToMessage(info), signal));
+    const message = pathInfoToMessage(info);
+    return this.#readFor(info.storePath.hash, await this.#channel.unary(PATH_INFO.put, message, signal));
   }
 
   async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
