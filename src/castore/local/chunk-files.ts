@@ -9,8 +9,9 @@ const SYNC_FILE_RANGE_WRITE = 2;
 const SYNC_EACH_LIMIT = 8;
 
 /**
- * The files of larger chunks: `chunks/ab/cd/<digest in hex>.<suffix>`. The random suffix makes a name
- * unique for ever; a file that no row names does not exist.
+ * The files of larger chunks: `chunks/a/b/<digest in hex>.<suffix>`. The random suffix makes a name
+ * unique for ever; a file that no row names does not exist. There are no more folders than this because
+ * ext4 takes a millisecond to make one.
  */
 export class ChunkFiles {
   readonly #dir: string;
@@ -20,7 +21,7 @@ export class ChunkFiles {
   }
 
   path(hex: string, suffix: string): string {
-    return `${this.#dir}/${hex.slice(0, 2)}/${hex.slice(2, 4)}/${hex}.${suffix}`;
+    return `${this.#dir}/${hex[0]}/${hex[1]}/${hex}.${suffix}`;
   }
 
   /** Writes a new file, not yet synced, and gives its suffix. Throws NO_SPACE and leaves nothing behind. */
