@@ -123,19 +123,20 @@ const cut = cutter(DEFAULT_CUTTER);
 export async function* chunked(
   source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
 ): AsyncGenerator<Uint8Array> {
-  const window = Buffer.allocUnsafeSlow(WINDOW);
+  let window = Buffer.allocUnsafeSlow(0);
   let start = 0;
   let end = 0;
   let any = false;
   for await (const part of source) {
     let taken = 0;
     while (taken < part.length) {
-      if (end === WINDOW) {
-        window.copyWithin(0, start, end);
+      if (end === window.length) {
+        if (end === WINDOW) window.copyWithin(0, start, end);
+        else window = grown(window.subarray(start, end), part.length - taken);
         end -= start;
         start = 0;
       }
-      const count = Math.min(part.length - taken, WINDOW - end);
+      const count = Math.min(part.length - taken, window.length - end);
       window.set(part.subarray(taken, taken + count), end);
       taken += count;
       end += count;
@@ -154,4 +155,12 @@ export async function* chunked(
     start = next;
   }
   if (!any) yield window.subarray(0, 0);
+}
+
+/** The same bytes with room for more: a short stream, as most are, takes no more memory than it is long. */
+function grown(bytes: Uint8Array, more: number): Buffer<ArrayBuffer> {
+  const length = Math.min(WINDOW, Math.max(bytes.length + more, 2 * bytes.length));
+  const window = Buffer.allocUnsafeSlow(length);
+  window.set(bytes);
+  return window;
 }
