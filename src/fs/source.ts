@@ -24,13 +24,12 @@ export interface Source {
   refresh(): void;
 }
 
-/** Reads from a local store. */
-export class LocalSource implements Source {
-  readonly #reader: LocalReader;
+/** Reads from a local store, path infos included. */
+export class LocalSource extends LocalReader implements Source {
   readonly #infos: PathInfoTable;
 
   constructor(env: Environment) {
-    this.#reader = new LocalReader(env);
+    super(env);
     this.#infos = new PathInfoTable(env);
   }
 
@@ -40,27 +39,5 @@ export class LocalSource implements Source {
 
   pathInfosFrom(from: Uint8Array): Iterable<PathInfo> {
     return this.#infos.list(from);
-  }
-
-  directory(digest: Uint8Array): Uint8Array | undefined {
-    return this.#reader.directory(digest);
-  }
-
-  manifest(digest: Uint8Array): readonly Chunk[] | undefined {
-    return this.#reader.manifest(digest);
-  }
-
-  readChunk(
-    digest: Uint8Array,
-    offset: number,
-    length: number,
-    out: Uint8Array,
-    at: number,
-  ): number | undefined {
-    return this.#reader.readChunk(digest, offset, length, out, at);
-  }
-
-  refresh(): void {
-    this.#reader.refresh();
   }
 }

@@ -259,6 +259,15 @@ except OSError as e: print(e.errno)
 
   test('can be walked by find, tar and rsync', async () => {
     expect((await run('find', [root, '-newermt', '@2'])).stdout).toBe('');
+    // A dry run by checksums names whatever differs.
+    const rsync = await run('rsync', [
+      '-rlcn',
+      '--exclude=/bytes',
+      '--out-format=%n',
+      `${source}/`,
+      `${root}/`,
+    ]);
+    expect(rsync).toMatchObject({ status: 0, stdout: '' });
     const tar = await run('sh', ['-c', `tar -C ${root} -cf - . | tar -tf - | wc -l`]);
     const entries = execFileSync('sh', ['-c', `find ${source} | wc -l`]).toString();
     expect(Number(tar.stdout)).toBe(Number(entries) - (limits.includes('names that are not UTF-8') ? 1 : 0));
