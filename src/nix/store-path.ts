@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { toHex } from '../util/bytes.ts';
 import { invalid } from '../util/errors.ts';
 import { base32Length, decodeBase32, encodeBase32 } from './base32.ts';
+import type { ContentAddress } from './content-address.ts';
 
 export const STORE_DIR = '/nix/store';
 
@@ -48,14 +49,29 @@ export class StorePath {
   }
 
   /**
-   * The address of a tree by the hash of its NAR, without references: `fixed:r:sha256`, what `nix-store --add`
-   * gives. Throws INVALID_ARGUMENT for a bad name.
+   * The store path of contents by their address. Only a text or a NAR by SHA-256 can refer to other paths,
+   * and only the latter to itself (`self`; the digest is then that of the NAR without its own hash in it).
+   * Throws INVALID_ARGUMENT for references where none can be, or a bad name.
    */
-  static ofNar(name: string, narSha256: Uint8Array): StorePath {
+  static ofContent(
+    name: string,
+    { type, digest }: ContentAddress,
+    references: Iterable<StorePath> = [],
+    self = false,
+  ): StorePath {
     checkName(name);
-    const fingerprint = `source:sha256:${toHex(narSha256)}:${STORE_DIR}:${name}`;
-    const digest = createHash('sha256').update(fingerprint).digest();
-    return new StorePath(compressHash(digest, STORE_PATH_HASH_LENGTH), name);
+    const paths = sortStorePaths(references).map((path) => `:${path.absolute()}`);
+    if (type === 'fixed:r:sha256') return made(`source${paths.join('')}${self ? ':self' : ''}`, digest, name);
+    if (self) throw invalid(`a path with the content address ${type} cannot refer to itself`);
+    if (type === 'text:sha256') return made(`text${paths.join('')}`, digest, name);
+    if (paths.length > 0) throw invalid(`a path with the content address ${type} cannot have references`);
+    const inner = `fixed:out:${type.slice('fixed:'.length)}:${toHex(digest)}:`;
+    return made('output:out', createHash('sha256').update(inner).digest(), name);
+  }
+
+  /** The store path of a tree by the hash of its NAR, without references: what `nix-store --add` gives. */
+  static ofNar(name: string, narSha256: Uint8Array): StorePath {
+    return StorePath.ofContent(name, { type: 'fixed:r:sha256', digest: narSha256 });
   }
 
   /** The hash as in the path, 32 characters. */
@@ -71,6 +87,19 @@ export class StorePath {
   absolute(): string {
     return `${STORE_DIR}/${this}`;
   }
+}
+
+/** The path of something of this type, as Nix makes them: a hash that is folded. */
+function made(type: string, sha256: Uint8Array, name: string): StorePath {
+  const fingerprint = `${type}:sha256:${toHex(sha256)}:${STORE_DIR}:${name}`;
+  const digest = createHash('sha256').update(fingerprint).digest();
+  return StorePath.of(compressHash(digest, STORE_PATH_HASH_LENGTH), name);
+}
+
+/** In the order that Nix keeps sets of them, by the bytes of the base name, and each once. */
+export function sortStorePaths(paths: Iterable<StorePath>): StorePath[] {
+  const byName = new Map([...paths].map((path) => [path.toString(), path]));
+  return [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path);
 }
 
 /** Whether a base name has the form of a store path. */

@@ -2,9 +2,13 @@ import * as fc from 'fast-check';
 import { Digest } from '../../src/castore/digest.ts';
 import type { Name, Node } from '../../src/castore/node.ts';
 import { parseName, parseSymlinkTarget } from '../../src/castore/node.ts';
+import type { ContentAddress } from '../../src/nix/content-address.ts';
+import { CA_TYPES, caAlgorithm } from '../../src/nix/content-address.ts';
+import type { HashAlgorithm } from '../../src/nix/hash.ts';
+import { HASH_LENGTHS, Hash } from '../../src/nix/hash.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
-import type { ContentAddress, PathInfo } from '../../src/store/path-info/path-info.ts';
-import { CA_TYPES, HASH_LENGTHS } from '../../src/store/path-info/path-info.ts';
+import type { PathInfo } from '../../src/store/path-info/path-info.ts';
+import { StoreError } from '../../src/util/errors.ts';
 
 const bytes = (length: number) => fc.uint8Array({ minLength: length, maxLength: length });
 const without = (unwanted: readonly number[]) =>
@@ -42,11 +46,13 @@ export const storePaths = fc
   .tuple(bytes(20), fc.stringMatching(/^[A-Za-z0-9+\-_?=.]{1,20}$/))
   .map(([hash, name]) => StorePath.of(hash, name));
 
-const contentAddresses: fc.Arbitrary<ContentAddress> = fc
+export const hashes = fc
+  .constantFrom(...(Object.keys(HASH_LENGTHS) as HashAlgorithm[]))
+  .chain((algorithm) => bytes(HASH_LENGTHS[algorithm]).map((digest) => Hash.of(algorithm, digest)));
+
+export const contentAddresses: fc.Arbitrary<ContentAddress> = fc
   .constantFrom(...CA_TYPES)
-  .chain((type) =>
-    bytes(HASH_LENGTHS[type.slice(type.lastIndexOf(':') + 1)]!).map((digest) => ({ type, digest })),
-  );
+  .chain((type) => bytes(HASH_LENGTHS[caAlgorithm(type)]).map((digest) => ({ type, digest })));
 
 export const pathInfos: fc.Arbitrary<PathInfo> = fc
   .record({
@@ -60,6 +66,16 @@ export const pathInfos: fc.Arbitrary<PathInfo> = fc
     ca: fc.option(contentAddresses, { nil: undefined }),
   })
   .map(({ deriver, ca, ...rest }) => ({ ...rest, ...(deriver ? { deriver } : {}), ...(ca ? { ca } : {}) }));
+
+/** What a parser gives; undefined where it refuses. Any other failure is passed on. */
+export function parsedOrRefused<T>(parse: () => T): T | undefined {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'INVALID_ARGUMENT') return undefined;
+    throw error;
+  }
+}
 
 /** Checks a property over generated values: the same ones every time, unless TEST_SEED says otherwise. */
 export function forAll<T>(values: fc.Arbitrary<T>, check: (value: T) => void, runs = 300): void {

@@ -1,10 +1,14 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { CaType, ContentAddress } from '../../src/nix/content-address.ts';
+import { CA_TYPES, caAlgorithm, parseContentAddress } from '../../src/nix/content-address.ts';
+import { Hash } from '../../src/nix/hash.ts';
 import { isStorePathName, StorePath } from '../../src/nix/store-path.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { StoreError } from '../../src/util/errors.ts';
 import { forAll, storePaths } from '../helpers/arbitraries.ts';
 import { describeFacts } from '../helpers/facts.ts';
+import { describeNix, NixUser } from '../helpers/nix.ts';
 import { codeOf } from '../helpers/services.ts';
 
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
@@ -34,15 +38,73 @@ describeFacts('store_path', (all) => {
 });
 
 describeFacts('ca_store_path', (all) => {
-  const plainNar = all.filter(
-    ({ input }) => input.mode === 'nar' && input.algo === 'sha256' && input.references.length === 0,
-  );
-
-  test.each(plainNar)('$name', ({ input, expected }) => {
-    const path = StorePath.ofNar(input.name, Buffer.from(input.digest_hex, 'hex'));
-    expect(path.absolute()).toBe(expected.path);
+  test.each(all.filter(({ expected }) => expected.path))('$name', ({ input, expected }) => {
+    const method = { nar: 'fixed:r', flat: 'fixed', text: 'text' }[input.mode as 'nar' | 'flat' | 'text'];
+    const ca = parseContentAddress(`${method}:${input.algo}:${input.digest_hex}`);
+    const references = input.references.map(StorePath.parseAbsolute);
+    expect(StorePath.ofContent(input.name, ca, references).absolute()).toBe(expected.path);
   });
 });
+
+describeNix('the store path of contents, beside that of Nix', () => {
+  const nix = new NixUser();
+  const evaluate = async (expression: string) =>
+    (await nix.run('nix-instantiate', ['--eval', '-E', expression])).toString().trim().slice(1, -1);
+
+  test('is the same for a text with references', async () => {
+    const a = StorePath.ofContent('a', contentAddress('text:sha256', 'a'));
+    const b = StorePath.ofContent('b', contentAddress('text:sha256', 'b'));
+    const contents = `${b.absolute()} ${a.absolute()} ${b.absolute()}`;
+    const ours = StorePath.ofContent('c', contentAddress('text:sha256', contents), [b, a, b]);
+    const toFile = (name: string) => `\${builtins.toFile "${name}" "${name}"}`;
+    expect(await evaluate(`builtins.toFile "c" "${toFile('b')} ${toFile('a')} ${toFile('b')}"`)).toBe(
+      ours.absolute(),
+    );
+  });
+
+  const fixed = CA_TYPES.filter((type) => type !== 'text:sha256');
+  test.each(fixed)('is the same for %s', async (type) => {
+    const { digest } = contentAddress(type, 'contents');
+    const attributes = [
+      `name = "x"; system = "s"; builder = "b"; outputHashAlgo = "${caAlgorithm(type)}"`,
+      `outputHash = "${toHex(digest)}"; outputHashMode = "${type.includes(':r:') ? 'recursive' : 'flat'}"`,
+    ];
+    const path = await evaluate(`(derivation { ${attributes.join('; ')}; }).outPath`);
+    expect(StorePath.ofContent('x', { type, digest }).absolute()).toBe(path);
+  });
+});
+
+describe('the store path of contents', () => {
+  test('does not depend on the order of the references, or on how often each is named', () => {
+    forAll(fc.array(storePaths, { maxLength: 4 }), (references) => {
+      const ca = contentAddress('fixed:r:sha256', 'contents');
+      const path = String(StorePath.ofContent('x', ca, references));
+      expect(String(StorePath.ofContent('x', ca, [...references].reverse()))).toBe(path);
+      expect(String(StorePath.ofContent('x', ca, [...references, ...references]))).toBe(path);
+    });
+  });
+
+  test('can refer to itself only by SHA-256 of its NAR', async () => {
+    const nar = contentAddress('fixed:r:sha256', 'contents');
+    expect(String(StorePath.ofContent('x', nar, [], true))).not.toBe(String(StorePath.ofContent('x', nar)));
+    for (const type of CA_TYPES.filter((type) => type !== 'fixed:r:sha256')) {
+      const path = () => StorePath.ofContent('x', contentAddress(type, 'contents'), [], true);
+      expect(await codeOf(path)).toBe('INVALID_ARGUMENT');
+    }
+  });
+
+  test('cannot have references but as a text or by SHA-256 of its NAR', async () => {
+    const reference = StorePath.parse(`${HASH}-a`);
+    for (const type of CA_TYPES.filter((type) => !['fixed:r:sha256', 'text:sha256'].includes(type))) {
+      const path = () => StorePath.ofContent('x', contentAddress(type, 'contents'), [reference]);
+      expect(await codeOf(path)).toBe('INVALID_ARGUMENT');
+    }
+  });
+});
+
+function contentAddress(type: CaType, contents: string): ContentAddress {
+  return { type, digest: Hash.compute(caAlgorithm(type), Buffer.from(contents)).digest };
+}
 
 describe('a store path', () => {
   test('is read back from its text', () => {

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { CA_TYPES } from '../../src/nix/content-address.ts';
 import { tvix } from '../../src/proto/messages.ts';
 import { decodePathInfo, encodePathInfo } from '../../src/store/path-info/message.ts';
-import { CA_TYPES } from '../../src/store/path-info/path-info.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { StoreError } from '../../src/util/errors.ts';
 import { pathInfo } from '../contract/path-infos.ts';

@@ -1,11 +1,13 @@
 import { nodeFromMessage, nodeToMessage } from '../../castore/node-message.ts';
+import type { ContentAddress } from '../../nix/content-address.ts';
+import { CA_TYPES, caAlgorithm } from '../../nix/content-address.ts';
+import { Hash } from '../../nix/hash.ts';
 import { StorePath } from '../../nix/store-path.ts';
 import { toBigInt, toLong } from '../../proto/long.ts';
 import { tvix } from '../../proto/messages.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { invalid, messageOf } from '../../util/errors.ts';
-import type { ContentAddress, PathInfo, Signature } from './path-info.ts';
-import { CA_TYPES, HASH_LENGTHS } from './path-info.ts';
+import type { PathInfo, Signature } from './path-info.ts';
 
 type Message = tvix.store.v1.IPathInfo;
 const SIGNATURE_LENGTH = 64;
@@ -76,11 +78,7 @@ function deriver(message: tvix.store.v1.IStorePath): StorePath {
 function contentAddress(message: tvix.store.v1.NARInfo.ICA): ContentAddress {
   const type = CA_TYPES[message.type ?? 0];
   if (!type) throw invalid(`invalid path info: unknown content address type ${message.type}`);
-  const digest = message.digest ?? new Uint8Array();
-  const want = HASH_LENGTHS[type.slice(type.lastIndexOf(':') + 1)];
-  if (digest.length !== want) {
-    throw invalid(`invalid path info: invalid content address length ${digest.length}, want ${want}`);
-  }
+  const { digest } = Hash.of(caAlgorithm(type), message.digest ?? new Uint8Array());
   return { type, digest };
 }
 

@@ -1,0 +1,17 @@
+import { invalid } from '../util/errors.ts';
+
+/** Characters that encode this many bytes, padding and all. */
+export function base64Length(bytes: number): number {
+  return Math.ceil(bytes / 3) * 4;
+}
+
+/**
+ * Reads base-64 with its padding. As in Nix, the bits that are left over in the last character mean nothing.
+ * Throws INVALID_ARGUMENT for other characters, or when it is not `length` bytes.
+ */
+export function decodeBase64(text: string, length: number): Uint8Array {
+  const bytes = Buffer.from(text, 'base64');
+  if (text.length !== base64Length(length) || !/^[A-Za-z0-9+/]*={0,2}$/.test(text) || bytes.length !== length)
+    throw invalid(`invalid base-64, want ${base64Length(length)} characters that give ${length} bytes`);
+  return bytes;
+}
