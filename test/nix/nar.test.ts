@@ -5,39 +5,10 @@ import { NarWriter } from '../../src/nix/nar/writer.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { forAll } from '../helpers/arbitraries.ts';
 import { describeFacts } from '../helpers/facts.ts';
+import { narOf } from '../helpers/nar.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { BufferSink } from '../helpers/services.ts';
-import type { Tree } from '../helpers/trees.ts';
 import { parseTree } from '../helpers/trees.ts';
-
-/** The NAR of a tree, its files handed over in parts of `step` bytes. */
-function narOf(tree: Tree, step = 1 << 20): Buffer {
-  const sink = new BufferSink();
-  const nar = new NarWriter(sink);
-  const visit = (node: Tree): void => {
-    if (node.kind === 'symlink') {
-      nar.symlink(Buffer.from(node.target, 'latin1'));
-    } else if (node.kind === 'file') {
-      nar.beginFile(node.contents.length, node.executable);
-      for (let at = 0; at < node.contents.length; at += step) {
-        nar.contents(node.contents.subarray(at, at + step));
-      }
-      nar.endFile();
-    } else {
-      nar.beginDirectory();
-      for (const name of Object.keys(node.entries).sort()) {
-        nar.beginEntry(Buffer.from(name, 'latin1'));
-        visit(node.entries[name]!);
-        nar.endEntry();
-      }
-      nar.endDirectory();
-    }
-  };
-  visit(tree);
-  nar.finish();
-  expect(nar.size).toBe(sink.bytes().length);
-  return sink.bytes();
-}
 
 describeFacts('nar', (all) => {
   test.each(all)('$name', ({ input, expected }) => {
