@@ -3,7 +3,7 @@ import type { Node } from '../castore/node.ts';
 import { decodeBase32 } from '../nix/base32.ts';
 import { STORE_DIR, StorePath } from '../nix/store-path.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
-import type { Services } from '../store/store.ts';
+import type { Services } from '../store/services.ts';
 import { damaged, invalid, StoreError } from '../util/errors.ts';
 
 /** A place in the store that a person named. */

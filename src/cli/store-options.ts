@@ -11,6 +11,7 @@ export interface StoreFlags {
   readonly blobServiceAddr?: string;
   readonly directoryServiceAddr?: string;
   readonly pathInfoServiceAddr?: string;
+  readonly cache: string;
 }
 
 /** Adds the store flags to a command. */
@@ -23,6 +24,11 @@ export function withStoreOptions(command: Command): Command {
     )
     .addOption(
       new Option('--path-info-service-addr <url>', 'path infos elsewhere').env('PATH_INFO_SERVICE_ADDR'),
+    )
+    .addOption(
+      new Option('--cache <dir>', 'where to keep what is fetched from elsewhere')
+        .env('TVIX_STORE_CACHE')
+        .default(defaultDirectory('tvix-store-cache')),
     );
 }
 
@@ -31,6 +37,7 @@ export function addressesOf(flags: StoreFlags): Addresses {
     blobs: flags.blobServiceAddr ?? flags.store,
     directories: flags.directoryServiceAddr ?? flags.store,
     pathInfos: flags.pathInfoServiceAddr ?? flags.store,
+    cacheDir: flags.cache,
   };
 }
 
@@ -39,7 +46,7 @@ function defaultStore(): string {
 }
 
 /** Where data of this name belongs by default: below /var/lib for root, else in the user's data folder. */
-export function defaultDirectory(name: string): string {
+function defaultDirectory(name: string): string {
   if (process.getuid?.() === 0) return join('/var/lib', name);
   return join(process.env.XDG_DATA_HOME || join(homedir(), '.local/share'), name);
 }

@@ -1,7 +1,7 @@
 import { LocalStore } from '../castore/local/store.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import { prepareMountPoint } from '../fuse/mounting.ts';
-import type { Store } from '../store/store.ts';
+import type { Store } from '../store/services.ts';
 import type { Driver, DriverOptions, Serving } from './driver.ts';
 import { Fetcher } from './fetch/fetcher.ts';
 import { Keeper } from './fetch/keeper.ts';

@@ -8,7 +8,7 @@ import { NarWriter } from '../nix/nar/writer.ts';
 import { StorePath } from '../nix/store-path.ts';
 import { StoreError } from '../util/errors.ts';
 import type { PathInfo } from './path-info/path-info.ts';
-import type { Store } from './store.ts';
+import type { Store } from './services.ts';
 
 export type { ImportProgress } from '../castore/import/file-system.ts';
 

@@ -1,7 +1,7 @@
 import type { Node } from '../castore/node.ts';
 import { NarWriter, Sha256Sink } from '../nix/nar/writer.ts';
 import { damaged } from '../util/errors.ts';
-import type { Services } from './store.ts';
+import type { Services } from './services.ts';
 
 /** Size and SHA-256 of the NAR of a tree in the store. Throws DATA_LOSS when a part of it is missing. */
 export async function calculateNar(

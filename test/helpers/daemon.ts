@@ -2,9 +2,10 @@ import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { afterAll } from 'vitest';
-import type { Store } from '../../src/store/store.ts';
+import type { Store } from '../../src/store/services.ts';
 import { openStore } from '../../src/store/store.ts';
 import { startTvixStore } from './cli.ts';
+import { tempDir } from './temp.ts';
 
 const started: ChildProcess[] = [];
 
@@ -70,5 +71,8 @@ export function asDaemon(child: ChildProcess & { log: () => string }): TestDaemo
 
 /** The three services at one address. */
 export function openAt(address: string): Promise<Store> {
-  return openStore({ blobs: address, directories: address, pathInfos: address }, 'write');
+  return openStore(
+    { blobs: address, directories: address, pathInfos: address, cacheDir: tempDir() },
+    'write',
+  );
 }

@@ -4,7 +4,7 @@ import type { ClientDuplexStream } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Digest } from '../../src/castore/digest.ts';
 import { tvix } from '../../src/proto/messages.ts';
-import type { Store } from '../../src/store/store.ts';
+import type { Store } from '../../src/store/services.ts';
 import { directoryOf } from '../contract/directories.ts';
 import type { TestDaemon } from '../helpers/daemon.ts';
 import { openAt, startDaemon } from '../helpers/daemon.ts';

@@ -7,7 +7,7 @@ import { StorePath } from '../../src/nix/store-path.ts';
 import { tvix } from '../../src/proto/messages.ts';
 import { encodePathInfo } from '../../src/store/path-info/message.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
-import type { Store } from '../../src/store/store.ts';
+import type { Store } from '../../src/store/services.ts';
 import { directoryOf } from '../contract/directories.ts';
 import { pathInfo } from '../contract/path-infos.ts';
 import { run } from '../helpers/cli.ts';

@@ -11,21 +11,28 @@ import { LocalWriter } from './writer.ts';
 export class LocalStore {
   readonly env: Environment;
   readonly reader: LocalReader;
+  readonly #fills: boolean;
   #writer: LocalWriter | undefined;
 
-  private constructor(env: Environment) {
+  private constructor(env: Environment, fills: boolean) {
     this.env = env;
+    this.#fills = fills;
     this.reader = new LocalReader(env);
   }
 
   /** Opens the store in a directory; `create` makes one of that kind where there is none. */
   static open(dir: string, create?: StoreKind): LocalStore {
-    return new LocalStore(Environment.open(dir, create));
+    return new LocalStore(Environment.open(dir, create), false);
+  }
+
+  /** Opens a cache, to write what comes from elsewhere and can come again. Makes one where there is none. */
+  static openToFill(dir: string): LocalStore {
+    return new LocalStore(Environment.open(dir, 'cache'), true);
   }
 
   /** For acknowledged writes. Throws FAILED_PRECONDITION when this is a cache, which may evict. */
   get writer(): LocalWriter {
-    if (this.env.kind !== 'store') {
+    if (this.env.kind !== 'store' && !this.#fills) {
       throw new StoreError('FAILED_PRECONDITION', `${this.env.dir} is a cache; put into a store instead`);
     }
     this.#writer ??= new LocalWriter(this.env);

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { Node } from '../../castore/node.ts';
-import type { Store } from '../../store/store.ts';
+import type { Store } from '../../store/services.ts';
 import { openStore } from '../../store/store.ts';
 import { asBuffer, printable } from '../../util/bytes.ts';
 import { fetchDirectory, resolvePlace } from '../resolve.ts';

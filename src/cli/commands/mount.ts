@@ -7,7 +7,7 @@ import { log } from '../../util/log.ts';
 import { notifySystemd } from '../../util/systemd.ts';
 import { numberArgument } from '../arguments.ts';
 import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, defaultDirectory, withStoreOptions } from '../store-options.ts';
+import { addressesOf, withStoreOptions } from '../store-options.ts';
 
 interface Flags extends StoreFlags {
   readonly driver: DriverName;
@@ -15,7 +15,6 @@ interface Flags extends StoreFlags {
   readonly showXattr?: boolean;
   readonly allowOther?: boolean;
   readonly readers: number;
-  readonly cache: string;
   readonly timeout: number;
   readonly offline?: boolean;
   readonly json?: boolean;
@@ -44,11 +43,6 @@ export function mountCommand(): Command {
         .argParser(numberArgument(1, 16))
         .default(1),
     )
-    .addOption(
-      new Option('--cache <dir>', 'where to keep what is fetched').default(
-        defaultDirectory('tvix-store-cache'),
-      ),
-    )
     .option('--json', 'print statistics as JSON as well, at the end and at SIGUSR1')
     .option('--offline', 'serve what the cache holds, without asking the store')
     .addOption(
@@ -72,7 +66,7 @@ export function mountCommand(): Command {
 const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:' };
 
 async function run(directory: string, flags: Flags): Promise<void> {
-  const store = await openStore(flags.offline ? NOWHERE : addressesOf(flags), 'write');
+  const store = await openStore({ ...addressesOf(flags), ...(flags.offline ? NOWHERE : {}) }, 'write');
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
   try {

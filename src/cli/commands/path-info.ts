@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { encodeBase32 } from '../../nix/base32.ts';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
-import type { Store } from '../../store/store.ts';
+import type { Store } from '../../store/services.ts';
 import { openStore } from '../../store/store.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { findPathInfo } from '../resolve.ts';

@@ -1,6 +1,6 @@
 import { Digest } from '../../castore/digest.ts';
 import type { StoreNeed } from '../../fs/need.ts';
-import type { Services } from '../../store/store.ts';
+import type { Services } from '../../store/services.ts';
 import { latin1 } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
 import { BlobFetcher } from './blobs.ts';

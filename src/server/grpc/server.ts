@@ -8,7 +8,7 @@ import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
-import type { Services } from '../../store/store.ts';
+import type { Services } from '../../store/services.ts';
 import type { ListenAddress, SocketOwnership } from '../listen.ts';
 import { listen } from '../listen.ts';
 import { CallLimit, handler, reader } from './calls.ts';

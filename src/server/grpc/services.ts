@@ -8,7 +8,7 @@ import { BLOB, BLOB_MESSAGE_LENGTH, DIRECTORY, PATH_INFO } from '../../proto/grp
 import { toLong } from '../../proto/long.ts';
 import { calculateNar } from '../../store/nar.ts';
 import { pathInfoFromMessage, pathInfoToMessage } from '../../store/path-info/message.ts';
-import type { Services } from '../../store/store.ts';
+import type { Services } from '../../store/services.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
 import type { ClientStream, ServerStream, Unary } from './calls.ts';
 

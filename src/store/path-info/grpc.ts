@@ -33,6 +33,10 @@ export class GrpcPathInfoService implements PathInfoService {
     return info;
   }
 
+  describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
+    return this.get(hash, signal);
+  }
+
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
     const message = pathInfoToMessage(info);
     return this.#readFor(info.storePath.hash, await this.#channel.unary(PATH_INFO.put, message, signal));

@@ -68,6 +68,10 @@ export class LocalPathInfoService implements PathInfoService {
     return this.#infos.get(hash);
   }
 
+  describe(hash: Uint8Array): Promise<PathInfo | undefined> {
+    return this.get(hash);
+  }
+
   async put(info: PathInfo): Promise<PathInfo> {
     const row = this.#infos.row(info);
     const present = this.#infos.table.get(asBuffer(info.storePath.hash));

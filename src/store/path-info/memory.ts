@@ -10,6 +10,10 @@ export class MemoryPathInfoService implements PathInfoService {
     return this.#infos.get(latin1(hash));
   }
 
+  describe(hash: Uint8Array): Promise<PathInfo | undefined> {
+    return this.get(hash);
+  }
+
   async put(info: PathInfo): Promise<PathInfo> {
     this.#infos.set(latin1(info.storePath.hash), info);
     return info;

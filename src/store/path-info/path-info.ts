@@ -9,11 +9,9 @@ export interface Signature {
   readonly data: Uint8Array;
 }
 
-/** What is known of a store path: its contents and what Nix keeps of it. */
-export interface PathInfo {
+/** What Nix keeps of a store path. */
+export interface PathDescription {
   readonly storePath: StorePath;
-  /** Root of the contents. */
-  readonly node: Node;
   readonly references: readonly StorePath[];
   /** Length of the NAR in bytes. */
   readonly narSize: bigint;
@@ -22,4 +20,10 @@ export interface PathInfo {
   /** The derivation, without its `.drv`. */
   readonly deriver?: StorePath;
   readonly ca?: ContentAddress;
+}
+
+/** What is known of a store path: its description and its contents. */
+export interface PathInfo extends PathDescription {
+  /** Root of the contents. */
+  readonly node: Node;
 }

@@ -1,9 +1,14 @@
-import type { PathInfo } from './path-info.ts';
+import type { PathDescription, PathInfo } from './path-info.ts';
 
 /** Path infos, by the 20-byte hash in the store path. */
 export interface PathInfoService {
   /** `undefined` when the path is not there. */
   get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined>;
+
+  /**
+   * What `get` would give, but for the contents: a service that has to fetch those does not do so for this.
+   */
+  describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathDescription | undefined>;
 
   /**
    * Stores a path info over one that may be there, and gives it as stored (a signing service adds a

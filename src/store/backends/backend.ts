@@ -1,0 +1,34 @@
+import type { LocalStore } from '../../castore/local/store.ts';
+import { UsageError } from '../../util/errors.ts';
+import type { Store } from '../services.ts';
+
+/** What a store is opened for: only one that may be written to is made where there is none. */
+export type Use = 'read' | 'write';
+
+/** What a back end may ask of its surroundings. */
+export interface BackendContext {
+  readonly use: Use;
+  /** The cache of this machine, for what a back end has to keep; opened when it is first asked for. */
+  cache(): LocalStore;
+}
+
+/**
+ * Makes the services that an address stands for. Throws a UsageError for an address that means nothing; the
+ * scheme has been looked at.
+ */
+export type OpenBackend = (url: URL, context: BackendContext) => Promise<Store> | Store;
+
+/** Refuses whatever a URL has besides `allowed`. */
+export function restrict(
+  url: URL,
+  allowed: { host?: boolean; path?: boolean; parameters?: readonly string[] },
+): void {
+  if (url.host && !allowed.host) throw new UsageError(`${url.href}: a host has no meaning here`);
+  if (url.pathname !== '' && !allowed.path) throw new UsageError(`${url.href}: a path has no meaning here`);
+  const parameters = allowed.parameters ?? [];
+  for (const name of url.searchParams.keys()) {
+    if (parameters.includes(name)) continue;
+    const hint = parameters.length > 0 ? `allowed are ${parameters.join(', ')}` : 'none are allowed';
+    throw new UsageError(`${url.href}: unknown parameter ${JSON.stringify(name)}; ${hint}`);
+  }
+}
