@@ -8,6 +8,7 @@ import { daemonCommand } from './commands/daemon.ts';
 import { importCommand } from './commands/import.ts';
 import { lsCommand } from './commands/ls.ts';
 import { mountCommand } from './commands/mount.ts';
+import { narCommand } from './commands/nar.ts';
 import { pathInfoCommand } from './commands/path-info.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
@@ -22,9 +23,18 @@ export const program: Command = new Program('tvix-store')
   .showHelpAfterError('(tvix-store --help tells what there is)')
   .hook('preAction', (command) => setLogLevel(command.opts().logLevel as Level));
 
-for (const command of [importCommand, mountCommand, daemonCommand, lsCommand, catCommand, pathInfoCommand]) {
+for (const command of [
+  importCommand,
+  mountCommand,
+  daemonCommand,
+  lsCommand,
+  catCommand,
+  pathInfoCommand,
+  narCommand,
+]) {
   program.addCommand(command());
 }
 
 // Wrong usage is thrown, not answered by exiting: main.ts gives it its exit code.
-for (const command of [program, ...program.commands]) command.exitOverride();
+for (const command of [program, ...program.commands.flatMap((one) => [one, ...one.commands])])
+  command.exitOverride();

@@ -82,3 +82,13 @@ export function forAll<T>(values: fc.Arbitrary<T>, check: (value: T) => void, ru
   const seed = Number(process.env.TEST_SEED ?? 1);
   void fc.assert(fc.property(values, check), { numRuns: runs, seed });
 }
+
+/** `forAll` for checks that take their time. */
+export async function forAllAsync<T>(
+  values: fc.Arbitrary<T>,
+  check: (value: T) => Promise<void>,
+  runs = 100,
+): Promise<void> {
+  const seed = Number(process.env.TEST_SEED ?? 1);
+  await fc.assert(fc.asyncProperty(values, check), { numRuns: runs, seed });
+}

@@ -1,11 +1,14 @@
 import { createHash } from 'node:crypto';
 import * as token from './tokens.ts';
 
-const STAGE_LENGTH = 64 * 1024;
+/** What goes to a sink in one piece and is longer than this is the caller's own memory. */
+export const STAGE_LENGTH = 64 * 1024;
 
 /** Takes the bytes of a NAR in order. */
 export interface NarSink {
   update(bytes: Uint8Array): void;
+  /** Told that so many bytes of contents are left out; only a sink that allows for it. */
+  skip?(length: number): void;
 }
 
 /**
@@ -56,6 +59,14 @@ export class NarWriter {
 
   contents(bytes: Uint8Array): void {
     this.#write(bytes);
+  }
+
+  /** Leaves out bytes of the contents, if the sink allows for it. */
+  skipContents(length: number): void {
+    if (length === 0) return;
+    this.finish();
+    this.size += length;
+    this.#sink.skip?.(length);
   }
 
   endFile(): void {

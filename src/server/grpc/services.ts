@@ -6,7 +6,7 @@ import { STORE_PATH_HASH_LENGTH } from '../../nix/store-path.ts';
 import type { Method } from '../../proto/grpc/methods.ts';
 import { BLOB, BLOB_MESSAGE_LENGTH, DIRECTORY, PATH_INFO } from '../../proto/grpc/methods.ts';
 import { toLong } from '../../proto/long.ts';
-import { calculateNar } from '../../store/nar.ts';
+import { calculateNar } from '../../store/nar/calculate.ts';
 import { pathInfoFromMessage, pathInfoToMessage } from '../../store/path-info/message.ts';
 import type { Services } from '../../store/services.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';

@@ -3,6 +3,7 @@ import type { Environment, Table } from '../../castore/local/environment.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import { asBuffer, toHex } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
+import { NarIndex } from '../nar/index.ts';
 import { decodePathInfo, encodePathInfo } from './message.ts';
 import type { PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
@@ -58,9 +59,11 @@ function parse(bytes: Uint8Array, hash: Uint8Array): PathInfo {
 export class LocalPathInfoService implements PathInfoService {
   readonly #store: LocalStore;
   readonly #infos: PathInfoTable;
+  readonly #nars: NarIndex;
 
   constructor(store: LocalStore) {
     this.#store = store;
+    this.#nars = new NarIndex(store);
     this.#infos = new PathInfoTable(store.env);
   }
 
@@ -77,6 +80,7 @@ export class LocalPathInfoService implements PathInfoService {
     const present = this.#infos.table.get(asBuffer(info.storePath.hash));
     // Writing nothing for nothing new: but what is there must be durable, and all before it.
     if (!present || !asBuffer(present).equals(row)) {
+      await this.#nars.put(info.narSha256, info);
       await this.#store.writer.row(this.#infos.table, info.storePath.hash, row);
     }
     await this.#store.writer.flush();

@@ -1,0 +1,118 @@
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import { Command } from 'commander';
+import { checkName } from '../../nix/store-path.ts';
+import { importNar } from '../../store/nar/import.ts';
+import { narListing } from '../../store/nar/listing.ts';
+import { renderNar } from '../../store/nar/render.ts';
+import { openStore } from '../../store/store.ts';
+import { formatSize } from '../../util/bytes.ts';
+import { messageOf, StoreError, UsageError } from '../../util/errors.ts';
+import { ProgressLine } from '../progress.ts';
+import { resolvePlace } from '../resolve.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { addressesOf, withStoreOptions } from '../store-options.ts';
+
+export function narCommand(): Command {
+  return new Command('nar')
+    .summary('make, read and list Nix archives')
+    .description('Makes, reads and lists Nix archives (NARs).')
+    .addCommand(dumpCommand())
+    .addCommand(importCommand())
+    .addCommand(lsCommand());
+}
+
+function dumpCommand(): Command {
+  return withStoreOptions(new Command('dump'))
+    .summary('write the NAR of something in the store to standard output')
+    .description('Writes the NAR of a store path, or of something in one, to standard output.')
+    .argument('<STORE_PATH[/SUB]>', '/nix/store/ may be left out, a bare hash will do')
+    .addHelpText(
+      'after',
+      '\nExample:\n  tvix-store nar dump 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir | nix-store --restore ./a_dir',
+    )
+    .action(dump);
+}
+
+async function dump(argument: string, flags: StoreFlags): Promise<void> {
+  if (process.stdout.isTTY) throw new UsageError('a NAR is no text: send it to a file or a pipe');
+  const store = await openStore(addressesOf(flags), 'read');
+  try {
+    const { node } = await resolvePlace(store, argument);
+    await pipeline(renderNar(store, node), process.stdout, { end: false });
+  } finally {
+    await store.close();
+  }
+}
+
+function importCommand(): Command {
+  return withStoreOptions(new Command('import'))
+    .summary('import a NAR as a store path')
+    .description(
+      'Imports a NAR as a store path, content-addressed and without references, and prints the path. What is not\n' +
+        'a NAR in its one canonical form is refused.',
+    )
+    .argument('<FILE|->', 'the NAR, not compressed; - is standard input')
+    .requiredOption('--name <name>', 'name of the store path')
+    .addHelpText('after', '\nExample:\n  nix-store --dump ./a_dir | tvix-store nar import --name a_dir -')
+    .action(importFile);
+}
+
+async function importFile(file: string, flags: StoreFlags & { name: string }): Promise<void> {
+  checkName(flags.name);
+  const input = file === '-' ? process.stdin : await openFile(file);
+  const store = await openStore(addressesOf(flags), 'write');
+  let bytes = 0;
+  const line = new ProgressLine(() => `${flags.name}: ${formatSize(bytes)}`);
+  try {
+    const info = await importNar(store, input, flags.name, {
+      onProgress: (count) => {
+        bytes = count;
+        line.update();
+      },
+    });
+    line.clear();
+    process.stdout.write(`${info.storePath.absolute()}\n`);
+  } finally {
+    line.clear();
+    await store.close();
+  }
+}
+
+/** Parts of a megabyte: a quarter of the system calls, and contents in longer pieces. */
+const READ_LENGTH = 1 << 20;
+
+async function openFile(path: string) {
+  try {
+    if ((await stat(path)).isDirectory()) throw new Error('it is a directory; tvix-store import takes those');
+    const handle = createReadStream(path, { highWaterMark: READ_LENGTH });
+    await new Promise((resolve, reject) => handle.once('open', resolve).once('error', reject));
+    return handle;
+  } catch (error) {
+    throw new StoreError('INVALID_ARGUMENT', `cannot read ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function lsCommand(): Command {
+  return withStoreOptions(new Command('ls'))
+    .summary('print what the NAR of something in the store holds')
+    .description(
+      'Prints, as JSON, the listing of the NAR of a store path or of something in one: what binary caches serve\n' +
+        'as <hash>.ls. Contents are found at narOffset in the NAR.',
+    )
+    .argument('<STORE_PATH[/SUB]>', '/nix/store/ may be left out, a bare hash will do')
+    .addHelpText('after', '\nExample:\n  tvix-store nar ls 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
+    .action(list);
+}
+
+async function list(argument: string, flags: StoreFlags): Promise<void> {
+  const store = await openStore(addressesOf(flags), 'read');
+  try {
+    const { node } = await resolvePlace(store, argument);
+    for await (const part of narListing(store, node)) process.stdout.write(part);
+    process.stdout.write('\n');
+  } finally {
+    await store.close();
+  }
+}

@@ -1,0 +1,23 @@
+import type { Node } from '../../castore/node.ts';
+import { ParallelSha256 } from '../../nix/nar/parallel-sha256.ts';
+import type { Services } from '../services.ts';
+import { renderNar } from './render.ts';
+
+/** Size and SHA-256 of the NAR of a tree in the store. Throws DATA_LOSS when a part of it is missing. */
+export async function calculateNar(
+  castore: Pick<Services, 'blobs' | 'directories'>,
+  root: Node,
+  signal?: AbortSignal,
+): Promise<{ narSize: bigint; narSha256: Uint8Array }> {
+  const sha256 = new ParallelSha256();
+  try {
+    let size = 0;
+    for await (const part of renderNar(castore, root, { signal })) {
+      size += part.length;
+      sha256.update(part);
+    }
+    return { narSize: BigInt(size), narSha256: await sha256.digest() };
+  } finally {
+    sha256.close();
+  }
+}

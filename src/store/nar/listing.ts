@@ -1,0 +1,61 @@
+import type { Node } from '../../castore/node.ts';
+import { NarWriter } from '../../nix/nar/writer.ts';
+import { asBuffer } from '../../util/bytes.ts';
+import type { Services } from '../services.ts';
+import { writeStep } from './render.ts';
+import { narSteps } from './steps.ts';
+
+/** Listings are made in pieces of about this many characters. */
+const PIECE_LENGTH = 1 << 16;
+
+/**
+ * The listing of a NAR, as binary caches serve it (`<hash>.ls`, version 1): JSON, in pieces. No contents are
+ * read. JSON cannot hold bytes that are not UTF-8: in such names and targets they become U+FFFD.
+ */
+export async function* narListing(
+  castore: Pick<Services, 'directories'>,
+  root: Node,
+  signal?: AbortSignal,
+): AsyncGenerator<string> {
+  const nar = new NarWriter({ update() {}, skip() {} });
+  let text = '{"version":1,"root":';
+  let separator = '';
+  for await (const step of narSteps(castore, root, signal)) {
+    switch (step.kind) {
+      case 'beginDirectory':
+        text += '{"type":"directory","entries":{';
+        separator = '';
+        break;
+      case 'endDirectory':
+        text += '}}';
+        break;
+      case 'entry':
+        text += `${separator}${quote(step.name)}:`;
+        break;
+      case 'endEntry':
+        separator = ',';
+        break;
+      case 'symlink':
+        text += `{"type":"symlink","target":${quote(step.target)}}`;
+        break;
+      case 'file': {
+        const { size, executable } = step.node;
+        nar.beginFile(Number(size), executable);
+        const mode = executable ? '"executable":true,' : '';
+        text += `{"type":"regular","size":${size},${mode}"narOffset":${nar.size}}`;
+        nar.skipContents(Number(size));
+        nar.endFile();
+      }
+    }
+    if (step.kind !== 'file') writeStep(nar, step);
+    if (text.length >= PIECE_LENGTH) {
+      yield text;
+      text = '';
+    }
+  }
+  yield `${text}}`;
+}
+
+function quote(bytes: Uint8Array): string {
+  return JSON.stringify(asBuffer(bytes).toString());
+}

@@ -1,0 +1,52 @@
+import type { Directory } from '../../castore/directory.ts';
+import type { FileNode, Name, Node, SymlinkTarget } from '../../castore/node.ts';
+import { damaged } from '../../util/errors.ts';
+import type { Services } from '../services.ts';
+
+/** What a NAR is made of, in its order. */
+export type NarStep =
+  | { readonly kind: 'beginDirectory' | 'endDirectory' | 'endEntry' }
+  | { readonly kind: 'entry'; readonly name: Name }
+  | { readonly kind: 'file'; readonly node: FileNode }
+  | { readonly kind: 'symlink'; readonly target: SymlinkTarget };
+
+const BEGIN_DIRECTORY: NarStep = { kind: 'beginDirectory' };
+const END_DIRECTORY: NarStep = { kind: 'endDirectory' };
+const END_ENTRY: NarStep = { kind: 'endEntry' };
+
+/**
+ * Walks a tree in the store depth first, in the order of names. Holds one directory a level. Throws DATA_LOSS
+ * when a directory is missing.
+ */
+export async function* narSteps(
+  { directories }: Pick<Services, 'directories'>,
+  root: Node,
+  signal?: AbortSignal,
+): AsyncGenerator<NarStep> {
+  const open: ReturnType<Directory['entries']>[] = [];
+  let node: Node | undefined = root;
+  for (;;) {
+    signal?.throwIfAborted();
+    if (node?.kind === 'directory') {
+      const directory: Directory | undefined = await directories.get(node.digest, signal);
+      if (!directory) throw damaged(`directory ${node.digest} is missing`);
+      yield BEGIN_DIRECTORY;
+      open.push(directory.entries());
+    } else {
+      if (node?.kind === 'symlink') yield node;
+      else if (node) yield { kind: 'file', node };
+      else yield END_DIRECTORY;
+      if (open.length === 0) return;
+      yield END_ENTRY;
+    }
+    const next: IteratorResult<readonly [Name, Node]> = open.at(-1)!.next();
+    node = undefined;
+    if (next.done) {
+      open.pop();
+      continue;
+    }
+    const [name, child] = next.value;
+    yield { kind: 'entry', name };
+    node = child;
+  }
+}
