@@ -24,6 +24,10 @@ export class LocalBlobService implements BlobService {
 
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
     const { reader } = this.#store;
+    if (options.size !== undefined && options.size <= SINGLE_CHUNK_LIMIT) {
+      const bytes = this.#chunk(digest, options.size);
+      return bytes && one(bytes.subarray(options.offset ?? 0));
+    }
     const manifest = reader.manifest(digest.bytes);
     if (manifest) return this.#read(manifest, options);
     const size = reader.chunkSize(digest.bytes);
@@ -37,12 +41,21 @@ export class LocalBlobService implements BlobService {
       const from = Math.max(0, offset - position);
       position += size;
       if (from >= size) continue;
-      const bytes = Buffer.allocUnsafe(size);
-      const count = this.#store.reader.readChunk(digest.bytes, 0, size, bytes, 0);
-      if (count !== size) throw damaged(`chunk ${digest} is missing from the local store`);
-      if (!Digest.hash(bytes).equals(digest)) throw damaged(`chunk ${digest} is damaged in the local store`);
+      const bytes = this.#chunk(digest, size);
+      if (!bytes) throw damaged(`chunk ${digest} is missing from the local store`);
       yield from > 0 ? bytes.subarray(from) : bytes;
     }
+  }
+
+  /** A chunk of this size, checked. Throws DATA_LOSS when it is another or damaged. */
+  #chunk(digest: Digest, size: number): Uint8Array | undefined {
+    // A byte more than there should be tells that there is no more.
+    const bytes = Buffer.allocUnsafe(size + 1);
+    const count = this.#store.reader.readChunk(digest.bytes, 0, size + 1, bytes, 0);
+    if (count === undefined) return undefined;
+    const chunk = bytes.subarray(0, count);
+    if (!Digest.hash(chunk).equals(digest)) throw damaged(`chunk ${digest} is damaged in the local store`);
+    return chunk;
   }
 
   async put(content: BlobContent, { signal, size: expected = 0 }: PutOptions = {}): Promise<Chunk> {
@@ -72,4 +85,8 @@ export class LocalBlobService implements BlobService {
   async flush(): Promise<void> {
     await this.#store.writer.flush();
   }
+}
+
+async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  if (bytes.length > 0) yield bytes;
 }

@@ -40,8 +40,11 @@ export async function* renderNar(
       // Nothing of a file before the beginning is read, and of one behind the end neither.
       const from = Math.min(size, Math.max(0, start - nar.size));
       nar.skipContents(from);
-      if (from < size && nar.size < end) {
-        for await (const part of contentsOf(castore, step, from, signal)) {
+      if (from === size || nar.size >= end) {
+        // Nothing of it is wanted.
+      } else if (step.contents) nar.contents((await step.contents).subarray(from));
+      else {
+        for await (const part of contentsOf(castore, step.node, from, signal)) {
           nar.contents(part);
           if (window.isFull) yield* window.take();
           if (nar.size >= end) break;
@@ -64,7 +67,6 @@ export function writeStep(nar: NarWriter, step: Exclude<NarStep, { kind: 'file' 
 }
 
 type Step = NarStep & { contents?: Promise<Uint8Array> };
-type FileStep = Extract<Step, { kind: 'file' }>;
 
 /** The steps of a tree; once the range has begun, small files are on their way when their turn comes. */
 async function* withContents(
@@ -107,12 +109,12 @@ async function small({ blobs }: Castore, node: FileNode, signal: AbortSignal | u
   return bytes;
 }
 
-async function* contentsOf({ blobs }: Castore, step: FileStep, from: number, signal?: AbortSignal) {
-  if (step.contents) {
-    yield (await step.contents).subarray(from);
-    return;
-  }
-  const { node } = step;
+async function* contentsOf(
+  { blobs }: Castore,
+  node: FileNode,
+  from: number,
+  signal: AbortSignal | undefined,
+) {
   const size = Number(node.size);
   const contents = await blobs.read(node.digest, { offset: from, size, signal });
   if (!contents) throw damaged(`blob ${node.digest} is missing`);
