@@ -1,5 +1,4 @@
-import { createReadStream } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
 import { checkName } from '../../nix/store-path.ts';
@@ -61,7 +60,7 @@ function importCommand(): Command {
 
 async function importFile(file: string, flags: StoreFlags & { name: string }): Promise<void> {
   checkName(flags.name);
-  const input = file === '-' ? process.stdin : await openFile(file);
+  const input = file === '-' ? process.stdin : openFile(file);
   const store = await openStore(addressesOf(flags), 'write');
   let bytes = 0;
   const line = new ProgressLine(() => `${flags.name}: ${formatSize(bytes)}`);
@@ -80,18 +79,26 @@ async function importFile(file: string, flags: StoreFlags & { name: string }): P
   }
 }
 
-/** Parts of a megabyte: a quarter of the system calls, and contents in longer pieces. */
 const READ_LENGTH = 1 << 20;
 
-async function openFile(path: string) {
+/** The parts of a file, in the same memory one after the other. Throws INVALID_ARGUMENT before the first. */
+function openFile(path: string): Iterable<Uint8Array> {
   try {
-    if ((await stat(path)).isDirectory()) throw new Error('it is a directory; tvix-store import takes those');
-    const handle = createReadStream(path, { highWaterMark: READ_LENGTH });
-    await new Promise((resolve, reject) => handle.once('open', resolve).once('error', reject));
-    return handle;
+    const fd = openSync(path, 'r');
+    if (fstatSync(fd).isDirectory()) throw new Error('it is a directory; tvix-store import takes those');
+    return partsOf(fd);
   } catch (error) {
     throw new StoreError('INVALID_ARGUMENT', `cannot read ${path}: ${messageOf(error)}`, { cause: error });
   }
+}
+
+function* partsOf(fd: number): Generator<Uint8Array> {
+  const block = Buffer.allocUnsafeSlow(READ_LENGTH);
+  for (let count = -1; count !== 0; ) {
+    count = readSync(fd, block);
+    if (count > 0) yield block.subarray(0, count);
+  }
+  closeSync(fd);
 }
 
 function lsCommand(): Command {

@@ -10,7 +10,7 @@ import { ingestNar } from './ingest.ts';
  */
 export async function importNar(
   store: Store,
-  nar: AsyncIterable<Uint8Array>,
+  nar: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
   name: string,
   options: IngestOptions = {},
 ): Promise<PathInfo> {
