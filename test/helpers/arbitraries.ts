@@ -6,6 +6,7 @@ import type { ContentAddress } from '../../src/nix/content-address.ts';
 import { CA_TYPES, caAlgorithm } from '../../src/nix/content-address.ts';
 import type { HashAlgorithm } from '../../src/nix/hash.ts';
 import { HASH_LENGTHS, Hash } from '../../src/nix/hash.ts';
+import type { NarInfoValues } from '../../src/nix/narinfo/narinfo.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
 import { StoreError } from '../../src/util/errors.ts';
@@ -66,6 +67,28 @@ export const pathInfos: fc.Arbitrary<PathInfo> = fc
     ca: fc.option(contentAddresses, { nil: undefined }),
   })
   .map(({ deriver, ca, ...rest }) => ({ ...rest, ...(deriver ? { deriver } : {}), ...(ca ? { ca } : {}) }));
+
+const optional = <T>(values: fc.Arbitrary<T>) => fc.option(values, { nil: undefined });
+const oneLine = fc
+  .string({ unit: 'grapheme', minLength: 1, maxLength: 20 })
+  .map((text) => text.replace(/\n/g, ' '));
+
+export const narInfos: fc.Arbitrary<NarInfoValues> = fc.record({
+  storePath: storePaths,
+  url: oneLine,
+  compression: fc.constantFrom('none', 'xz', 'zstd', 'bzip2'),
+  fileHash: optional(hashes),
+  fileSize: optional(fc.bigInt(0n, (1n << 64n) - 1n)),
+  narSha256: bytes(32),
+  narSize: fc.bigInt(1n, (1n << 64n) - 1n),
+  references: fc.array(storePaths, { maxLength: 4 }),
+  deriver: optional(storePaths),
+  system: optional(oneLine),
+  signatures: fc.array(fc.record({ name: fc.stringMatching(/^[^:\s]+$/u), data: bytes(64) }), {
+    maxLength: 2,
+  }),
+  ca: optional(contentAddresses),
+});
 
 /** What a parser gives; undefined where it refuses. Any other failure is passed on. */
 export function parsedOrRefused<T>(parse: () => T): T | undefined {

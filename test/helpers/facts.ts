@@ -4,7 +4,9 @@ import { describe } from 'vitest';
 import { ROOT } from './cli.ts';
 
 /** What is known of the existing implementations; it lies beside the repository. */
-const FILE = join(ROOT, '../shared/conformance/facts.json');
+const FOLDER = join(ROOT, '../shared/conformance');
+const FILE = join(FOLDER, 'facts.json');
+const CORPUS = join(FOLDER, 'narinfo-corpus.txt');
 
 // biome-ignore lint/suspicious/noExplicitAny: every area has a shape of its own
 type Json = any;
@@ -29,4 +31,15 @@ export function describeFacts(area: string, declare: (facts: Fact[]) => void): v
   const found = facts(area);
   if (found.length > 0) describe(`conformance facts: ${area}`, () => declare(found));
   else describe.skip(`conformance facts: ${area} (${FILE} is missing)`, () => declare(found));
+}
+
+/** Declares tests that need the corpus of real narinfos; skipped, by a name that says so, where it is missing. */
+export function describeCorpus(declare: (narinfos: string[]) => void): void {
+  const found = existsSync(CORPUS)
+    ? readFileSync(CORPUS, 'utf8')
+        .split(/(?<=\n)\n/)
+        .filter(Boolean)
+    : [];
+  if (found.length > 0) describe('real narinfos', () => declare(found));
+  else describe.skip(`real narinfos (${CORPUS} is missing)`, () => declare(found));
 }

@@ -1,5 +1,7 @@
 import { Command } from 'commander';
 import { encodeBase32 } from '../../nix/base32.ts';
+import { printContentAddress } from '../../nix/content-address.ts';
+import { printNamed } from '../../nix/named-bytes.ts';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import type { Store } from '../../store/services.ts';
@@ -56,8 +58,8 @@ function toJson(info: PathInfo) {
     narSize: Number(info.narSize),
     references: info.references.map((path) => path.absolute()),
     ...(info.deriver ? { deriver: `${info.deriver.absolute()}.drv` } : {}),
-    ...(info.ca ? { ca: `${info.ca.type}:${encodeBase32(info.ca.digest)}` } : {}),
-    signatures: info.signatures.map(({ name, data }) => `${name}:${asBuffer(data).toString('base64')}`),
+    ...(info.ca ? { ca: printContentAddress(info.ca) } : {}),
+    signatures: info.signatures.map(printNamed),
     root:
       node.kind === 'symlink'
         ? { type: 'symlink' as const, target: asBuffer(node.target).toString() }

@@ -2,15 +2,16 @@ import { nodeFromMessage, nodeToMessage } from '../../castore/node-message.ts';
 import type { ContentAddress } from '../../nix/content-address.ts';
 import { CA_TYPES, caAlgorithm } from '../../nix/content-address.ts';
 import { Hash } from '../../nix/hash.ts';
+import type { Signature } from '../../nix/signature.ts';
+import { SIGNATURE_LENGTH } from '../../nix/signature.ts';
 import { StorePath } from '../../nix/store-path.ts';
 import { toBigInt, toLong } from '../../proto/long.ts';
 import { tvix } from '../../proto/messages.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { invalid, messageOf } from '../../util/errors.ts';
-import type { PathInfo, Signature } from './path-info.ts';
+import type { PathInfo } from './path-info.ts';
 
 type Message = tvix.store.v1.IPathInfo;
-const SIGNATURE_LENGTH = 64;
 const SHA256_LENGTH = 32;
 
 /** Reads an encoded PathInfo. Throws INVALID_ARGUMENT by the rules of protocol.md 1.7. */

@@ -1,13 +1,7 @@
 import type { Node } from '../../castore/node.ts';
 import type { ContentAddress } from '../../nix/content-address.ts';
+import type { Signature } from '../../nix/signature.ts';
 import type { StorePath } from '../../nix/store-path.ts';
-
-export interface Signature {
-  /** Name of the key. */
-  readonly name: string;
-  /** ed25519, 64 bytes. */
-  readonly data: Uint8Array;
-}
 
 /** What Nix keeps of a store path. */
 export interface PathDescription {
