@@ -6,6 +6,7 @@ import { LEVELS, setLogLevel } from '../util/log.ts';
 import { catCommand } from './commands/cat.ts';
 import { daemonCommand } from './commands/daemon.ts';
 import { importCommand } from './commands/import.ts';
+import { keyCommand } from './commands/key.ts';
 import { lsCommand } from './commands/ls.ts';
 import { mountCommand } from './commands/mount.ts';
 import { narCommand } from './commands/nar.ts';
@@ -31,6 +32,7 @@ for (const command of [
   catCommand,
   pathInfoCommand,
   narCommand,
+  keyCommand,
 ]) {
   program.addCommand(command());
 }

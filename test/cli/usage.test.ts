@@ -6,16 +6,19 @@ import { tvixStore } from '../helpers/cli.ts';
 import { localStore } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 
-const COMMANDS = ['import', 'mount', 'ls', 'cat', 'path-info'];
+const COMMANDS = ['import', 'mount', 'ls', 'cat', 'path-info', 'key'];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
 
 describe('help', () => {
-  test.each(COMMANDS)('of %s has an example, and is no failure', async (command) => {
-    const { status, stdout, stderr } = await tvixStore([command, '--help']);
-    expect(status).toBe(0);
-    expect(stdout).toMatch(new RegExp(`Example:\\n {2}tvix-store ${command}`));
-    expect(stderr).toBe('');
-  });
+  test.each([...COMMANDS, 'key generate', 'key public'])(
+    'of %s has an example, and is no failure',
+    async (command) => {
+      const { status, stdout, stderr } = await tvixStore([...command.split(' '), '--help']);
+      expect(status).toBe(0);
+      expect(stdout).toMatch(new RegExp(`Example:\\n {2}tvix-store ${command}`));
+      expect(stderr).toBe('');
+    },
+  );
 
   test('names every command', async () => {
     const { status, stdout } = await tvixStore(['--help']);
@@ -42,6 +45,10 @@ describe('wrong usage', () => {
     [['mount', '--readers', '0', '/mnt']],
     [['mount', '--readers', '1.5', '/mnt']],
     [['ls', 'a', 'b']],
+    [['key']],
+    [['key', 'frobnicate']],
+    [['key', 'generate']],
+    [['key', 'public', 'a']],
     [['--log-level', 'loud', 'ls']],
   ])('%j ends with 2 and says why', async (args) => {
     const { status, stdout, stderr } = await tvixStore(args);
