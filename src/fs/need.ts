@@ -18,8 +18,16 @@ export type StoreNeed = Need &
         readonly size: number;
         readonly offset: number;
         readonly length: number;
+        /** Where a reader probably came upon it. */
+        readonly place?: Place | undefined;
       }
   );
+
+/** An entry of a directory. */
+export interface Place {
+  readonly directory: Uint8Array;
+  readonly entry: number;
+}
 
 export function needPathInfo(hash: Uint8Array): StoreNeed {
   return { key: `p${toHex(hash)}`, kind: 'pathInfo', hash };
@@ -37,6 +45,7 @@ export function needBlob(
   size: number,
   offset: number,
   length: number,
+  place?: Place,
 ): StoreNeed {
   return {
     key: `b${toHex(digest)}:${offset}+${length}`,
@@ -46,5 +55,6 @@ export function needBlob(
     size,
     offset,
     length,
+    place,
   };
 }

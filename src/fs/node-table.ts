@@ -13,6 +13,8 @@ export const RECORD = { free: 0, directory: 1, file: 2, symlink: 3, storePath: 4
  *   1 references that the kernel holds                                7 size, low 32 bits
  *   2 references from other records                                   8-15 digest, or a store path's hash
  *   3 parent   4 entry in the parent   5 store path record
+ *
+ * Of a file, parent and entry tell where it was last come upon: a hint, the parent may be another by now.
  */
 const WORDS = 16;
 const EXECUTABLE = 0x100;
@@ -212,7 +214,10 @@ export class NodeTable {
       if (id === 0) return 0;
       this.#fill(id, parent, entry, storePath, node);
     }
-    this.#words[this.#at(id) + LOOKUPS]!++;
+    const at = this.#at(id);
+    this.#words[at + PARENT] = parent;
+    this.#words[at + ENTRY] = entry;
+    this.#words[at + LOOKUPS]!++;
     return id;
   }
 
@@ -223,8 +228,8 @@ export class NodeTable {
     const sizeHigh = Math.floor(node.size / 0x1_0000_0000);
     words[at] = node.kind | (node.executable ? EXECUTABLE : 0) | (sizeHigh << 16);
     words[at + SIZE_LOW] = node.size | 0;
-    words[at + PARENT] = isFile ? 0 : parent;
-    words[at + ENTRY] = isFile ? 0 : entry;
+    words[at + PARENT] = parent;
+    words[at + ENTRY] = entry;
     words[at + STORE_PATH] = storePath;
     const start = (at + DIGEST) * 4;
     if (node.kind === RECORD.symlink) this.#bytes.fill(0, start, start + 32);
@@ -242,7 +247,7 @@ export class NodeTable {
     if (id === 1 || words[at + LOOKUPS] !== 0 || words[at + REFS] !== 0) return;
     const kind = words[at]! & 0xff;
     if (kind === RECORD.free) return;
-    const parent = words[at + PARENT]!;
+    const parent = kind === RECORD.file ? 0 : words[at + PARENT]!;
     const storePath = words[at + STORE_PATH]!;
     this.#unlink(id);
     words.fill(0, at, at + WORDS);

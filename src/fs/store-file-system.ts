@@ -13,7 +13,7 @@ import { ABSENT_FOREVER, ERRNO, MISSING, ROOT_ID } from './file-system.ts';
 import type { InodeNumber } from './inode-number.ts';
 import type { EntryNodes } from './listing.ts';
 import { DirectoryListing, RootListing } from './listing.ts';
-import type { StoreNeed } from './need.ts';
+import type { Place, StoreNeed } from './need.ts';
 import { needBlob, needDirectory, needPathInfo, needPathInfos } from './need.ts';
 import { describeEntry, describeNode } from './node-description.ts';
 import type { NodeTable } from './node-table.ts';
@@ -157,7 +157,15 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
       return count;
     }
     const copy = Uint8Array.from(digest);
-    return this.#lacks(needBlob(this.#storePathHash(id), copy, size, offset, wanted), ERRNO.EIO);
+    const need = needBlob(this.#storePathHash(id), copy, size, offset, wanted, this.#placeOf(id));
+    return this.#lacks(need, ERRNO.EIO);
+  }
+
+  /** Where a file was last come upon, if that is a directory still. */
+  #placeOf(id: number): Place | undefined {
+    const parent = this.#nodes.parent(id);
+    if (parent === ROOT_ID || this.#nodes.kind(parent) !== RECORD.directory) return undefined;
+    return { directory: Uint8Array.from(this.#nodes.digest(parent)), entry: this.#nodes.entry(id) };
   }
 
   /** Reads nothing more of a blob by what was known of it. */

@@ -160,7 +160,7 @@ describe.each([{ readers: 1 }, { readers: 2 }])('with $readers readers', ({ read
       const mount = await startWarm({ readers });
       await mount.gate('blobs', 'held');
       const stays = [cat(join(mount.root, 'far')), cat(join(mount.root, 'many/file-0'))];
-      const leaves = [cat(join(mount.root, 'far')), cat(join(mount.root, 'many/file-1'))];
+      const leaves = [cat(join(mount.root, 'far')), cat(join(mount.root, 'many/file-150'))];
       await expect.poll(() => mount.waiting('blobs'), PATIENT).toBe(3);
       for (const { child } of leaves) child.kill(signal);
       await expect.poll(() => leaves.map((reader) => reader.done()), SOON).toEqual([true, true]);
@@ -169,7 +169,7 @@ describe.each([{ readers: 1 }, { readers: 2 }])('with $readers readers', ({ read
       await mount.gate('blobs', 'open');
       expect((await stays[0]!.ended).stdout).toBe('far');
       expect((await stays[1]!.ended).stdout).toBe('contents 0');
-      expect(await cat(join(mount.root, 'many/file-1')).ended).toMatchObject({ stdout: 'contents 1' });
+      expect(await cat(join(mount.root, 'many/file-150')).ended).toMatchObject({ stdout: 'contents 150' });
       await stopAll();
     },
   );

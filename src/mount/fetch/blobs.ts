@@ -6,8 +6,10 @@ import type { StoreNeed } from '../../fs/need.ts';
 import { collect, latin1 } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import { SingleFlight } from '../../util/single-flight.ts';
+import { AheadQueue } from './ahead-queue.ts';
 import type { ChunkList } from './chunk-list.ts';
 import type { Keeper } from './keeper.ts';
+import { Neighbours } from './neighbours.ts';
 import type { FetcherOptions, Progress } from './options.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { Verification } from './verification.ts';
@@ -27,6 +29,7 @@ export class BlobFetcher {
   readonly #listFlights = new SingleFlight<ChunkList | undefined>();
   readonly #verification: Verification;
   readonly #readAhead: ReadAhead;
+  readonly #neighbours: Neighbours;
   readonly #closing = new AbortController();
 
   constructor(service: BlobService, keeper: Keeper, options: FetcherOptions) {
@@ -34,13 +37,15 @@ export class BlobFetcher {
     this.#keeper = keeper;
     this.#options = options;
     this.#verification = new Verification(keeper);
-    this.#readAhead = new ReadAhead(() => keeper.uncommitted < MAX_UNCOMMITTED);
+    const ahead = new AheadQueue(() => keeper.uncommitted < MAX_UNCOMMITTED);
+    this.#readAhead = new ReadAhead(ahead);
+    this.#neighbours = new Neighbours(ahead, (one) => keeper.encodedDirectory(one));
   }
 
   async fetch(need: StoreNeed & { kind: 'blob' }, progress: Progress, signal: AbortSignal): Promise<void> {
     const digest = Digest.of(need.digest);
     this.#verification.refuseRevoked(digest);
-    if (need.size <= SINGLE_CHUNK_LIMIT) return this.#chunk({ digest, size: need.size }, progress, signal);
+    if (need.size <= SINGLE_CHUNK_LIMIT) return this.#small(need, digest, progress, signal);
     const list = await this.#list(digest, need.size, progress, signal);
     if (!list) {
       const whole = (shared: AbortSignal) => this.#whole(digest, need.size, progress, shared);
@@ -64,6 +69,18 @@ export class BlobFetcher {
       await get(chunk, () => {}, this.#closing.signal);
       this.#verification.checkWhenComplete(digest, list);
     });
+  }
+
+  /** A file of one chunk. Those beside it come with it if they are read in order. */
+  async #small(
+    { size, place }: StoreNeed & { kind: 'blob' },
+    digest: Digest,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const chunk = this.#chunk({ digest, size }, progress, signal);
+    if (place) this.#neighbours.note(place, (file) => this.#chunk(file, () => {}, this.#closing.signal));
+    await chunk;
   }
 
   /**

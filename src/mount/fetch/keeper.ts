@@ -37,7 +37,7 @@ export class Keeper {
   readonly fetched = { objects: 0, bytes: 0 };
   readonly #filler: CacheFiller;
   /** What has been handed on but not committed. */
-  readonly #pending = new Set<string>();
+  readonly #pending = new Map<string, Uint8Array>();
   /** What the cache could not take (a full disk): served from memory until something newer needs the room. */
   readonly #homeless = new LRUCache<string, FreshItem>({
     maxSize: MAX_HOMELESS,
@@ -94,6 +94,12 @@ export class Keeper {
     );
   }
 
+  /** The encoding of a directory that those who serve have. */
+  encodedDirectory(digest: Uint8Array): Uint8Array | undefined {
+    const name = nameOf('directory', digest);
+    return this.#pending.get(name) ?? this.#homeless.get(name)?.bytes ?? this.cache.reader.directory(digest);
+  }
+
   #isCached(table: Table, key: Uint8Array): boolean {
     this.cache.env.refresh();
     return table.getBinaryFast(asBuffer(key)) !== undefined;
@@ -115,7 +121,7 @@ export class Keeper {
     this.fetched.objects++;
     this.fetched.bytes += item.bytes.length;
     this.recipient.deliver([item]);
-    this.#pending.add(name);
+    this.#pending.set(name, item.bytes);
     this.uncommitted += item.bytes.length;
     await committed;
     this.uncommitted -= item.bytes.length;

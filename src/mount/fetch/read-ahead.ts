@@ -1,12 +1,11 @@
 import { LRUCache } from 'lru-cache';
 import type { Chunk } from '../../castore/blob/service.ts';
+import type { AheadQueue } from './ahead-queue.ts';
 import type { ChunkList } from './chunk-list.ts';
 
 /** Bytes read ahead of a reader at the most, and to begin with. */
 const MAX_WINDOW = 8 << 20;
 const FIRST_WINDOW = 1 << 20;
-/** Read-ahead calls under way at once, over all readers. */
-const AT_ONCE = 8;
 /** Readers that are followed. */
 const MAX_READERS = 256;
 
@@ -18,14 +17,11 @@ interface Reader {
 
 /** Fetches along the reading: the window before a reader doubles while it reads on in order. */
 export class ReadAhead {
-  readonly #mayGoOn: () => boolean;
+  readonly #queue: AheadQueue;
   readonly #readers = new LRUCache<string, Reader>({ max: MAX_READERS });
-  readonly #queue: (() => Promise<void>)[] = [];
-  #running = 0;
 
-  /** `mayGoOn` tells whether there is room for more. */
-  constructor(mayGoOn: () => boolean) {
-    this.#mayGoOn = mayGoOn;
+  constructor(queue: AheadQueue) {
+    this.#queue = queue;
   }
 
   /** Notes a read of a blob that lacked chunks from `first` up to `end`; `get` fetches one. */
@@ -49,23 +45,9 @@ export class ReadAhead {
       const chunk = list.chunks[next]!;
       bytes += chunk.size;
       if (bytes > window) break;
-      if (next >= (reader?.next ?? 0) && list.isMissing(chunk)) this.#queue.push(() => get(chunk));
+      if (next >= (reader?.next ?? 0) && list.isMissing(chunk)) this.#queue.add(() => get(chunk));
     }
     this.#readers.set(key, { next: Math.max(next, reader?.next ?? 0), window });
-    this.#pump();
-  }
-
-  #pump(): void {
-    while (this.#running < AT_ONCE && this.#queue.length > 0 && this.#mayGoOn()) {
-      this.#running++;
-      this.#queue.shift()!()
-        // Whoever needs it will ask again, and hear why it cannot be had.
-        .catch(() => {})
-        .finally(() => {
-          this.#running--;
-          this.#pump();
-        });
-    }
   }
 }
 
