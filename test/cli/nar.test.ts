@@ -44,6 +44,11 @@ describe('a NAR that is dumped', () => {
   });
 });
 
+test('a tree with names that JSON cannot hold has no listing', async () => {
+  const result = await tvixStore(['nar', 'ls', '--store', store, path]);
+  expect(result).toMatchObject({ status: 1, stderr: expect.stringContaining('odd \\xff') });
+});
+
 test('a file that is not there, or is a directory, is refused with its name', async () => {
   for (const bad of [`${dir}/missing`, dir]) {
     const result = await tvixStore(['nar', 'import', '--store', 'memory:', '--name', 'x', bad]);

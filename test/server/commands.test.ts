@@ -13,7 +13,7 @@ import { directory, file, generateTree, writeTree } from '../helpers/trees.ts';
 /** What a connection and a few small calls cost. */
 const TALK = 16 * 1024;
 /** As long as a command with nothing to do may take on a busy machine, in milliseconds. */
-const PROMPT_MS = 8000;
+const PROMPT_MS = 30_000;
 
 const dir = tempDir();
 const tree = join(dir, 'tree');

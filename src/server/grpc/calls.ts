@@ -190,29 +190,36 @@ function clientStream<Q, R>(work: ClientStream<Q, R>, limit: CallLimit) {
 
 async function* messages<Q, R>(call: ServerReadableStream<Q, R>, signal: AbortSignal): AsyncGenerator<Q> {
   let idle = false;
+  let ended = false;
   const timer = setTimeout(() => {
     idle = true;
     call.destroy(new Error('idle'));
   }, IDLE_MS);
   try {
-    for await (const message of call) {
+    // The answer is still to come: not to be destroyed at the end, which would cost an error each time.
+    for await (const message of call.iterator({ destroyOnReturn: false })) {
       timer.refresh();
       yield readable(message as Q);
     }
+    ended = true;
   } catch (error) {
     if (idle) throw new StoreError('DEADLINE_EXCEEDED', `nothing was sent for ${IDLE_MS / 1000} s`);
-    if (signal.aborted) throw new StoreError('CANCELLED', 'the client went away');
+    signal.throwIfAborted();
     throw error;
   } finally {
     clearTimeout(timer);
+    if (!ended) call.destroy();
   }
-  if (signal.aborted) throw new StoreError('CANCELLED', 'the client went away');
+  signal.throwIfAborted();
 }
+
+/** One for all calls: making an error takes longer than answering. */
+const GONE = new StoreError('CANCELLED', 'the client went away');
 
 /** Fires when the client cancels or goes away. */
 function cancellation(call: { on(event: 'cancelled', listener: () => void): unknown }): AbortSignal {
   const controller = new AbortController();
-  call.on('cancelled', () => controller.abort(new StoreError('CANCELLED', 'the client went away')));
+  call.on('cancelled', () => controller.abort(GONE));
   return controller.signal;
 }
 

@@ -1,6 +1,8 @@
+import { isUtf8 } from 'node:buffer';
 import type { Node } from '../../castore/node.ts';
 import { NarWriter } from '../../nix/nar/writer.ts';
-import { asBuffer } from '../../util/bytes.ts';
+import { asBuffer, printable } from '../../util/bytes.ts';
+import { StoreError } from '../../util/errors.ts';
 import type { Services } from '../services.ts';
 import { writeStep } from './render.ts';
 import { narSteps } from './steps.ts';
@@ -10,7 +12,8 @@ const PIECE_LENGTH = 1 << 16;
 
 /**
  * The listing of a NAR, as binary caches serve it (`<hash>.ls`, version 1): JSON, in pieces. No contents are
- * read. JSON cannot hold bytes that are not UTF-8: in such names and targets they become U+FFFD.
+ * read. Throws UNIMPLEMENTED for a name or target that is not UTF-8, which JSON cannot hold: two such names might
+ * become one.
  */
 export async function* narListing(
   castore: Pick<Services, 'directories'>,
@@ -57,5 +60,8 @@ export async function* narListing(
 }
 
 function quote(bytes: Uint8Array): string {
+  if (!isUtf8(bytes)) {
+    throw new StoreError('UNIMPLEMENTED', `no listing can hold ${printable(bytes)}, which is not UTF-8`);
+  }
   return JSON.stringify(asBuffer(bytes).toString());
 }
