@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto';
+import type { Digest } from '../digest.ts';
+import { DigestHasher } from '../digest.ts';
 
 /**
  * FastCDC, v2020, normalisation level 1: cuts contents where a rolling hash of the last bytes says so,
@@ -163,4 +165,24 @@ function grown(bytes: Uint8Array, more: number): Buffer<ArrayBuffer> {
   const window = Buffer.allocUnsafeSlow(length);
   window.set(bytes);
   return window;
+}
+
+/** Cuts a stream, and hashes the whole while it goes by. */
+export class HashingChunker {
+  readonly #hasher = new DigestHasher();
+
+  /** Each chunk is valid until the next is asked for. */
+  async *chunks(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of chunked(source)) {
+      this.#hasher.update(chunk);
+      yield chunk;
+    }
+  }
+
+  /** The digest of all that was cut; after the last chunk. */
+  digest(): Digest {
+    return this.#hasher.digest();
+  }
+
+  close(): void {}
 }

@@ -5,6 +5,8 @@ export interface CutThreadData {
   readonly ring: Uint8Array;
   /** Ends of chunks, as offsets in the stream modulo 2^32, by their number modulo its length. */
   readonly cuts: Int32Array;
+  /** The digest of all of it, once it is there. */
+  readonly digest: Uint8Array;
 }
 
 /** Words of the control block; offsets are modulo 2^32. */
@@ -15,8 +17,8 @@ export const CONTROL = {
   FINISHED: 1,
   /** Chunks that have been cut. */
   CUT: 2,
-  /** Chunks that have been taken: their place in the ring is free. */
-  TAKEN: 3,
+  /** Set when the digest is there. */
+  HASHED: 3,
   LENGTH: 4,
 } as const;
 

@@ -1,4 +1,5 @@
 import { workerData } from 'node:worker_threads';
+import { DigestHasher } from '../digest.ts';
 import { cutter, DEFAULT_CUTTER } from './chunker.ts';
 import type { CutThreadData } from './cut-protocol.ts';
 import { CONTROL, CUTS } from './cut-protocol.ts';
@@ -6,7 +7,8 @@ import { CONTROL, CUTS } from './cut-protocol.ts';
 const WAIT_MS = 10;
 const { max } = DEFAULT_CUTTER;
 
-const { control, ring, cuts } = workerData as CutThreadData;
+const { control, ring, cuts, digest } = workerData as CutThreadData;
+const hasher = new DigestHasher();
 const cut = cutter(DEFAULT_CUTTER);
 /** A chunk that goes over the ring's end is laid out here. */
 const unrolled = Buffer.allocUnsafeSlow(max);
@@ -16,7 +18,10 @@ for (let start = 0, count = 0; ; ) {
   const written = Atomics.load(control, CONTROL.WRITTEN);
   const ready = (written - start) | 0;
   if (ready >= max || (finished && ready > 0)) {
-    start = (start + lengthOfNext(start >>> 0, Math.min(ready, max))) | 0;
+    const length = lengthOfNext(start >>> 0, Math.min(ready, max));
+    // Before the chunk is told of: then its place may be written over.
+    hash((start >>> 0) % ring.length, length);
+    start = (start + length) | 0;
     cuts[count % CUTS] = start;
     count++;
     Atomics.store(control, CONTROL.CUT, count);
@@ -26,6 +31,16 @@ for (let start = 0, count = 0; ; ) {
   } else {
     Atomics.wait(control, CONTROL.WRITTEN, written, WAIT_MS);
   }
+}
+
+digest.set(hasher.digest().bytes);
+Atomics.store(control, CONTROL.HASHED, 1);
+Atomics.notify(control, CONTROL.HASHED);
+
+function hash(from: number, length: number): void {
+  const first = Math.min(length, ring.length - from);
+  hasher.update(ring.subarray(from, from + first));
+  if (first < length) hasher.update(ring.subarray(0, length - first));
 }
 
 function lengthOfNext(offset: number, available: number): number {

@@ -1,8 +1,8 @@
 import { damaged } from '../../util/errors.ts';
-import { Digest, DigestHasher } from '../digest.ts';
+import { Digest } from '../digest.ts';
 import type { LocalStore } from '../local/store.ts';
-import { chunked } from './chunker.ts';
-import { chunkedInParallel } from './parallel-chunker.ts';
+import { HashingChunker } from './chunker.ts';
+import { ParallelChunker } from './parallel-chunker.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
 
@@ -65,21 +65,23 @@ export class LocalBlobService implements BlobService {
       await writer.chunk(digest, content);
       return { digest, size: content.length };
     }
-    const hasher = new DigestHasher();
+    const chunker = expected >= PARALLEL_FROM ? new ParallelChunker() : new HashingChunker();
     const chunks: Chunk[] = [];
     let size = 0;
-    const cut = expected >= PARALLEL_FROM ? chunkedInParallel : chunked;
-    for await (const bytes of cut(content instanceof Uint8Array ? [content] : content)) {
-      signal?.throwIfAborted();
-      const digest = Digest.hash(bytes);
-      await writer.chunk(digest, bytes);
-      hasher.update(bytes);
-      chunks.push({ digest, size: bytes.length });
-      size += bytes.length;
+    try {
+      for await (const bytes of chunker.chunks(content instanceof Uint8Array ? [content] : content)) {
+        signal?.throwIfAborted();
+        const digest = Digest.hash(bytes);
+        await writer.chunk(digest, bytes);
+        chunks.push({ digest, size: bytes.length });
+        size += bytes.length;
+      }
+      const digest = chunks.length === 1 ? chunks[0]!.digest : chunker.digest();
+      if (chunks.length > 1) await writer.manifest(digest, chunks);
+      return { digest, size };
+    } finally {
+      chunker.close();
     }
-    const digest = chunks.length === 1 ? chunks[0]!.digest : hasher.digest();
-    if (chunks.length > 1) await writer.manifest(digest, chunks);
-    return { digest, size };
   }
 
   async flush(): Promise<void> {

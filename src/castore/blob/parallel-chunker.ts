@@ -1,18 +1,20 @@
 import type { Worker } from 'node:worker_threads';
 import { startThread } from '../../util/thread.ts';
+import { DIGEST_LENGTH, Digest } from '../digest.ts';
 import { DEFAULT_CUTTER } from './chunker.ts';
 import type { CutThreadData } from './cut-protocol.ts';
 import { CONTROL, CUTS, RING_LENGTH } from './cut-protocol.ts';
 
 /**
- * Cuts a long stream into chunks, as `chunked` does, but looks for the cuts in a thread of its own while the
- * caller hashes and writes the chunks before. Each chunk is valid until the next is asked for.
+ * Cuts a long stream into chunks, as `chunked` does, and hashes the whole; but does both in a thread of its own
+ * while the caller hashes and writes the chunks before.
  */
-export async function* chunkedInParallel(
-  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): AsyncGenerator<Uint8Array> {
-  const ring = new Ring();
-  try {
+export class ParallelChunker {
+  readonly #ring = new Ring();
+
+  /** Each chunk is valid until the next is asked for. */
+  async *chunks(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    const ring = this.#ring;
     for await (const part of source) {
       for (let taken = 0; taken < part.length; ) {
         taken += ring.write(part, taken);
@@ -22,8 +24,16 @@ export async function* chunkedInParallel(
     }
     ring.finish();
     while (ring.pending() > 0) yield ring.take();
-  } finally {
-    ring.close();
+  }
+
+  /** The digest of all that was cut; after the last chunk. */
+  digest(): Digest {
+    return this.#ring.digest();
+  }
+
+  /** Ends the thread. */
+  close(): void {
+    this.#ring.close();
   }
 }
 
@@ -31,6 +41,7 @@ class Ring {
   readonly #control = new Int32Array(new SharedArrayBuffer(4 * CONTROL.LENGTH));
   readonly #cuts = new Int32Array(new SharedArrayBuffer(4 * CUTS));
   readonly #bytes = Buffer.from(new SharedArrayBuffer(RING_LENGTH) as unknown as ArrayBuffer);
+  readonly #digest = new Uint8Array(new SharedArrayBuffer(DIGEST_LENGTH));
   readonly #unrolled = Buffer.allocUnsafeSlow(DEFAULT_CUTTER.max);
   readonly #thread: Worker;
   #written = 0;
@@ -41,7 +52,8 @@ class Ring {
   #freed = 0;
 
   constructor() {
-    const data: CutThreadData = { control: this.#control, ring: this.#bytes, cuts: this.#cuts };
+    const [control, ring, cuts, digest] = [this.#control, this.#bytes, this.#cuts, this.#digest];
+    const data: CutThreadData = { control, ring, cuts, digest };
     this.#thread = startThread(import.meta.url, './cut-thread.js', data);
   }
 
@@ -88,6 +100,11 @@ class Ring {
     this.#bytes.copy(this.#unrolled, 0, at);
     this.#bytes.copy(this.#unrolled, first, 0, length - first);
     return this.#unrolled.subarray(0, length);
+  }
+
+  digest(): Digest {
+    Atomics.wait(this.#control, CONTROL.HASHED, 0);
+    return Digest.of(Uint8Array.from(this.#digest));
   }
 
   close(): void {
