@@ -87,6 +87,14 @@ export class LocalBlobService implements BlobService {
   async flush(): Promise<void> {
     await this.#store.writer.flush();
   }
+
+  async assemble(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
+    const { writer, env } = this.#store;
+    // Looked up by the writer, so that no collector takes them before the list is there.
+    if (!chunks.every((chunk) => writer.has(env.chunks, chunk.digest.bytes))) return;
+    await writer.manifest(digest, chunks);
+    await writer.flush();
+  }
 }
 
 async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -36,6 +36,10 @@ export class MemoryBlobService implements BlobService {
   }
 
   async flush(): Promise<void> {}
+
+  async assemble(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
+    if (chunks.every((chunk) => this.#chunks.has(chunk.digest.hex))) this.#manifests.set(digest.hex, chunks);
+  }
 }
 
 async function* skip(parts: Uint8Array[], offset: number): AsyncGenerator<Uint8Array> {

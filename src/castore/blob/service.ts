@@ -33,6 +33,12 @@ export interface BlobService {
 
   /** Makes everything that was put before visible and durable. */
   flush(): Promise<void>;
+
+  /**
+   * Names chunks that are there as a blob, whose digest the caller has checked; does nothing when one of them
+   * is missing. Only services that keep chunk lists of their own have it.
+   */
+  assemble?(digest: Digest, chunks: readonly Chunk[]): Promise<void>;
 }
 
 export interface PutOptions {

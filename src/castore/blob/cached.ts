@@ -1,0 +1,213 @@
+import { collect } from '../../util/bytes.ts';
+import { damaged } from '../../util/errors.ts';
+import { SingleFlight } from '../../util/single-flight.ts';
+import { Tolerant } from '../../util/tolerant.ts';
+import type { Digest } from '../digest.ts';
+import { DigestHasher } from '../digest.ts';
+import { BlobFill } from './fill.ts';
+import { Incoming } from './incoming.ts';
+import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
+import { SINGLE_CHUNK_LIMIT } from './service.ts';
+
+/** Chunks on their way at once for one reader. */
+const AT_ONCE = 4;
+/** A peer may cut as it likes, within reason: a chunk is held in memory. */
+const MAX_CHUNK_LENGTH = 16 << 20;
+
+/**
+ * Blobs of a far service, kept in a near one as they are read. What is asked for by many is fetched once; a near
+ * service that fails is done without. Puts go to one of the two, as it is told, and to that one only.
+ *
+ * A blob is fetched by its chunks where far knows them. Then one that is read from the middle is checked by
+ * its chunks alone, and their list is far's word; near learns the list only after a whole read has proven it.
+ */
+export class CachedBlobService implements BlobService {
+  readonly #near: BlobService;
+  readonly #far: BlobService;
+  readonly #target: BlobService;
+  readonly #reading = new Tolerant('cannot read blobs from the near store');
+  readonly #writing = new Tolerant('cannot keep blobs in the near store');
+  readonly #fill: BlobFill;
+  readonly #lists = new SingleFlight<readonly Chunk[] | undefined>();
+  readonly #flights = new SingleFlight<Uint8Array | undefined>();
+  readonly #incoming = new Map<string, Incoming>();
+
+  constructor(near: BlobService, far: BlobService, puts: 'near' | 'far') {
+    this.#near = near;
+    this.#far = far;
+    this.#target = puts === 'near' ? near : far;
+    this.#fill = new BlobFill(near, this.#writing);
+  }
+
+  async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
+    const near = await this.#reading.try(() => this.#near.chunks(digest, signal), signal);
+    return near ?? this.#lists.run(digest.hex, (shared) => this.#far.chunks(digest, shared), signal);
+  }
+
+  async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const { offset = 0, size = Number.POSITIVE_INFINITY, signal } = options;
+    const near = await this.#reading.try(() => this.#near.read(digest, options), signal);
+    if (near) return this.#orFromFar(digest, near, options);
+    if (size <= SINGLE_CHUNK_LIMIT) {
+      const bytes = await this.#get({ digest, size }, signal);
+      return bytes && once(bytes.subarray(offset));
+    }
+    const chunks = await this.chunks(digest, signal);
+    if (!chunks) return undefined;
+    if (chunks.length === 0 || chunks.some((chunk) => chunk.size > MAX_CHUNK_LENGTH)) {
+      return this.#whole(digest, options);
+    }
+    const total = chunks.reduce((sum, chunk) => sum + chunk.size, 0);
+    if (Number.isFinite(size) && total !== size)
+      throw damaged(`the chunks of blob ${digest} have ${total} bytes, want ${size}`);
+    return this.#byChunks(digest, chunks, offset, signal);
+  }
+
+  /** Goes on from far where near fails in the middle. */
+  async *#orFromFar(
+    digest: Digest,
+    near: AsyncIterable<Uint8Array>,
+    { offset = 0, signal }: ReadOptions,
+  ): AsyncGenerator<Uint8Array> {
+    let position = offset;
+    try {
+      for await (const part of near) {
+        yield part;
+        position += part.length;
+      }
+    } catch (error) {
+      signal?.throwIfAborted();
+      this.#reading.failed(error);
+      yield* await this.#rest(digest, position, signal);
+    }
+  }
+
+  async *#byChunks(
+    digest: Digest,
+    chunks: readonly Chunk[],
+    offset: number,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const leave = new AbortController();
+    const until = signal ? AbortSignal.any([signal, leave.signal]) : leave.signal;
+    const hasher = new DigestHasher();
+    const { wanted, skip } = from(chunks, offset);
+    const ahead: Promise<Uint8Array>[] = [];
+    try {
+      for (let i = 0, next = 0; i < wanted.length; i++) {
+        for (; next < wanted.length && next < i + AT_ONCE; next++) {
+          const chunk = this.#chunk(wanted[next]!, until);
+          // It is looked at in its turn.
+          chunk.catch(() => {});
+          ahead.push(chunk);
+        }
+        const bytes = await ahead.shift()!;
+        if (offset === 0) hasher.update(bytes);
+        yield i === 0 ? bytes.subarray(skip) : bytes;
+      }
+    } finally {
+      leave.abort();
+    }
+    if (offset > 0) return;
+    if (!hasher.digest().equals(digest)) throw damaged(`the chunks of blob ${digest} make another blob`);
+    this.#fill.assemble(digest, chunks);
+  }
+
+  async #chunk(chunk: Chunk, signal: AbortSignal): Promise<Uint8Array> {
+    const bytes = (await this.#fromNear(chunk, signal)) ?? (await this.#get(chunk, signal));
+    if (bytes?.length !== chunk.size) throw damaged(`chunk ${chunk.digest} is missing, or has another size`);
+    return bytes;
+  }
+
+  async #fromNear({ digest, size }: Chunk, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    const held = this.#fill.get(digest);
+    if (held) return held;
+    return this.#reading.try(async () => {
+      const parts = await this.#near.read(digest, { size, signal });
+      return parts && collect(parts, size);
+    }, signal);
+  }
+
+  /** Fetches a short blob or a chunk, once for all who want it. */
+  async #get({ digest, size }: Chunk, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    const held = this.#fill.get(digest);
+    if (held) return held;
+    const fetch = async (shared: AbortSignal) => {
+      const parts = await this.#far.read(digest, { size, signal: shared });
+      if (!parts) return undefined;
+      const bytes = await collect(parts, size);
+      if (!bytes) throw damaged(`blob ${digest} is longer than its size ${size}`);
+      const own = Uint8Array.from(bytes);
+      await this.#fill.add(digest, own);
+      return own;
+    };
+    return this.#flights.run(digest.hex, fetch, signal);
+  }
+
+  /** A blob of which far knows no chunks is fetched from its beginning, wherever it is read. */
+  async *#whole(digest: Digest, { offset = 0, signal }: ReadOptions): AsyncGenerator<Uint8Array> {
+    let incoming = this.#incoming.get(digest.hex);
+    if (!incoming?.joinable) {
+      const open = async (shared: AbortSignal) => {
+        const parts = await this.#far.read(digest, { signal: shared });
+        if (!parts) throw damaged(`blob ${digest} has gone from the far store`);
+        return parts;
+      };
+      incoming = new Incoming(open, this.#fill);
+      this.#incoming.set(digest.hex, incoming);
+    }
+    let position = 0;
+    let kept = true;
+    try {
+      for await (const chunk of incoming.follow(signal)) {
+        const skip = Math.max(0, offset - position);
+        if (skip < chunk.size) {
+          const bytes = await this.#fromNear(chunk, signal);
+          kept = bytes?.length === chunk.size;
+          if (!kept) break;
+          yield bytes!.subarray(skip);
+        }
+        position += chunk.size;
+      }
+      if (kept && incoming.whole) this.#fill.assemble(digest, incoming.chunks);
+      else yield* await this.#rest(digest, Math.max(offset, position), signal);
+    } finally {
+      if (!incoming.joinable && this.#incoming.get(digest.hex) === incoming)
+        this.#incoming.delete(digest.hex);
+    }
+  }
+
+  async #rest(digest: Digest, offset: number, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
+    const parts = await this.#far.read(digest, { offset, signal });
+    if (!parts) throw damaged(`blob ${digest} has gone from the far store`);
+    return parts;
+  }
+
+  put(content: BlobContent, options?: PutOptions): Promise<Chunk> {
+    return this.#target.put(content, options);
+  }
+
+  flush(): Promise<void> {
+    return this.#target.flush();
+  }
+
+  /** Resolves when what was fetched has been kept. */
+  async settle(): Promise<void> {
+    await this.#fill.settle();
+    await this.#writing.settle();
+  }
+}
+
+/** The chunks that hold what comes from `offset` on, and the bytes of the first to be skipped. */
+function from(chunks: readonly Chunk[], offset: number): { wanted: readonly Chunk[]; skip: number } {
+  let position = 0;
+  for (const [i, { size }] of chunks.entries()) {
+    if (offset < position + size) return { wanted: chunks.slice(i), skip: offset - position };
+    position += size;
+  }
+  return { wanted: [], skip: 0 };
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  if (bytes.length > 0) yield bytes;
+}

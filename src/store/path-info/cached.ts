@@ -1,0 +1,77 @@
+import { latin1 } from '../../util/bytes.ts';
+import { StoreError } from '../../util/errors.ts';
+import { SingleFlight } from '../../util/single-flight.ts';
+import { Tolerant } from '../../util/tolerant.ts';
+import type { PathDescription, PathInfo } from './path-info.ts';
+import type { PathInfoService } from './service.ts';
+
+/**
+ * Path infos of a far service, kept in a near one; what near has is not asked for again. A near service that fails
+ * is done without. Puts go to near alone, which then is a store of its own in front of another; or to far, and then
+ * near only keeps copies.
+ */
+export class CachedPathInfoService implements PathInfoService {
+  readonly #near: PathInfoService;
+  readonly #far: PathInfoService;
+  readonly #puts: 'near' | 'far';
+  readonly #reading = new Tolerant('cannot read path infos from the near store');
+  readonly #writing = new Tolerant('cannot keep path infos in the near store');
+  readonly #flights = new SingleFlight<PathInfo | undefined>();
+  /** Counts puts: what was fetched before one must not be kept over it. */
+  #puttings = 0;
+
+  constructor(near: PathInfoService, far: PathInfoService, puts: 'near' | 'far') {
+    this.#near = near;
+    this.#far = far;
+    this.#puts = puts;
+  }
+
+  async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
+    const near = await this.#reading.try(() => this.#near.get(hash, signal), signal);
+    return near ?? this.#flights.run(latin1(hash), (shared) => this.#fetch(hash, shared), signal);
+  }
+
+  async #fetch(hash: Uint8Array, signal: AbortSignal): Promise<PathInfo | undefined> {
+    const before = this.#puttings;
+    const info = await this.#far.get(hash, signal);
+    if (info)
+      this.#writing.later(async () => {
+        if (this.#puttings === before) await this.#near.put(info);
+      });
+    return info;
+  }
+
+  async describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathDescription | undefined> {
+    const near = await this.#reading.try(() => this.#near.describe(hash, signal), signal);
+    return near ?? this.#far.describe(hash, signal);
+  }
+
+  async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    this.#puttings++;
+    if (this.#puts === 'near') return this.#near.put(info, signal);
+    const stored = await this.#far.put(info, signal);
+    this.#puttings++;
+    await this.#writing.try(() => this.#near.put(stored, signal), signal);
+    return stored;
+  }
+
+  /** What is far; with it what near has of its own, if it takes the puts. */
+  async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
+    if (this.#puts === 'near') yield* this.#near.list(signal);
+    try {
+      for await (const info of this.#far.list(signal)) {
+        if (this.#puts === 'near' && (await this.#near.get(info.storePath.hash, signal))) continue;
+        yield info;
+      }
+    } catch (error) {
+      // What a binary cache has cannot be told.
+      const untold = error instanceof StoreError && error.code === 'UNIMPLEMENTED';
+      if (this.#puts === 'far' || !untold) throw error;
+    }
+  }
+
+  /** Resolves when what was fetched has been kept. */
+  async settle(): Promise<void> {
+    await this.#writing.settle();
+  }
+}
