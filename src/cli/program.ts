@@ -4,6 +4,7 @@ import { Option, Command as Program } from 'commander';
 import type { Level } from '../util/log.ts';
 import { LEVELS, setLogLevel } from '../util/log.ts';
 import { catCommand } from './commands/cat.ts';
+import { compositionCommand } from './commands/composition.ts';
 import { daemonCommand } from './commands/daemon.ts';
 import { importCommand } from './commands/import.ts';
 import { keyCommand } from './commands/key.ts';
@@ -11,6 +12,8 @@ import { lsCommand } from './commands/ls.ts';
 import { mountCommand } from './commands/mount.ts';
 import { narCommand } from './commands/nar.ts';
 import { pathInfoCommand } from './commands/path-info.ts';
+import { signCommand } from './commands/sign.ts';
+import { verifyCommand } from './commands/verify.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
@@ -33,6 +36,9 @@ for (const command of [
   pathInfoCommand,
   narCommand,
   keyCommand,
+  signCommand,
+  verifyCommand,
+  compositionCommand,
 ]) {
   program.addCommand(command());
 }

@@ -3,7 +3,9 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import type { Store } from '../store/services.ts';
 import type { Addresses } from '../store/store.ts';
+import { openStore } from '../store/store.ts';
 
 /** Flags that say which store a command works on. */
 export interface StoreFlags {
@@ -12,6 +14,12 @@ export interface StoreFlags {
   readonly directoryServiceAddr?: string;
   readonly pathInfoServiceAddr?: string;
   readonly cache: string;
+  readonly storeComposition?: string;
+}
+
+/** What a command that puts paths has besides. */
+export interface SigningFlags {
+  readonly signingKeyFile?: string;
 }
 
 /** Adds the store flags to a command. */
@@ -29,6 +37,12 @@ export function withStoreOptions(command: Command): Command {
       new Option('--cache <dir>', 'where to keep what is fetched from elsewhere')
         .env('TVIX_STORE_CACHE')
         .default(defaultDirectory('tvix-store-cache')),
+    )
+    .addOption(
+      new Option(
+        '--store-composition <file>',
+        'a TOML file that wires services, in place of all addresses',
+      ).env('TVIX_STORE_COMPOSITION'),
     );
 }
 
@@ -38,7 +52,13 @@ export function addressesOf(flags: StoreFlags): Addresses {
     directories: flags.directoryServiceAddr ?? flags.store,
     pathInfos: flags.pathInfoServiceAddr ?? flags.store,
     cacheDir: flags.cache,
+    composition: flags.storeComposition,
   };
+}
+
+/** The store as a person named it. */
+export function storeName(flags: StoreFlags): string {
+  return flags.storeComposition ?? flags.store;
 }
 
 function defaultStore(): string {
@@ -49,4 +69,25 @@ function defaultStore(): string {
 function defaultDirectory(name: string): string {
   if (process.getuid?.() === 0) return join('/var/lib', name);
   return join(process.env.XDG_DATA_HOME || join(homedir(), '.local/share'), name);
+}
+
+/** The flag of commands that put paths: the key that signs them. */
+export function signingOption(): Option {
+  return new Option(
+    '--signing-key-file <file>',
+    'verify and sign every path that is put, with this secret key',
+  ).env('SIGNING_KEY_FILE');
+}
+
+/** Opens the store of a command that puts paths. */
+export async function openSigning(flags: StoreFlags & SigningFlags): Promise<Store> {
+  const store = await openStore(addressesOf(flags), 'write');
+  if (flags.signingKeyFile === undefined) return store;
+  try {
+    const { withSigning } = await import('../store/signing.ts');
+    return await withSigning(store, flags.signingKeyFile);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }

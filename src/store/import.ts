@@ -8,6 +8,7 @@ import { NarWriter } from '../nix/nar/writer.ts';
 import { StorePath } from '../nix/store-path.ts';
 import { StoreError } from '../util/errors.ts';
 import type { PathInfo } from './path-info/path-info.ts';
+import { SigningPathInfoService } from './path-info/signing.ts';
 import type { Store } from './services.ts';
 
 export type { ImportProgress } from '../castore/import/file-system.ts';
@@ -35,7 +36,7 @@ export async function importStorePath(
     onLargeFile: (file, digest) => large.set(file, digest),
   });
   const present = await store.pathInfos.get(info.storePath.hash, options.signal);
-  if (present) return present;
+  if (present) return addsTo(store) ? store.pathInfos.put(present, options.signal) : present;
   const sent = await importPath(path, store, { ...options, known: large });
   if (!isSame(sent, info.node)) {
     throw new StoreError('FAILED_PRECONDITION', `${path}: changed while it was read; import it again`);
@@ -74,6 +75,11 @@ async function register(store: Store, info: PathInfo, signal?: AbortSignal): Pro
   await store.directories.flush();
   await store.blobs.flush();
   return store.pathInfos.put(info, signal);
+}
+
+/** Whether putting what is there already is of use. */
+function addsTo({ pathInfos }: Store): boolean {
+  return pathInfos instanceof SigningPathInfoService;
 }
 
 function isSame(a: Node, b: Node): boolean {

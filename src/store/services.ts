@@ -10,6 +10,9 @@ export interface Services {
   readonly pathInfos: PathInfoService;
 }
 
+/** What path infos refer to. */
+export type Contents = Pick<Services, 'blobs' | 'directories'>;
+
 /** An opened store. */
 export interface Store extends Services {
   /** Set when all three services are those of one local store. */

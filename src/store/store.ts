@@ -1,9 +1,10 @@
-import { LocalStore } from '../castore/local/store.ts';
 import { UsageError } from '../util/errors.ts';
 import type { BackendContext, OpenBackend, Use } from './backends/backend.ts';
 import { openGrpc } from './backends/grpc.ts';
+import { openCache, openCombined } from './backends/layered.ts';
 import { openLocal } from './backends/local.ts';
 import { openMemory } from './backends/memory.ts';
+import { Opener } from './opener.ts';
 import type { Store } from './services.ts';
 
 /** Where each service is, and the directory for what has to be kept of others'. */
@@ -12,6 +13,8 @@ export interface Addresses {
   readonly directories: string;
   readonly pathInfos: string;
   readonly cacheDir: string;
+  /** A file that tells where, in place of the addresses. */
+  readonly composition?: string | undefined;
 }
 
 /** Every kind of store, by the scheme of its address. */
@@ -22,51 +25,67 @@ const BACKENDS: Record<string, OpenBackend> = {
   'grpc+http': openGrpc,
   'grpc+https': openGrpc,
   'grpc+unix': openGrpc,
+  cache: openCache,
+  combined: openCombined,
 };
+
+/** What any address may have besides: the key that signs what is put there. */
+const SIGNING = 'signing-key-file';
 
 /**
  * Opens the services at these addresses; what is at the same address is opened once. Throws a UsageError for
- * an address that means nothing.
+ * an address, or a composition, that means nothing.
  */
 export async function openStore(addresses: Addresses, use: Use): Promise<Store> {
-  const opened = new Map<string, Store>();
-  let cache: LocalStore | undefined;
-  const context: BackendContext = {
-    use,
-    cache: () => {
-      cache ??= LocalStore.openToFill(addresses.cacheDir);
-      return cache;
-    },
-  };
-  const open = async (address: string) => {
-    const backend = opened.get(address) ?? (await openAddress(address, context));
-    opened.set(address, backend);
-    return backend;
-  };
-  const close = async () => {
-    for (const backend of opened.values()) await backend.close();
-    await cache?.close();
-  };
+  const opener = new Opener(openAddress, addresses.cacheDir);
+  const context = opener.context(use);
   try {
-    const blobs = await open(addresses.blobs);
-    const directories = await open(addresses.directories);
-    const pathInfos = await open(addresses.pathInfos);
-    const local = opened.size === 1 ? blobs.local : undefined;
-    return {
-      blobs: blobs.blobs,
-      directories: directories.directories,
-      pathInfos: pathInfos.pathInfos,
-      ...(local ? { local } : {}),
-      far: pathInfos.far ?? false,
-      close,
-    };
+    const { composition } = addresses;
+    return opener.assemble(
+      composition === undefined
+        ? await openAddresses(addresses, context)
+        : await openComposition(composition, context),
+    );
   } catch (error) {
-    await close();
+    await opener.close();
     throw error;
   }
 }
 
-function openAddress(address: string, context: BackendContext): Promise<Store> | Store {
+async function openAddresses(addresses: Addresses, { use, open }: BackendContext): Promise<Store> {
+  const blobs = await open(addresses.blobs, use);
+  const directories = await open(addresses.directories, use);
+  const pathInfos = await open(addresses.pathInfos, use);
+  const isLocal = blobs.local === pathInfos.local && directories.local === pathInfos.local;
+  return {
+    blobs: blobs.blobs,
+    directories: directories.directories,
+    pathInfos: pathInfos.pathInfos,
+    ...(isLocal && pathInfos.local ? { local: pathInfos.local } : {}),
+    far: pathInfos.far ?? false,
+    close: async () => {},
+  };
+}
+
+async function openComposition(file: string, context: BackendContext): Promise<Store> {
+  // Loaded when it is needed: most stores have an address.
+  const { readComposition } = await import('./composition/check.ts');
+  const { buildComposition } = await import('./composition/build.ts');
+  return buildComposition(readComposition(file, checkAddress), context);
+}
+
+async function openAddress(address: string, context: BackendContext): Promise<Store> {
+  const { url, backend } = checkAddress(address);
+  const keyFile = url.searchParams.get(SIGNING);
+  url.searchParams.delete(SIGNING);
+  const store = await backend(url, context);
+  if (keyFile === null) return store;
+  const { withSigning } = await import('./signing.ts');
+  return withSigning(store, keyFile, context.contents);
+}
+
+/** Throws a UsageError for an address that names no kind of store. */
+export function checkAddress(address: string): { url: URL; backend: OpenBackend } {
   let url: URL;
   try {
     url = new URL(address);
@@ -75,12 +94,12 @@ function openAddress(address: string, context: BackendContext): Promise<Store> |
       `not an address: ${JSON.stringify(address)}, want a URL such as local:///var/lib/tvix-store`,
     );
   }
-  const open = BACKENDS[url.protocol.slice(0, -1)];
-  if (!open) {
+  const backend = BACKENDS[url.protocol.slice(0, -1)];
+  if (!backend) {
     const known = Object.keys(BACKENDS).map((scheme) => `${scheme}://`);
     throw new UsageError(
       `unknown kind of store in ${JSON.stringify(address)}; known are ${known.join(', ')}`,
     );
   }
-  return open(url, context);
+  return { url, backend };
 }

@@ -1,15 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { parseListenAddress } from '../../server/listen.ts';
-import { openStore } from '../../store/store.ts';
 import { messageOf, UsageError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { notifySystemd } from '../../util/systemd.ts';
 import { numberArgument } from '../arguments.ts';
-import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, withStoreOptions } from '../store-options.ts';
+import type { SigningFlags, StoreFlags } from '../store-options.ts';
+import { openSigning, signingOption, storeName, withStoreOptions } from '../store-options.ts';
 
-interface Flags extends StoreFlags {
+interface Flags extends StoreFlags, SigningFlags {
   readonly listenAddress: string;
   readonly socketMode?: number;
   readonly socketUid?: number;
@@ -43,6 +42,7 @@ export function daemonCommand(): Command {
     .option('--tls-cert <file>', 'certificate chain, PEM')
     .option('--tls-key <file>', 'its key, PEM')
     .option('--tls-client-ca <file>', 'let in only clients with a certificate of this authority')
+    .addOption(signingOption())
     .addHelpText(
       'after',
       '\nExample:\n  tvix-store daemon -l /run/tvix-store.sock --socket-mode 0660\n' +
@@ -56,7 +56,7 @@ async function run(flags: Flags): Promise<void> {
   const tls = tlsOf(flags);
   // The server's packages are not loaded by commands that do without.
   const { serveGrpc } = await import('../../server/grpc/server.ts');
-  const store = await openStore(addressesOf(flags), 'write');
+  const store = await openSigning(flags);
   try {
     const server = await serveGrpc({
       store,
@@ -67,7 +67,7 @@ async function run(flags: Flags): Promise<void> {
     const stop = new Promise<void>((resolve) => {
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
     });
-    for (const at of server.addresses) log.info('listening', { at, store: flags.store });
+    for (const at of server.addresses) log.info('listening', { at, store: storeName(flags) });
     notifySystemd('READY=1');
     await stop;
     log.info('stopping');

@@ -2,12 +2,15 @@ import { basename, resolve } from 'node:path';
 import { Command } from 'commander';
 import { checkName } from '../../nix/store-path.ts';
 import { importStorePath } from '../../store/import.ts';
-import { openStore } from '../../store/store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { ProgressLine } from '../progress.ts';
-import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, withStoreOptions } from '../store-options.ts';
+import type { SigningFlags, StoreFlags } from '../store-options.ts';
+import { openSigning, signingOption, withStoreOptions } from '../store-options.ts';
+
+interface Flags extends StoreFlags, SigningFlags {
+  readonly name?: string;
+}
 
 export function importCommand(): Command {
   return withStoreOptions(new Command('import'))
@@ -18,6 +21,7 @@ export function importCommand(): Command {
     )
     .argument('<path...>', 'what to import')
     .option('--name <name>', 'name of the store path, for a single path (default: the last part of the path)')
+    .addOption(signingOption())
     .addHelpText(
       'after',
       '\nExample:\n  tvix-store import ./result ~/src/project\n  tvix-store import --name hello ./bin/hello',
@@ -25,11 +29,11 @@ export function importCommand(): Command {
     .action(run);
 }
 
-async function run(paths: string[], flags: StoreFlags & { name?: string }, command: Command): Promise<void> {
+async function run(paths: string[], flags: Flags, command: Command): Promise<void> {
   if (flags.name !== undefined && paths.length > 1) command.error('error: --name goes with a single path');
   // Every name is checked before any work is done.
   const named = paths.map((path) => ({ path, name: flags.name ?? nameOf(path) }));
-  const store = await openStore(addressesOf(flags), 'write');
+  const store = await openSigning(flags);
   const progress = { entries: 0, bytes: 0 };
   let current = '';
   const line = new ProgressLine(

@@ -7,7 +7,7 @@ import { log } from '../../util/log.ts';
 import { notifySystemd } from '../../util/systemd.ts';
 import { numberArgument } from '../arguments.ts';
 import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, withStoreOptions } from '../store-options.ts';
+import { addressesOf, storeName, withStoreOptions } from '../store-options.ts';
 
 interface Flags extends StoreFlags {
   readonly driver: DriverName;
@@ -63,7 +63,7 @@ export function mountCommand(): Command {
 }
 
 /** Stands for the store when nobody is to be asked. */
-const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:' };
+const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:', composition: undefined };
 
 async function run(directory: string, flags: Flags): Promise<void> {
   const store = await openStore({ ...addressesOf(flags), ...(flags.offline ? NOWHERE : {}) }, 'write');
@@ -74,7 +74,7 @@ async function run(directory: string, flags: Flags): Promise<void> {
       mountPoint: directory,
       driver: flags.driver,
       store,
-      storeName: flags.store,
+      storeName: storeName(flags),
       cacheDir: flags.cache,
       listRoot: flags.listRoot ?? false,
       showXattr: flags.showXattr ?? false,
@@ -87,7 +87,7 @@ async function run(directory: string, flags: Flags): Promise<void> {
     stop.signal.addEventListener('abort', () => void mount.stop());
     // A signal may have come while it was being mounted.
     if (stop.signal.aborted) void mount.stop();
-    log.info('mounted', { at: mount.mountPoint, store: flags.offline ? flags.cache : flags.store });
+    log.info('mounted', { at: mount.mountPoint, store: flags.offline ? flags.cache : storeName(flags) });
     notifySystemd('READY=1');
     const tell = (what: string) => {
       const [statistics, fetched] = [mount.statistics(), mount.fetched()];

@@ -2,12 +2,11 @@ import { Command } from 'commander';
 import { encodeBase32 } from '../../nix/base32.ts';
 import { printContentAddress } from '../../nix/content-address.ts';
 import { printNamed } from '../../nix/named-bytes.ts';
-import { STORE_DIR } from '../../nix/store-path.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import type { Store } from '../../store/services.ts';
 import { openStore } from '../../store/store.ts';
 import { asBuffer } from '../../util/bytes.ts';
-import { findPathInfo } from '../resolve.ts';
+import { chosenPaths } from '../chosen-paths.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
@@ -26,23 +25,17 @@ async function run(names: string[], flags: StoreFlags & { json?: boolean }): Pro
   try {
     if (flags.json) await printJson(store, names);
     else
-      for await (const info of chosen(store, names))
+      for await (const info of chosenPaths(store, names, names.length === 0))
         process.stdout.write(names.length > 0 ? describe(info) : `${info.storePath.absolute()}\n`);
   } finally {
     await store.close();
   }
 }
 
-async function* chosen(store: Store, names: readonly string[]): AsyncGenerator<PathInfo> {
-  if (names.length === 0) yield* store.pathInfos.list();
-  for (const name of names)
-    yield await findPathInfo(store, name.replace(new RegExp(`^${STORE_DIR}/`), '').replace(/\/+$/, ''));
-}
-
 /** Streamed: a store may hold millions. */
 async function printJson(store: Store, names: readonly string[]): Promise<void> {
   let separator = '{';
-  for await (const info of chosen(store, names)) {
+  for await (const info of chosenPaths(store, names, names.length === 0)) {
     process.stdout.write(
       `${separator}\n  ${JSON.stringify(info.storePath.absolute())}: ${JSON.stringify(toJson(info))}`,
     );

@@ -1,15 +1,22 @@
 import type { LocalStore } from '../../castore/local/store.ts';
 import { UsageError } from '../../util/errors.ts';
-import type { Store } from '../services.ts';
+import type { Contents, Store } from '../services.ts';
 
-/** What a store is opened for: only one that may be written to is made where there is none. */
-export type Use = 'read' | 'write';
+/**
+ * What a store is opened for: only one that may be written to is made where there is none. One that is filled
+ * keeps copies of what another has; where there is none, it becomes a cache.
+ */
+export type Use = 'read' | 'write' | 'fill';
 
 /** What a back end may ask of its surroundings. */
 export interface BackendContext {
   readonly use: Use;
   /** The cache of this machine, for what a back end has to keep; opened when it is first asked for. */
   cache(): LocalStore;
+  /** Blobs and directories of all that is being opened, to be used once that is done. */
+  readonly contents: Contents;
+  /** What is at another address, opened once; it is closed after what is built of it. */
+  open(address: string, use: Use): Promise<Store>;
 }
 
 /**

@@ -13,7 +13,9 @@ export function openLocal(url: URL, { use }: BackendContext): Store {
   const dir = decodeURIComponent(url.pathname);
   if (dir === '' || dir === '/')
     throw new UsageError(`${url.href}: name a directory, as in local:///var/lib/tvix-store`);
-  return localBackend(LocalStore.open(dir, use === 'write' ? 'store' : undefined));
+  return localBackend(
+    use === 'fill' ? LocalStore.openToFill(dir) : LocalStore.open(dir, use === 'write' ? 'store' : undefined),
+  );
 }
 
 /** The services of an opened local store. */

@@ -1,0 +1,142 @@
+import type { LocalStore } from '../../castore/local/store.ts';
+import { StoreError } from '../../util/errors.ts';
+import type { BackendContext, Use } from '../backends/backend.ts';
+import type { PathInfoService } from '../path-info/service.ts';
+import type { Services, Store } from '../services.ts';
+import type { Composition } from './check.ts';
+import { partKeys } from './check.ts';
+import type { Instance } from './instance.ts';
+import { givenFor } from './instance.ts';
+import type { Kind, Parts } from './types.ts';
+
+/** A service, and what is known of the store behind it. */
+interface Built {
+  readonly service: Services[Kind];
+  readonly local?: LocalStore | undefined;
+  readonly far?: boolean | undefined;
+}
+
+/** Builds what a composition's store consists of, and what that is built of: each instance once. */
+export async function buildComposition(composition: Composition, context: BackendContext): Promise<Store> {
+  const builder = new Builder(composition, context);
+  const { entries } = composition;
+  try {
+    const blobs = await builder.build(entries.blobs);
+    const directories = await builder.build(entries.directories);
+    const pathInfos = await builder.build(entries.pathInfos);
+    const isLocal = blobs.local === pathInfos.local && directories.local === pathInfos.local;
+    return {
+      blobs: blobs.service as Services['blobs'],
+      directories: directories.service as Services['directories'],
+      pathInfos: coherent(composition, pathInfos.service as PathInfoService),
+      ...(isLocal && pathInfos.local ? { local: pathInfos.local } : {}),
+      far: pathInfos.far ?? false,
+      close: () => builder.settle(),
+    };
+  } catch (error) {
+    await builder.settle();
+    throw error;
+  }
+}
+
+class Builder {
+  readonly #composition: Composition;
+  readonly #context: BackendContext;
+  readonly #built = new Map<Instance, Promise<Built>>();
+
+  constructor(composition: Composition, context: BackendContext) {
+    this.#composition = composition;
+    this.#context = context;
+  }
+
+  build(instance: Instance): Promise<Built> {
+    let built = this.#built.get(instance);
+    if (!built) {
+      built = this.#build(instance);
+      this.#built.set(instance, built);
+    }
+    return built;
+  }
+
+  async #build(instance: Instance): Promise<Built> {
+    const { kind, type } = instance;
+    const given = givenFor(instance);
+    if (type.address) {
+      const use = onlyCopies(this.#composition, instance) ? 'fill' : this.#context.use;
+      return this.#open(type.address.of(given), use, kind);
+    }
+    const built = new Map<string, Built>();
+    for (const key of partKeys(instance)) built.set(key, await this.#part(instance, key));
+    const parts = {
+      service: (key: string) => built.get(key)!.service,
+      contents: this.#context.contents,
+    };
+    const make = type.make![kind] as (parts: Parts<Kind>, of: typeof given) => Services[Kind];
+    const target = built.get(type.puts ?? '');
+    return {
+      service: await make(parts as Parts<Kind>, given),
+      far: target?.far,
+      local: type.through ? target?.local : undefined,
+    };
+  }
+
+  #part(instance: Instance, key: string): Promise<Built> {
+    const part = this.#composition.part(instance, key);
+    if (part) return this.build(part);
+    const { kind = instance.kind, copies } = instance.type.keys[key]!;
+    return this.#open(instance.values.get(key) as string, copies ? 'fill' : this.#context.use, kind);
+  }
+
+  async #open(address: string, use: Use, kind: Kind): Promise<Built> {
+    const store = await this.#context.open(address, use);
+    return { service: store[kind], local: store.local, far: store.far };
+  }
+
+  /** Resolves when what is under way in the background is done. */
+  async settle(): Promise<void> {
+    for (const built of this.#built.values()) {
+      const { service } = await built.catch(() => ({ service: {} as object }));
+      if ('settle' in service) await (service as { settle(): Promise<void> }).settle();
+    }
+  }
+}
+
+/** Whether an instance only keeps copies for all that name it. */
+function onlyCopies({ instances, entries, part }: Composition, instance: Instance): boolean {
+  if (Object.values(entries).includes(instance)) return false;
+  const uses = instances.flatMap((one) =>
+    partKeys(one)
+      .filter((key) => part(one, key) === instance)
+      .map((key) => one.type.keys[key]!.copies ?? false),
+  );
+  return uses.length > 0 && uses.every(Boolean);
+}
+
+/**
+ * A path info must not be put where its contents are not: where some are put near and some far (`combined` beside
+ * `cache`), there is no place for it.
+ */
+function coherent(composition: Composition, pathInfos: PathInfoService): PathInfoService {
+  const ways = new Set(Object.values(composition.entries).map((entry) => putsTo(composition, entry)));
+  if (!ways.has('near') || !ways.has('far')) return pathInfos;
+  return {
+    get: (hash, signal) => pathInfos.get(hash, signal),
+    describe: (hash, signal) => pathInfos.describe(hash, signal),
+    list: (signal) => pathInfos.list(signal),
+    put: () =>
+      Promise.reject(
+        new StoreError(
+          'FAILED_PRECONDITION',
+          'nothing can be put into this composition: a combined service would put it near, a cache far; ' +
+            'take one of the two for blobs, directories and path infos alike',
+        ),
+      ),
+  };
+}
+
+/** Which of its parts takes what is put into an instance. */
+export function putsTo(composition: Composition, instance: Instance): string | undefined {
+  const { puts, through } = instance.type;
+  const next = through && puts !== undefined ? composition.part(instance, puts) : undefined;
+  return next ? putsTo(composition, next) : puts;
+}

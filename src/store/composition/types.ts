@@ -1,0 +1,113 @@
+import { pathToFileURL } from 'node:url';
+import { CachedBlobService } from '../../castore/blob/cached.ts';
+import { CachedDirectoryService } from '../../castore/directory/cached.ts';
+import { readSecretKeyFile } from '../../nix/key-file.ts';
+import { CachedPathInfoService } from '../path-info/cached.ts';
+import { LruPathInfoService } from '../path-info/lru.ts';
+import { SigningPathInfoService } from '../path-info/signing.ts';
+import type { Contents, Services } from '../services.ts';
+
+export type Kind = keyof Services;
+
+/** What a key of an instance may hold. */
+export interface Key {
+  /** `service` is the name of another instance, or an address; `options` is a table of texts. */
+  readonly is: 'text' | 'path' | 'number' | 'texts' | 'options' | 'service';
+  readonly required?: boolean;
+  /** Another spelling. */
+  readonly also?: string;
+  /** The kind of service that is named, if it is another than that of the instance. */
+  readonly kind?: Kind;
+  /** What is named only keeps copies: where it has a directory that is not there yet, that becomes a cache. */
+  readonly copies?: boolean;
+}
+
+/** What a file gives for the keys of an instance; it has been checked against them. */
+export interface Given {
+  text(key: string): string;
+  number(key: string): number;
+  /** `undefined` where the file gives none. */
+  texts(key: string): readonly string[] | undefined;
+  options(key: string): Readonly<Record<string, string>>;
+}
+
+/** What an instance is built of. */
+export interface Parts<K extends Kind> {
+  /** What a key names. */
+  service<J extends Kind = K>(key: string): Services[J];
+  /** Blobs and directories of the whole composition, to be used once it is built. */
+  readonly contents: Contents;
+}
+
+export interface ServiceType {
+  readonly keys: Readonly<Record<string, Key>>;
+  /** The address that an instance stands for: it is opened as if that had been given on the command line. */
+  readonly address?: { readonly of: (given: Given) => string; readonly kinds: readonly Kind[] };
+  /** Or what makes an instance, by the kind of service. */
+  readonly make?: { readonly [K in Kind]?: Make<K> };
+  /** The key that names the service to which puts go on. */
+  readonly puts?: string;
+  /** Whether what is read of it is what is read of that. */
+  readonly through?: boolean;
+}
+
+type Make<K extends Kind> = (parts: Parts<K>, given: Given) => Services[K] | Promise<Services[K]>;
+
+const ALL: readonly Kind[] = ['blobs', 'directories', 'pathInfos'];
+
+/** A near service in front of a far one; `puts` says which of them takes what is put. */
+function layered(puts: 'near' | 'far'): ServiceType {
+  return {
+    keys: {
+      near: { is: 'service', required: true, also: 'local', copies: puts === 'far' },
+      far: { is: 'service', required: true, also: 'remote' },
+    },
+    make: {
+      blobs: (parts) => new CachedBlobService(parts.service('near'), parts.service('far'), puts),
+      directories: (parts) => new CachedDirectoryService(parts.service('near'), parts.service('far'), puts),
+      pathInfos: (parts) => new CachedPathInfoService(parts.service('near'), parts.service('far'), puts),
+    },
+    puts,
+  };
+}
+
+/** Every type of service that a composition may have. */
+export const TYPES: Readonly<Record<string, ServiceType>> = {
+  memory: { keys: {}, address: { of: () => 'memory://', kinds: ALL } },
+  local: {
+    keys: { path: { is: 'path', required: true } },
+    address: {
+      of: (given) => pathToFileURL(given.text('path')).href.replace(/^file:/, 'local:'),
+      kinds: ALL,
+    },
+  },
+  grpc: {
+    keys: { url: { is: 'text', required: true } },
+    address: { of: (given) => given.text('url'), kinds: ALL },
+  },
+  cache: layered('far'),
+  combined: layered('near'),
+  lru: {
+    keys: { capacity: { is: 'number', required: true } },
+    make: { pathInfos: (_, given) => new LruPathInfoService(given.number('capacity')) },
+  },
+  'keyfile-signing': {
+    keys: { inner: { is: 'service', required: true }, keyfile: { is: 'path', required: true } },
+    make: {
+      pathInfos: async (parts, given) => {
+        const key = await readSecretKeyFile(given.text('keyfile'));
+        return new SigningPathInfoService(parts.service('inner'), parts.contents, key);
+      },
+    },
+    puts: 'inner',
+    through: true,
+  },
+};
+
+/** The names of the types that make this kind of service. */
+export function typesOf(kind: Kind): string[] {
+  return Object.keys(TYPES).filter((name) => {
+    const { address, make } = TYPES[name]!;
+    return address?.kinds.includes(kind) || make?.[kind];
+  });
+}
