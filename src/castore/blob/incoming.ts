@@ -69,6 +69,7 @@ export class Incoming {
     this.#readers++;
     try {
       for (let i = 0; ; i++) {
+        signal?.throwIfAborted();
         while (i === this.chunks.length && this.#state === 'running') {
           const news = this.#news.promise;
           await (signal ? orAborted(news, signal) : news);
