@@ -82,10 +82,10 @@ function readType(kind: Kind, table: Table, place: Place): [string, ServiceType]
   const known = typesOf(kind);
   const given = table.get('type');
   if (!given) throw place.error(`type is missing; ${allowed(known)}`);
-  if (typeof given.value !== 'string' || !known.includes(given.value)) {
-    throw place
-      .key('type', given.line)
-      .error(`unknown type ${JSON.stringify(given.value)}; ${allowed(known)}`);
+  const at = place.key('type', given.line);
+  if (typeof given.value !== 'string') throw at.error(`it must be a text in quotes; ${allowed(known)}`);
+  if (!known.includes(given.value)) {
+    throw at.error(`unknown type ${JSON.stringify(given.value)}; ${allowed(known)}`);
   }
   return [given.value, TYPES[given.value]!];
 }
