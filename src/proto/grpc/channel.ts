@@ -254,7 +254,12 @@ export class Channel {
         return dialect;
       } catch (error) {
         if (!(error instanceof StoreError)) throw error;
-        if (error.code === 'UNAVAILABLE' || error.code === 'DEADLINE_EXCEEDED') throw error;
+        if (error.code === 'DEADLINE_EXCEEDED') throw error;
+        if (error.code === 'UNAVAILABLE') {
+          // It may be there, and what is behind it not: the call itself will tell, and the next one looks again.
+          this.#dialects.delete(service);
+          return dialect;
+        }
         if (error.code !== 'UNIMPLEMENTED') return dialect;
       }
     }
