@@ -1,11 +1,13 @@
 import { UsageError } from '../util/errors.ts';
+import type { Part } from './assemble.ts';
+import { assemble } from './assemble.ts';
 import type { BackendContext, OpenBackend, Use } from './backends/backend.ts';
 import { openGrpc } from './backends/grpc.ts';
 import { openCache, openCombined } from './backends/layered.ts';
 import { openLocal } from './backends/local.ts';
 import { openMemory } from './backends/memory.ts';
 import { Opener } from './opener.ts';
-import type { Store } from './services.ts';
+import type { Services, Store } from './services.ts';
 
 /** Where each service is, and the directory for what has to be kept of others'. */
 export interface Addresses {
@@ -53,18 +55,15 @@ export async function openStore(addresses: Addresses, use: Use): Promise<Store> 
 }
 
 async function openAddresses(addresses: Addresses, { use, open }: BackendContext): Promise<Store> {
-  const blobs = await open(addresses.blobs, use);
-  const directories = await open(addresses.directories, use);
-  const pathInfos = await open(addresses.pathInfos, use);
-  const isLocal = blobs.local === pathInfos.local && directories.local === pathInfos.local;
-  return {
-    blobs: blobs.blobs,
-    directories: directories.directories,
-    pathInfos: pathInfos.pathInfos,
-    ...(isLocal && pathInfos.local ? { local: pathInfos.local } : {}),
-    far: pathInfos.far ?? false,
-    close: async () => {},
+  const part = async <K extends keyof Services>(kind: K): Promise<Part<Services[K]>> => {
+    const store = await open(addresses[kind], use);
+    return { service: store[kind], store, far: store.far };
   };
+  return assemble({
+    blobs: await part('blobs'),
+    directories: await part('directories'),
+    pathInfos: await part('pathInfos'),
+  });
 }
 
 async function openComposition(file: string, context: BackendContext): Promise<Store> {

@@ -6,11 +6,11 @@ import { tvixStore } from '../helpers/cli.ts';
 import { localStore } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 
-const COMMANDS = ['import', 'mount', 'ls', 'cat', 'path-info', 'key'];
+const COMMANDS = ['import', 'mount', 'ls', 'cat', 'path-info', 'key', 'sign', 'verify', 'composition'];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
 
 describe('help', () => {
-  test.each([...COMMANDS, 'key generate', 'key public'])(
+  test.each([...COMMANDS, 'key generate', 'key public', 'composition check', 'composition show'])(
     'of %s has an example, and is no failure',
     async (command) => {
       const { status, stdout, stderr } = await tvixStore([...command.split(' '), '--help']);

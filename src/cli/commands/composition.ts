@@ -5,8 +5,8 @@ import { partKeys, readComposition } from '../../store/composition/check.ts';
 import type { Instance } from '../../store/composition/instance.ts';
 import { checkAddress } from '../../store/store.ts';
 
-const EXAMPLE = `
-Example of a file, here for a store behind a daemon and a cache of it on this machine:
+const FILE = `
+A file for a store behind a daemon, and a cache of it on this machine:
   [blobservices.root]
   type = "cache"
   near = "here"
@@ -18,21 +18,19 @@ Example of a file, here for a store behind a daemon and a cache of it on this ma
   type = "grpc"
   url = "grpc+http://store.example:8000"
 and the same in [directoryservices] and [pathinfoservices].
-
-Example:
-  tvix-store composition check store.toml
-  tvix-store ls --store-composition store.toml`;
+`;
 
 export function compositionCommand(): Command {
   return new Command('composition')
     .summary('look at files that wire services to a store')
     .description('Checks and shows composition files, which wire services to a store (--store-composition).')
+    .addHelpText('after', example('check'))
     .addCommand(
       new Command('check')
         .summary('tell whether a composition file is right')
         .description('Tells whether a composition file is right. Nothing is opened.')
         .argument('<FILE>', 'the file, TOML')
-        .addHelpText('after', EXAMPLE)
+        .addHelpText('after', example('check'))
         .action(check),
     )
     .addCommand(
@@ -41,9 +39,13 @@ export function compositionCommand(): Command {
         .description('Shows how a composition file wires services. Nothing is opened.')
         .argument('<FILE>', 'the file, TOML')
         .option('--json', 'one JSON object')
-        .addHelpText('after', EXAMPLE)
+        .addHelpText('after', example('show'))
         .action(show),
     );
+}
+
+function example(command: string): string {
+  return `${FILE}\nExample:\n  tvix-store composition ${command} store.toml\n  tvix-store ls --store-composition store.toml`;
 }
 
 function check(file: string): void {

@@ -32,7 +32,7 @@ export function verifyCommand(): Command {
     .option('--json', 'one JSON object, by store path')
     .addHelpText(
       'after',
-      '\nExample:\n  tvix-store verify --all --trusted-public-keys "$(tvix-store key public secret.key)"',
+      '\nExample:\n  tvix-store verify --all --trusted-public-keys "$(tvix-store key public --file secret.key)"',
     )
     .action(run);
 }

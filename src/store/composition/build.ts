@@ -1,5 +1,8 @@
-import type { LocalStore } from '../../castore/local/store.ts';
+import type { BlobService } from '../../castore/blob/service.ts';
+import type { DirectoryService } from '../../castore/directory/service.ts';
 import { StoreError } from '../../util/errors.ts';
+import type { Part } from '../assemble.ts';
+import { assemble } from '../assemble.ts';
 import type { BackendContext, Use } from '../backends/backend.ts';
 import type { PathInfoService } from '../path-info/service.ts';
 import type { Services, Store } from '../services.ts';
@@ -9,30 +12,18 @@ import type { Instance } from './instance.ts';
 import { givenFor } from './instance.ts';
 import type { Kind, Parts } from './types.ts';
 
-/** A service, and what is known of the store behind it. */
-interface Built {
-  readonly service: Services[Kind];
-  readonly local?: LocalStore | undefined;
-  readonly far?: boolean | undefined;
-}
-
 /** Builds what a composition's store consists of, and what that is built of: each instance once. */
 export async function buildComposition(composition: Composition, context: BackendContext): Promise<Store> {
   const builder = new Builder(composition, context);
   const { entries } = composition;
   try {
-    const blobs = await builder.build(entries.blobs);
-    const directories = await builder.build(entries.directories);
-    const pathInfos = await builder.build(entries.pathInfos);
-    const isLocal = blobs.local === pathInfos.local && directories.local === pathInfos.local;
-    return {
-      blobs: blobs.service as Services['blobs'],
-      directories: directories.service as Services['directories'],
-      pathInfos: coherent(composition, pathInfos.service as PathInfoService),
-      ...(isLocal && pathInfos.local ? { local: pathInfos.local } : {}),
-      far: pathInfos.far ?? false,
-      close: () => builder.settle(),
-    };
+    const pathInfos = (await builder.build(entries.pathInfos)) as Part<PathInfoService>;
+    const store = assemble({
+      blobs: (await builder.build(entries.blobs)) as Part<BlobService>,
+      directories: (await builder.build(entries.directories)) as Part<DirectoryService>,
+      pathInfos: { ...pathInfos, service: coherent(composition, pathInfos.service) },
+    });
+    return { ...store, close: () => builder.settle() };
   } catch (error) {
     await builder.settle();
     throw error;
@@ -42,14 +33,14 @@ export async function buildComposition(composition: Composition, context: Backen
 class Builder {
   readonly #composition: Composition;
   readonly #context: BackendContext;
-  readonly #built = new Map<Instance, Promise<Built>>();
+  readonly #built = new Map<Instance, Promise<Part>>();
 
   constructor(composition: Composition, context: BackendContext) {
     this.#composition = composition;
     this.#context = context;
   }
 
-  build(instance: Instance): Promise<Built> {
+  build(instance: Instance): Promise<Part> {
     let built = this.#built.get(instance);
     if (!built) {
       built = this.#build(instance);
@@ -58,14 +49,14 @@ class Builder {
     return built;
   }
 
-  async #build(instance: Instance): Promise<Built> {
+  async #build(instance: Instance): Promise<Part> {
     const { kind, type } = instance;
     const given = givenFor(instance);
     if (type.address) {
       const use = onlyCopies(this.#composition, instance) ? 'fill' : this.#context.use;
       return this.#open(type.address.of(given), use, kind);
     }
-    const built = new Map<string, Built>();
+    const built = new Map<string, Part>();
     for (const key of partKeys(instance)) built.set(key, await this.#part(instance, key));
     const parts = {
       service: (key: string) => built.get(key)!.service,
@@ -76,20 +67,20 @@ class Builder {
     return {
       service: await make(parts as Parts<Kind>, given),
       far: target?.far,
-      local: type.through ? target?.local : undefined,
+      store: type.through ? target?.store : undefined,
     };
   }
 
-  #part(instance: Instance, key: string): Promise<Built> {
+  #part(instance: Instance, key: string): Promise<Part> {
     const part = this.#composition.part(instance, key);
     if (part) return this.build(part);
     const { kind = instance.kind, copies } = instance.type.keys[key]!;
     return this.#open(instance.values.get(key) as string, copies ? 'fill' : this.#context.use, kind);
   }
 
-  async #open(address: string, use: Use, kind: Kind): Promise<Built> {
+  async #open(address: string, use: Use, kind: Kind): Promise<Part> {
     const store = await this.#context.open(address, use);
-    return { service: store[kind], local: store.local, far: store.far };
+    return { service: store[kind], store, far: store.far };
   }
 
   /** Resolves when what is under way in the background is done. */
