@@ -45,7 +45,7 @@ export class Opener {
     const key = `${use} ${address}`;
     const opened = this.#opened.get(key) ?? this.#openNew(address, use);
     // What is in memory is at no place: each is one of its own.
-    if (!address.startsWith('memory:')) this.#opened.set(key, opened);
+    if (!/^(?:objectstore\+)?memory:/.test(address)) this.#opened.set(key, opened);
     return opened;
   }
 

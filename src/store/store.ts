@@ -2,6 +2,7 @@ import { UsageError } from '../util/errors.ts';
 import type { Part } from './assemble.ts';
 import { assemble } from './assemble.ts';
 import type { BackendContext, OpenBackend, Use } from './backends/backend.ts';
+import { takeParameter } from './backends/backend.ts';
 import { openGrpc } from './backends/grpc.ts';
 import { openCache, openCombined } from './backends/layered.ts';
 import { openLocal } from './backends/local.ts';
@@ -75,10 +76,9 @@ async function openComposition(file: string, context: BackendContext): Promise<S
 
 async function openAddress(address: string, context: BackendContext): Promise<Store> {
   const { url, backend } = checkAddress(address);
-  const keyFile = url.searchParams.get(SIGNING);
-  url.searchParams.delete(SIGNING);
+  const keyFile = takeParameter(url, SIGNING);
   const store = await backend(url, context);
-  if (keyFile === null) return store;
+  if (keyFile === undefined) return store;
   const { withSigning } = await import('./signing.ts');
   return withSigning(store, keyFile, context.contents);
 }

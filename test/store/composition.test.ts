@@ -2,6 +2,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { takeParameter } from '../../src/store/backends/backend.ts';
 import { readComposition } from '../../src/store/composition/check.ts';
 import type { Located } from '../../src/store/composition/parse.ts';
 import { parseToml } from '../../src/store/composition/parse.ts';
@@ -64,17 +65,17 @@ describe('a composition file is refused, by line and key, for', () => {
     [
       'a missing type',
       '[blobservices.root]\nurl = "x"',
-      'FILE:1: blobservices.root: type is missing; allowed are memory, local, grpc, cache, combined',
+      'FILE:1: blobservices.root: type is missing; allowed are memory, local, grpc, objectstore, cache, combined',
     ],
     [
       'an unknown type',
       '[blobservices.root]\n\ntype = "lru"',
-      'FILE:3: blobservices.root.type: unknown type "lru"; allowed are memory, local, grpc, cache, combined',
+      'FILE:3: blobservices.root.type: unknown type "lru"; allowed are memory, local, grpc, objectstore, cache, combined',
     ],
     [
       'a type of another kind of thing',
       '[pathinfoservices.root]\ntype = 1979-05-27',
-      'FILE:2: pathinfoservices.root.type: it must be a text in quotes; allowed are memory, local, grpc, cache, ' +
+      'FILE:2: pathinfoservices.root.type: it must be a text in quotes; allowed are memory, local, grpc, objectstore, cache, ' +
         'combined, lru, keyfile-signing',
     ],
     [
@@ -306,6 +307,14 @@ describe('addresses of two stores', () => {
   const openAt = (address: string) =>
     openStore({ blobs: address, directories: address, pathInfos: address, cacheDir: '/nowhere' }, 'write');
 
+  test('may have plus signs, as schemes and keys do', () => {
+    const url = new URL('cache://?near=local:///a%20b%26c&far=nix+https://x?k=1+2');
+    expect(takeParameter(url, 'far')).toBe('nix+https://x?k=1+2');
+    expect(takeParameter(url, 'near')).toBe('local:///a b&c');
+    expect(takeParameter(url, 'near')).toBeUndefined();
+    expect(url.href).toBe('cache://');
+  });
+
   test('near and far make a store', async () => {
     const dir = tempDir();
     const address = `cache://?near=local://${dir}/near&far=local://${dir}/far`;
@@ -317,6 +326,9 @@ describe('addresses of two stores', () => {
 
   test.each([
     ['cache://?near=memory://', 'far is missing'],
+    ['cache://?near=memory://&near=memory://&far=memory://', 'near is given twice'],
+    ['cache://?near=%&far=memory://', 'near is not percent-encoded'],
+    ['cache://?near=memory://&far=grpc+http://127.0.0.1/path', 'path'],
     ['cache://?near=memory://&far=memory://&size=3', 'unknown parameter "size"; allowed are near, far'],
     ['combined://here?near=memory://&far=memory://', 'a host has no meaning here'],
     ['cache://?near=memory://&far=nowhere', 'not an address: "nowhere"'],

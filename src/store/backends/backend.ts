@@ -39,3 +39,20 @@ export function restrict(
     throw new UsageError(`${url.href}: unknown parameter ${JSON.stringify(name)}; ${hint}`);
   }
 }
+
+/**
+ * Takes a parameter out of a URL. A plus sign is one, as in the scheme of an address or in a key. Throws a UsageError
+ * when it is given twice.
+ */
+export function takeParameter(url: URL, name: string): string | undefined {
+  const given = url.search.slice(1).split('&').filter(Boolean);
+  const found = given.filter((part) => part === name || part.startsWith(`${name}=`));
+  if (found.length > 1) throw new UsageError(`${name} is given twice in ${url.href}`);
+  if (found[0] === undefined) return undefined;
+  url.search = given.filter((part) => part !== found[0]).join('&');
+  try {
+    return decodeURIComponent(found[0].slice(name.length + 1));
+  } catch {
+    throw new UsageError(`${name} is not percent-encoded as it should be in ${url.href}`);
+  }
+}

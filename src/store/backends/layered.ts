@@ -1,7 +1,7 @@
 import { UsageError } from '../../util/errors.ts';
 import type { Store } from '../services.ts';
 import type { BackendContext } from './backend.ts';
-import { restrict } from './backend.ts';
+import { restrict, takeParameter } from './backend.ts';
 
 /** `cache://?near=…&far=…`: a store elsewhere, and copies of it near; what is put goes far. */
 export function openCache(url: URL, context: BackendContext): Promise<Store> {
@@ -36,9 +36,9 @@ async function openLayered(url: URL, context: BackendContext, puts: 'near' | 'fa
 }
 
 function address(url: URL, parameter: string): string {
-  const found = url.searchParams.get(parameter);
+  const found = takeParameter(url, parameter);
   if (found) return found;
   throw new UsageError(
-    `${url.href}: ${parameter} is missing; want ${url.protocol}//?near=ADDRESS&far=ADDRESS, each with %26 for & in it`,
+    `${url.href}: ${parameter} is missing; want ${url.protocol}//?near=URL&far=URL, with %26 for each & within`,
   );
 }

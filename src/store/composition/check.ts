@@ -98,15 +98,16 @@ function checkAddresses(
   checkAddress: (address: string) => unknown,
 ): void {
   const { type, places, values } = instance;
-  const check = (address: string, key: string | undefined) => {
+  const check = (address: () => string, key: string | undefined) => {
     try {
-      checkAddress(address);
+      checkAddress(address());
     } catch (error) {
       throw (places.get(key ?? '') ?? instance.place).error(messageOf(error), error);
     }
   };
-  if (type.address) check(type.address.of(givenFor(instance)), places.keys().next().value);
-  for (const key of partKeys(instance)) if (!part(instance, key)) check(values.get(key) as string, key);
+  const { address } = type;
+  if (address) check(() => address.of(givenFor(instance)), places.keys().next().value);
+  for (const key of partKeys(instance)) if (!part(instance, key)) check(() => values.get(key) as string, key);
 }
 
 function refuseCircles(instances: readonly Instance[], part: Composition['part']): void {

@@ -45,7 +45,7 @@ export class Place {
 export function givenFor({ values }: Instance): Given {
   return {
     text: (key) => values.get(key) as string,
-    number: (key) => values.get(key) as number,
+    number: (key) => values.get(key) as number | undefined,
     texts: (key) => values.get(key) as readonly string[] | undefined,
     options: (key) => (values.get(key) ?? {}) as Readonly<Record<string, string>>,
   };

@@ -1,7 +1,9 @@
 import { pathToFileURL } from 'node:url';
 import { CachedBlobService } from '../../castore/blob/cached.ts';
+import { DEFAULT_CUTTER } from '../../castore/blob/chunker.ts';
 import { CachedDirectoryService } from '../../castore/directory/cached.ts';
 import { readSecretKeyFile } from '../../nix/key-file.ts';
+import { UsageError } from '../../util/errors.ts';
 import { CachedPathInfoService } from '../path-info/cached.ts';
 import { LruPathInfoService } from '../path-info/lru.ts';
 import { SigningPathInfoService } from '../path-info/signing.ts';
@@ -25,8 +27,8 @@ export interface Key {
 /** What a file gives for the keys of an instance; it has been checked against them. */
 export interface Given {
   text(key: string): string;
-  number(key: string): number;
-  /** `undefined` where the file gives none. */
+  /** These are `undefined` where the file gives none. */
+  number(key: string): number | undefined;
   texts(key: string): readonly string[] | undefined;
   options(key: string): Readonly<Record<string, string>>;
 }
@@ -71,6 +73,15 @@ function layered(puts: 'near' | 'far'): ServiceType {
   };
 }
 
+function objectStoreAddress(given: Given): string {
+  const size = given.number('avg_chunk_size') ?? DEFAULT_CUTTER.average;
+  if (size !== DEFAULT_CUTTER.average)
+    throw new UsageError(`avg_chunk_size can only be ${DEFAULT_CUTTER.average}, which all stores share`);
+  const options = Object.entries(given.options('object_store_options'));
+  const query = options.map((pair) => pair.map(encodeURIComponent).join('=')).join('&');
+  return `objectstore+${given.text('object_store_url')}${query && `?${query}`}`;
+}
+
 /** Every type of service that a composition may have. */
 export const TYPES: Readonly<Record<string, ServiceType>> = {
   memory: { keys: {}, address: { of: () => 'memory://', kinds: ALL } },
@@ -85,11 +96,19 @@ export const TYPES: Readonly<Record<string, ServiceType>> = {
     keys: { url: { is: 'text', required: true } },
     address: { of: (given) => given.text('url'), kinds: ALL },
   },
+  objectstore: {
+    keys: {
+      object_store_url: { is: 'text', required: true },
+      object_store_options: { is: 'options' },
+      avg_chunk_size: { is: 'number' },
+    },
+    address: { of: objectStoreAddress, kinds: ALL },
+  },
   cache: layered('far'),
   combined: layered('near'),
   lru: {
     keys: { capacity: { is: 'number', required: true } },
-    make: { pathInfos: (_, given) => new LruPathInfoService(given.number('capacity')) },
+    make: { pathInfos: (_, given) => new LruPathInfoService(given.number('capacity')!) },
   },
   'keyfile-signing': {
     keys: { inner: { is: 'service', required: true }, keyfile: { is: 'path', required: true } },
