@@ -78,7 +78,9 @@ export class CachedBlobService implements BlobService {
     } catch (error) {
       signal?.throwIfAborted();
       this.#reading.failed(error);
-      yield* await this.#rest(digest, position, signal);
+      const rest = await this.#far.read(digest, { offset: position, signal });
+      if (!rest) throw error;
+      yield* rest;
     }
   }
 
@@ -146,14 +148,14 @@ export class CachedBlobService implements BlobService {
 
   /** A blob of which far knows no chunks is fetched from its beginning, wherever it is read. */
   async *#whole(digest: Digest, { offset = 0, signal }: ReadOptions): AsyncGenerator<Uint8Array> {
+    const read = async (from: number, until?: AbortSignal) => {
+      const parts = await this.#far.read(digest, { offset: from, signal: until });
+      if (!parts) throw damaged(`blob ${digest} has gone from the far store`);
+      return parts;
+    };
     let incoming = this.#incoming.get(digest.hex);
     if (!incoming?.joinable) {
-      const open = async (shared: AbortSignal) => {
-        const parts = await this.#far.read(digest, { signal: shared });
-        if (!parts) throw damaged(`blob ${digest} has gone from the far store`);
-        return parts;
-      };
-      incoming = new Incoming(open, this.#fill);
+      incoming = new Incoming((shared) => read(0, shared), this.#fill);
       this.#incoming.set(digest.hex, incoming);
     }
     let position = 0;
@@ -170,17 +172,11 @@ export class CachedBlobService implements BlobService {
         position += chunk.size;
       }
       if (kept && incoming.whole) this.#fill.assemble(digest, incoming.chunks);
-      else yield* await this.#rest(digest, Math.max(offset, position), signal);
+      else yield* await read(Math.max(offset, position), signal);
     } finally {
       if (!incoming.joinable && this.#incoming.get(digest.hex) === incoming)
         this.#incoming.delete(digest.hex);
     }
-  }
-
-  async #rest(digest: Digest, offset: number, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>> {
-    const parts = await this.#far.read(digest, { offset, signal });
-    if (!parts) throw damaged(`blob ${digest} has gone from the far store`);
-    return parts;
   }
 
   put(content: BlobContent, options?: PutOptions): Promise<Chunk> {

@@ -29,11 +29,11 @@ export class BlobFill {
   /** Takes the bytes over. False when the near service takes nothing just now. */
   async add(digest: Digest, bytes: Uint8Array): Promise<boolean> {
     if (this.#writing.paused) return false;
-    if (this.#held.has(digest.hex)) return true;
     while (this.#heldBytes > MAX_HELD) {
       this.#room ??= deferred();
       await this.#room.promise;
     }
+    if (this.#held.has(digest.hex)) return true;
     this.#held.set(digest.hex, bytes);
     this.#heldBytes += bytes.length;
     this.#draining ??= this.#drain();
