@@ -23,9 +23,9 @@ export async function buildComposition(composition: Composition, context: Backen
       directories: (await builder.build(entries.directories)) as Part<DirectoryService>,
       pathInfos: { ...pathInfos, service: coherent(composition, pathInfos.service) },
     });
-    return { ...store, close: () => builder.settle() };
+    return { ...store, close: () => builder.close() };
   } catch (error) {
-    await builder.settle();
+    await builder.close();
     throw error;
   }
 }
@@ -34,6 +34,7 @@ class Builder {
   readonly #composition: Composition;
   readonly #context: BackendContext;
   readonly #built = new Map<Instance, Promise<Part>>();
+  readonly #closers: (() => Promise<void>)[] = [];
 
   constructor(composition: Composition, context: BackendContext) {
     this.#composition = composition;
@@ -61,6 +62,7 @@ class Builder {
     const parts = {
       service: (key: string) => built.get(key)!.service,
       contents: this.#context.contents,
+      onClose: (close: () => Promise<void>) => void this.#closers.push(close),
     };
     const make = type.make![kind] as (parts: Parts<Kind>, of: typeof given) => Services[Kind];
     const target = built.get(type.puts ?? '');
@@ -83,12 +85,8 @@ class Builder {
     return { service: store[kind], store, far: store.far };
   }
 
-  /** Resolves when what is under way in the background is done. */
-  async settle(): Promise<void> {
-    for (const built of this.#built.values()) {
-      const { service } = await built.catch(() => ({ service: {} as object }));
-      if ('settle' in service) await (service as { settle(): Promise<void> }).settle();
-    }
+  async close(): Promise<void> {
+    for (const close of this.#closers.splice(0).reverse()) await close();
   }
 }
 

@@ -39,6 +39,8 @@ export interface Parts<K extends Kind> {
   service<J extends Kind = K>(key: string): Services[J];
   /** Blobs and directories of the whole composition, to be used once it is built. */
   readonly contents: Contents;
+  /** Has something done when all of it is closed, before what the instance was built of is. */
+  onClose(close: () => Promise<void>): void;
 }
 
 export interface ServiceType {
@@ -65,9 +67,17 @@ function layered(puts: 'near' | 'far'): ServiceType {
       far: { is: 'service', required: true, also: 'remote' },
     },
     make: {
-      blobs: (parts) => new CachedBlobService(parts.service('near'), parts.service('far'), puts),
+      blobs: (parts) => {
+        const blobs = new CachedBlobService(parts.service('near'), parts.service('far'), puts);
+        parts.onClose(() => blobs.settle());
+        return blobs;
+      },
       directories: (parts) => new CachedDirectoryService(parts.service('near'), parts.service('far'), puts),
-      pathInfos: (parts) => new CachedPathInfoService(parts.service('near'), parts.service('far'), puts),
+      pathInfos: (parts) => {
+        const pathInfos = new CachedPathInfoService(parts.service('near'), parts.service('far'), puts);
+        parts.onClose(() => pathInfos.settle());
+        return pathInfos;
+      },
     },
     puts,
   };
