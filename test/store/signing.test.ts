@@ -73,17 +73,17 @@ describe('a signing path info service', () => {
     [
       'another content address',
       (info) => ({ ...info, ca: { type: 'fixed:r:sha256', digest: randomBytes(32) } }),
-      'its contents do not have the address fixed:r:sha256',
+      'its contents are not those of fixed:r:sha256:',
     ],
     [
       'a path that does not follow from its address',
       (info) => ({ ...info, storePath: StorePath.of(info.storePath.hash, 'renamed') }),
-      'its content address makes it /nix/store/',
+      'its path does not follow from fixed:r:sha256:',
     ],
     [
       'the address of a file, which it is not',
       (info) => ({ ...info, ca: { type: 'fixed:sha256', digest: info.narSha256 } }),
-      'its content address fixed:sha256 is that of a plain file, which it is not',
+      'its contents are not those of fixed:sha256:',
     ],
     [
       'contents that are not there',
