@@ -252,6 +252,20 @@ describe('a composition', () => {
     await near.close();
   });
 
+  test.each(['cache', 'combined'])(
+    'of type %s makes what is near, also when it is only read',
+    async (type) => {
+      const dir = tempDir();
+      await localStore(join(dir, 'far')).close();
+      const store = await open(layers(type, dir), 'read');
+      expect(await all(store.pathInfos.list())).toEqual([]);
+      await store.close();
+      const near = localStore(join(dir, 'near'));
+      expect(near.local.env.kind).toBe(type === 'cache' ? 'cache' : 'store');
+      await near.close();
+    },
+  );
+
   test('has every instance once, whoever names it', async () => {
     const store = await open(`
 [pathinfoservices]

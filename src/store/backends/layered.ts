@@ -19,7 +19,7 @@ async function openLayered(url: URL, context: BackendContext, puts: 'near' | 'fa
   const { CachedDirectoryService } = await import('../../castore/directory/cached.ts');
   const { CachedPathInfoService } = await import('../path-info/cached.ts');
   restrict(url, { parameters: ['near', 'far'] });
-  const near = await context.open(address(url, 'near'), puts === 'far' ? 'fill' : context.use);
+  const near = await context.open(address(url, 'near'), puts === 'far' ? 'fill' : 'write');
   const far = await context.open(address(url, 'far'), context.use);
   const blobs = new CachedBlobService(near.blobs, far.blobs, puts);
   const pathInfos = new CachedPathInfoService(near.pathInfos, far.pathInfos, puts);

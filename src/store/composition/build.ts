@@ -54,8 +54,7 @@ class Builder {
     const { kind, type } = instance;
     const given = givenFor(instance);
     if (type.address) {
-      const use = onlyCopies(this.#composition, instance) ? 'fill' : this.#context.use;
-      return this.#open(type.address.of(given), use, kind);
+      return this.#open(type.address.of(given), this.#useOf(instance), kind);
     }
     const built = new Map<string, Part>();
     for (const key of partKeys(instance)) built.set(key, await this.#part(instance, key));
@@ -76,8 +75,21 @@ class Builder {
   #part(instance: Instance, key: string): Promise<Part> {
     const part = this.#composition.part(instance, key);
     if (part) return this.build(part);
-    const { kind = instance.kind, copies } = instance.type.keys[key]!;
-    return this.#open(instance.values.get(key) as string, copies ? 'fill' : this.#context.use, kind);
+    const { kind = instance.kind, use = this.#context.use } = instance.type.keys[key]!;
+    return this.#open(instance.values.get(key) as string, use, kind);
+  }
+
+  /** What only keeps copies is filled; what anybody writes to is a store. */
+  #useOf(instance: Instance): Use {
+    const { instances, entries, part } = this.#composition;
+    const uses: (Use | undefined)[] = instances.flatMap((one) =>
+      partKeys(one)
+        .filter((key) => part(one, key) === instance)
+        .map((key) => one.type.keys[key]!.use),
+    );
+    if (Object.values(entries).includes(instance)) uses.push(undefined);
+    if (uses.length > 0 && uses.every((use) => use === 'fill')) return 'fill';
+    return uses.some((use) => use !== undefined) ? 'write' : this.#context.use;
   }
 
   async #open(address: string, use: Use, kind: Kind): Promise<Part> {
@@ -88,17 +100,6 @@ class Builder {
   async close(): Promise<void> {
     for (const close of this.#closers.splice(0).reverse()) await close();
   }
-}
-
-/** Whether an instance only keeps copies for all that name it. */
-function onlyCopies({ instances, entries, part }: Composition, instance: Instance): boolean {
-  if (Object.values(entries).includes(instance)) return false;
-  const uses = instances.flatMap((one) =>
-    partKeys(one)
-      .filter((key) => part(one, key) === instance)
-      .map((key) => one.type.keys[key]!.copies ?? false),
-  );
-  return uses.length > 0 && uses.every(Boolean);
 }
 
 /**

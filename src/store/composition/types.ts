@@ -4,6 +4,7 @@ import { DEFAULT_CUTTER } from '../../castore/blob/chunker.ts';
 import { CachedDirectoryService } from '../../castore/directory/cached.ts';
 import { readSecretKeyFile } from '../../nix/key-file.ts';
 import { UsageError } from '../../util/errors.ts';
+import type { Use } from '../backends/backend.ts';
 import { CachedPathInfoService } from '../path-info/cached.ts';
 import { LruPathInfoService } from '../path-info/lru.ts';
 import { SigningPathInfoService } from '../path-info/signing.ts';
@@ -20,8 +21,8 @@ export interface Key {
   readonly also?: string;
   /** The kind of service that is named, if it is another than that of the instance. */
   readonly kind?: Kind;
-  /** What is named only keeps copies: where it has a directory that is not there yet, that becomes a cache. */
-  readonly copies?: boolean;
+  /** What the service that is named is opened for, if reading commands write to it, too. */
+  readonly use?: Use;
 }
 
 /** What a file gives for the keys of an instance; it has been checked against them. */
@@ -63,7 +64,7 @@ const ALL: readonly Kind[] = ['blobs', 'directories', 'pathInfos'];
 function layered(puts: 'near' | 'far'): ServiceType {
   return {
     keys: {
-      near: { is: 'service', required: true, also: 'local', copies: puts === 'far' },
+      near: { is: 'service', required: true, also: 'local', use: puts === 'far' ? 'fill' : 'write' },
       far: { is: 'service', required: true, also: 'remote' },
     },
     make: {
