@@ -83,11 +83,6 @@ export function signingOption(): Option {
 export async function openSigning(flags: StoreFlags & SigningFlags): Promise<Store> {
   const store = await openStore(addressesOf(flags), 'write');
   if (flags.signingKeyFile === undefined) return store;
-  try {
-    const { withSigning } = await import('../store/signing.ts');
-    return await withSigning(store, flags.signingKeyFile);
-  } catch (error) {
-    await store.close();
-    throw error;
-  }
+  const { withSigning } = await import('../store/signing.ts');
+  return withSigning(store, flags.signingKeyFile);
 }

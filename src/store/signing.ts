@@ -4,9 +4,15 @@ import type { Contents, Store } from './services.ts';
 
 /**
  * The store, but what is put there is checked and signed with the key in a file. `contents` is where path infos
- * have their contents, if that is not the same store. Throws INVALID_ARGUMENT when there is no key in the file.
+ * have their contents, if that is not the same store. Throws INVALID_ARGUMENT, and closes the store, when there is
+ * no key in the file.
  */
 export async function withSigning(store: Store, keyFile: string, contents: Contents = store): Promise<Store> {
-  const key = await readSecretKeyFile(keyFile);
-  return { ...store, pathInfos: new SigningPathInfoService(store.pathInfos, contents, key) };
+  try {
+    const key = await readSecretKeyFile(keyFile);
+    return { ...store, pathInfos: new SigningPathInfoService(store.pathInfos, contents, key) };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }
