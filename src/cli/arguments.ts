@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 
 /** Reads a whole number within bounds. */
 export function numberArgument(least: number, most: number): (text: string) => number {
@@ -9,4 +9,13 @@ export function numberArgument(least: number, most: number): (text: string) => n
     }
     return number;
   };
+}
+
+export function socketModeOption(): Option {
+  return new Option('--socket-mode <octal>', 'mode of the unix socket').argParser(octal);
+}
+
+function octal(text: string): number {
+  if (!/^0?[0-7]{3}$/.test(text)) throw new InvalidArgumentError('Want an octal mode such as 0660.');
+  return Number.parseInt(text, 8);
 }

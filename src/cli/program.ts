@@ -14,6 +14,7 @@ import { narCommand } from './commands/nar.ts';
 import { pathInfoCommand } from './commands/path-info.ts';
 import { signCommand } from './commands/sign.ts';
 import { verifyCommand } from './commands/verify.ts';
+import { virtiofsCommand } from './commands/virtiofs.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
@@ -30,6 +31,7 @@ export const program: Command = new Program('tvix-store')
 for (const command of [
   importCommand,
   mountCommand,
+  virtiofsCommand,
   daemonCommand,
   lsCommand,
   catCommand,

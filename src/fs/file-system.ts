@@ -19,6 +19,7 @@ export const ERRNO = {
   EISDIR: 21,
   EINVAL: 22,
   ENFILE: 23,
+  EROFS: 30,
   ERANGE: 34,
   ENAMETOOLONG: 36,
   ENOSYS: 38,
@@ -82,6 +83,8 @@ export interface FileSystem {
   lookup(parent: number, bytes: Uint8Array, start: number, end: number, out: Attributes): number;
   /** Gives back `count` references. */
   forget(id: number, count: number): void;
+  /** Gives back all references: the kernel that held them is gone. */
+  forgetAll(): void;
   attributes(id: number, out: Attributes): number;
   /** Writes the target at `out[at]`; gives its length. */
   readlink(id: number, out: Uint8Array, at: number): number;

@@ -204,6 +204,17 @@ export class NodeTable {
     });
   }
 
+  /** Gives back all references of the kernel. */
+  forgetAll(): void {
+    this.#locked(() => {
+      for (let id = 2; id < this.#words[TOP]!; id++) {
+        if (!this.has(id)) continue;
+        this.#words[this.#at(id) + LOOKUPS] = 0;
+        this.#release(id);
+      }
+    });
+  }
+
   #acquire(parent: number, entry: number, storePath: number, node: NodeDescription): number {
     let id =
       node.kind === RECORD.file

@@ -105,6 +105,10 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     this.#nodes.forget(id, count);
   }
 
+  forgetAll(): void {
+    this.#nodes.forgetAll();
+  }
+
   attributes(id: number, out: Attributes): number {
     if (id !== ROOT_ID && !this.#nodes.has(id)) return -ERRNO.ENOENT;
     out.id = id;

@@ -1,18 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { StoreError } from '../util/errors.ts';
-import { addressOf, errno, errnoName, libc } from '../util/libc.ts';
+import { errno, errnoName, libc } from '../util/libc.ts';
+import { receiveMessage } from '../util/unix-socket.ts';
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
-/** Where things lie in the one buffer that `recvmsg` works on: `struct msghdr`, an iovec, control data, a byte. */
-const VECTOR = 56;
-const CONTROL = 72;
-const CONTROL_LENGTH = 24;
-const DATA = CONTROL + CONTROL_LENGTH;
-/** The descriptor behind the header of the control data. */
-const DESCRIPTOR = CONTROL + 16;
-
 /**
  * Mounts with the set-user-id helper `fusermount3`, as an ordinary user may. It opens the device, mounts,
  * and sends the descriptor over the socket named in `_FUSE_COMMFD`.
@@ -52,17 +45,9 @@ export function mountWithHelper(mountPoint: string, options: readonly string[]):
 }
 
 function receiveDescriptor(socket: number): number {
-  const message = Buffer.alloc(DATA + 1);
-  const address = addressOf(message);
-  const pointer = (at: number, target: number, length: number) => {
-    message.writeBigUInt64LE(BigInt(address + target), at);
-    message.writeBigUInt64LE(BigInt(length), at + 8);
-  };
-  pointer(VECTOR, DATA, 1);
-  pointer(16, VECTOR, 1);
-  pointer(32, CONTROL, CONTROL_LENGTH);
-  if (libc.recvmsg(socket, message, 0) < 1 || message.readUInt32LE(CONTROL) < DESCRIPTOR + 4 - CONTROL) {
-    throw new StoreError('INTERNAL', 'fusermount3 mounted but sent no descriptor');
-  }
-  return message.readInt32LE(DESCRIPTOR);
+  const descriptors: number[] = [];
+  receiveMessage(socket, Buffer.alloc(1), descriptors);
+  const [device] = descriptors;
+  if (device === undefined) throw new StoreError('INTERNAL', 'fusermount3 mounted but sent no descriptor');
+  return device;
 }

@@ -1,5 +1,6 @@
 import type { FileSystem } from '../fs/file-system.ts';
-import { ABSENT_FOREVER, Attributes, ERRNO } from '../fs/file-system.ts';
+import { ABSENT_FOREVER, Attributes, ERRNO, ROOT_ID } from '../fs/file-system.ts';
+import { writeInitReply } from './init.ts';
 import * as fuse from './protocol.ts';
 import { Reply } from './reply.ts';
 
@@ -26,6 +27,8 @@ export interface HandlerOptions {
   readonly listRoot: boolean;
   /** Whether extended attributes are shown; else the kernel learns to stop asking. */
   readonly showXattr: boolean;
+  /** Whether the kernel can be told that the listing of the root has changed; else it is to keep none. */
+  readonly notifies: boolean;
 }
 
 /**
@@ -47,12 +50,19 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
   };
 
   const list = (request: Request, at: number, plus: boolean): number => {
-    if (request.nodeId === 1 && !options.listRoot) return -ERRNO.EPERM;
+    if (request.nodeId === ROOT_ID && !options.listRoot) return -ERRNO.EPERM;
     const cookie = readU64(request.args, request.argsAt + 8);
     const room = Math.min(request.args.getUint32(request.argsAt + 16, true), fuse.MAX_READ);
     const listing = fs.list(request.nodeId, cookie, request.resumed);
     if (typeof listing === 'number') return listing;
     return reply.listing(at, room, listing, plus, attributes);
+  };
+
+  const openDirectory = (request: Request, at: number): number => {
+    if (!options.listRoot || options.notifies) return -ERRNO.ENOSYS;
+    // The kernel stops asking for all directories or for none.
+    const isRoot = request.nodeId === ROOT_ID;
+    return reply.opened(at, isRoot ? 0 : fuse.FOPEN.KEEP_CACHE | fuse.FOPEN.CACHE_DIR);
   };
 
   const getXattr = (request: Request, out: Buffer, at: number): number => {
@@ -107,11 +117,21 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
       case fuse.OP.GETXATTR:
       case fuse.OP.LISTXATTR:
         return getXattr(request, out, at);
+      case fuse.OP.INIT:
+        // A kernel that begins knows no nodes, whatever became of the one before it.
+        fs.forgetAll();
+        return writeInitReply(request.payload.subarray(request.payloadAt, request.payloadEnd), out, at);
       case fuse.OP.DESTROY:
+        fs.forgetAll();
+        return 0;
+      case fuse.OP.OPENDIR:
+        return openDirectory(request, at);
       case fuse.OP.RELEASE:
       case fuse.OP.RELEASEDIR:
         return 0;
       default:
+        // A mount can be made writable from outside, which changes nothing.
+        if (fuse.CHANGING_OPS.has(request.opcode)) return -ERRNO.EROFS;
         // Answered so once, the kernel never asks again for OPEN, OPENDIR, FLUSH, ACCESS and the like, and
         // does by itself what we would have answered.
         return -ERRNO.ENOSYS;

@@ -34,6 +34,11 @@ export const OP = {
   READDIRPLUS: 44,
 } as const;
 
+/** Operations that would change something: SETATTR, SYMLINK, MKNOD, MKDIR, UNLINK, and so on to TMPFILE. */
+export const CHANGING_OPS: ReadonlySet<number> = new Set([
+  4, 6, 8, 9, 10, 11, 12, 13, 16, 21, 24, 35, 43, 45, 47, 51,
+]);
+
 /** Bits of `flags` in INIT. */
 export const INIT = {
   ASYNC_READ: 1 << 0,
@@ -50,6 +55,9 @@ export const INIT = {
   INIT_EXT: 1 << 30,
 } as const;
 
+/** Bits of `open_flags`: keep what is cached of a file; cache a directory's listing. */
+export const FOPEN = { KEEP_CACHE: 1 << 1, CACHE_DIR: 1 << 3 } as const;
+
 /** Codes of the notifications that a file system sends. */
 export const NOTIFY = { INVAL_INODE: 2, INVAL_ENTRY: 3 } as const;
 
@@ -58,6 +66,7 @@ export const ENTRY_LENGTH = 40 + ATTR_LENGTH;
 export const ATTR_OUT_LENGTH = 16 + ATTR_LENGTH;
 export const STATFS_LENGTH = 80;
 export const INIT_OUT_LENGTH = 64;
+export const OPEN_OUT_LENGTH = 16;
 export const DIRENT_LENGTH = 24;
 
 /** The most that one READ may ask for, and the kernel's pages for it. */

@@ -65,6 +65,13 @@ export class Reply {
     this.#view.setUint32(at + 84, 0, true);
   }
 
+  /** `fuse_open_out`, without a handle. */
+  opened(at: number, flags: number): number {
+    this.#u64(at, 0);
+    this.#u64(at + 8, flags);
+    return fuse.OPEN_OUT_LENGTH;
+  }
+
   /** `fuse_statfs_out`. */
   statfs(at: number, usage: Usage): number {
     this.#out.fill(0, at, at + fuse.STATFS_LENGTH);

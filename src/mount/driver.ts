@@ -1,37 +1,17 @@
-import type { Environment } from '../castore/local/environment.ts';
-import type { HandOver } from './hand-over.ts';
-import type { MountStatistics } from './statistics.ts';
+import type { ServeContext, ServeOptions, Serving } from './serve.ts';
 
 /** What a person may say of a mount. */
-export interface DriverOptions {
-  readonly listRoot: boolean;
-  readonly showXattr: boolean;
+export interface DriverOptions extends Pick<ServeOptions, 'listRoot' | 'showXattr'> {
   readonly allowOther: boolean;
   /** Threads that serve the kernel. */
   readonly readers: number;
 }
 
 /** What a driver works with. */
-export interface DriverContext {
+export interface DriverContext extends ServeContext {
   /** Free for mounting, as the kernel names it. */
   readonly mountPoint: string;
-  /** The local store that is read. */
-  readonly env: Environment;
-  /** Whether what is not local can be had through `handOver`. */
-  readonly remote: boolean;
-  readonly handOver: HandOver;
-  /** Memory of the node table. */
-  readonly nodes: SharedArrayBuffer;
 }
 
 /** Mounts, and serves from then on. */
 export type Driver = (options: DriverOptions, context: DriverContext) => Promise<Serving>;
-
-/** A file system that is being served. */
-export interface Serving {
-  /** Resolves when it has been unmounted, by `stop` or by somebody else. */
-  readonly closed: Promise<void>;
-  /** Unmounts; resolves when the kernel is no longer served. */
-  stop(): Promise<void>;
-  statistics(): MountStatistics;
-}

@@ -1,6 +1,6 @@
 import type { FreshItem, FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
-import type { FetchMessage, SessionMessage } from '../fuse/device-session.ts';
+import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
 import { deferred } from '../util/deferred.ts';
 import { CODES, messageOf, StoreError } from '../util/errors.ts';
 import { log } from '../util/log.ts';

@@ -8,7 +8,8 @@ import { ROOT_ID } from '../fs/file-system.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import type { Source } from '../fs/source.ts';
 import { StoreFileSystem } from '../fs/store-file-system.ts';
-import { CONTROL, DeviceSession } from '../fuse/device-session.ts';
+import { DeviceSession } from '../fuse/device-session.ts';
+import { CONTROL } from '../fuse/dispatcher.ts';
 import { createHandler } from '../fuse/handler.ts';
 import * as fuse from '../fuse/protocol.ts';
 import { StorePath } from '../nix/store-path.ts';
@@ -44,7 +45,7 @@ export function warmUp(local: Source, storeDir: string): void {
   for (let round = 0; round < ROUNDS; round++) {
     const nodes = new NodeTable(NodeTable.allocate(NODES));
     const fs = new StoreFileSystem(source, nodes, { remote: false, storeDir });
-    walk(fs, createHandler(fs, { listRoot: true, showXattr: false }), nowhere);
+    walk(fs, createHandler(fs, { listRoot: true, showXattr: false, notifies: true }), nowhere);
   }
   closeSync(nowhere);
 }

@@ -6,16 +6,26 @@ import { NodeTable } from '../fs/node-table.ts';
 import { LocalSource } from '../fs/source.ts';
 import type { Witness } from '../fs/store-file-system.ts';
 import { StoreFileSystem } from '../fs/store-file-system.ts';
-import { CONTROL, DeviceSession } from '../fuse/device-session.ts';
+import { DeviceSession } from '../fuse/device-session.ts';
+import { CONTROL } from '../fuse/dispatcher.ts';
 import { createHandler } from '../fuse/handler.ts';
+import { VhostUserSession } from '../fuse/vhost/session.ts';
 import type { Level } from '../util/log.ts';
 import { setLogLevel } from '../util/log.ts';
 import type { EnteredMessage } from './statistics.ts';
 import { closureOf } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
 
+/** How to speak to the kernel: on `/dev/fuse`, or over a vhost-user socket to that of a virtual machine. */
+const TRANSPORTS = {
+  device: { Session: DeviceSession, notifies: true },
+  'vhost-user': { Session: VhostUserSession, notifies: false },
+};
+export type TransportName = keyof typeof TRANSPORTS;
+
 /** What a thread that serves the kernel is given. */
 export interface WorkerData {
+  readonly transport: TransportName;
   readonly storeDir: string;
   readonly remote: boolean;
   readonly listRoot: boolean;
@@ -45,10 +55,11 @@ const witness: Witness = {
   },
 };
 const fs = new StoreFileSystem(source, new NodeTable(data.nodes), { ...data, witness });
-const handler = createHandler(fs, data);
+const { Session, notifies } = TRANSPORTS[data.transport];
+const handler = createHandler(fs, { ...data, notifies });
 
 port.once('message', ({ fd }: { fd: number }) => {
-  new DeviceSession({
+  new Session({
     fd,
     wakeFd: data.wakeFd,
     control,

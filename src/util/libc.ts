@@ -41,7 +41,21 @@ export const libc = {
   recvmsg: library.func('int64_t recvmsg(int fd, void *message, int flags)') as Call<
     [number, Uint8Array, number]
   >,
+  bind: library.func('int bind(int fd, const void *address, uint32_t address_length)') as Call<
+    [number, Uint8Array, number]
+  >,
+  listen: library.func('int listen(int fd, int backlog)') as Call<[number, number]>,
+  accept4: library.func('int accept4(int fd, void *address, void *address_length, int flags)') as Call<
+    [number, null, null, number]
+  >,
+  mmap: library.func(
+    'int64_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
+  ) as Call<[number, number, number, number, number, number]>,
+  munmap: library.func('int munmap(uintptr_t address, size_t length)') as Call<[number, number]>,
 };
+
+/** What `poll` is asked for, and says: something can be read. */
+export const POLLIN = 1;
 
 type Call<A extends unknown[]> = (...args: A) => number;
 
@@ -56,9 +70,26 @@ export function errnoName(number: number): string {
   return found?.[0] ?? `errno ${number}`;
 }
 
+const F_GETFL = 3;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
+
+/** Makes calls on a descriptor say EAGAIN rather than wait. */
+export function setNonBlocking(fd: number): void {
+  libc.fcntl(fd, F_SETFL, libc.fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
+}
+
 /** Where a buffer lies. The caller keeps the buffer. */
 export function addressOf(buffer: Uint8Array): number {
   return Number(koffi.address(buffer));
+}
+
+/**
+ * The memory at an address. Whoever unmaps it must have let go of everything made from this before: the next
+ * access would end the process.
+ */
+export function memoryAt(address: number, length: number): ArrayBuffer {
+  return koffi.view(address, length);
 }
 
 /** `syncfs` off the main thread: everything written to the file system of `fd` is on disk afterwards. */

@@ -1,5 +1,6 @@
 import { closeSync } from 'node:fs';
 import { libc } from './libc.ts';
+import { socketAddress } from './unix-socket.ts';
 
 const AF_UNIX = 1;
 const SOCK_DGRAM = 2;
@@ -10,13 +11,7 @@ export function notifySystemd(state: string): void {
   if (!path) return;
   const fd = libc.socket(AF_UNIX, SOCK_DGRAM, 0);
   if (fd < 0) return;
-  // An address that begins with @ is an abstract one: its first byte is 0.
-  const name = Buffer.from(path.replace(/^@/, '\0'));
-  const address = Buffer.concat([
-    Buffer.from([AF_UNIX, 0]),
-    name,
-    Buffer.from(path.startsWith('@') ? [] : [0]),
-  ]);
+  const address = socketAddress(path);
   const message = Buffer.from(state);
   libc.sendto(fd, message, message.length, 0, address, address.length);
   closeSync(fd);

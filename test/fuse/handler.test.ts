@@ -68,7 +68,7 @@ function makeHandler(remote = true): { handler: Handler; nodes: NodeTable; path:
   const nodes = new NodeTable(NodeTable.allocate(4096));
   const fs = new StoreFileSystem(source, nodes, { remote, storeDir: '/' });
   return {
-    handler: createHandler(fs, { listRoot: true, showXattr: true }),
+    handler: createHandler(fs, { listRoot: true, showXattr: true, notifies: true }),
     nodes,
     path: info.storePath.toString(),
   };

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { Command, InvalidArgumentError, Option } from 'commander';
-import { parseListenAddress } from '../../server/listen.ts';
+import { Command, Option } from 'commander';
 import { messageOf, UsageError } from '../../util/errors.ts';
+import { parseListenAddress } from '../../util/listen-address.ts';
 import { log } from '../../util/log.ts';
 import { notifySystemd } from '../../util/systemd.ts';
-import { numberArgument } from '../arguments.ts';
+import { numberArgument, socketModeOption } from '../arguments.ts';
 import type { SigningFlags, StoreFlags } from '../store-options.ts';
 import { openSigning, signingOption, storeName, withStoreOptions } from '../store-options.ts';
 
@@ -32,7 +32,7 @@ export function daemonCommand(): Command {
       'host:port, [v6]:port, /path, @abstract or sd-listen',
       '[::]:8000',
     )
-    .addOption(new Option('--socket-mode <octal>', 'mode of the unix socket').argParser(octal))
+    .addOption(socketModeOption())
     .addOption(
       new Option('--socket-uid <n>', 'owner of the unix socket').argParser(numberArgument(0, MAX_ID)),
     )
@@ -99,9 +99,4 @@ function read(path: string, flag: string): Buffer {
   } catch (error) {
     throw new UsageError(`cannot read ${flag}: ${messageOf(error)}`, { cause: error });
   }
-}
-
-function octal(text: string): number {
-  if (!/^0?[0-7]{3}$/.test(text)) throw new InvalidArgumentError('Want an octal mode such as 0660.');
-  return Number.parseInt(text, 8);
 }

@@ -9,7 +9,7 @@ import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
 import type { Services } from '../../store/services.ts';
-import type { ListenAddress, SocketOwnership } from '../listen.ts';
+import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import { listen } from '../listen.ts';
 import { CallLimit, handler, reader } from './calls.ts';
 import { implementations } from './services.ts';

@@ -1,0 +1,43 @@
+import { Command } from 'commander';
+import type { Virtiofs } from '../../mount/virtiofs.ts';
+import { serveVirtiofs } from '../../mount/virtiofs.ts';
+import { parseUnixAddress } from '../../util/listen-address.ts';
+import { socketModeOption } from '../arguments.ts';
+import type { ServingFlags } from '../serving.ts';
+import { serveUntilStopped, withServingOptions } from '../serving.ts';
+
+interface Flags extends ServingFlags {
+  readonly socketMode?: number;
+}
+
+export function virtiofsCommand(): Command {
+  return withServingOptions(new Command('virtiofs'))
+    .summary('serve the store to a virtual machine, as a virtio file system')
+    .description(
+      'Serves the store to a virtual machine over a vhost-user socket until SIGINT or SIGTERM. The guest mounts\n' +
+        'it, read-only, with "mount -t virtiofs". One guest at a time; when it has gone, the next may come.',
+    )
+    .argument('<socket>', 'path, @abstract or sd-listen')
+    .addOption(socketModeOption())
+    .addHelpText(
+      'after',
+      '\nExample:\n' +
+        '  tvix-store virtiofs /run/store.sock &\n' +
+        '  qemu-system-x86_64 … -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on \\\n' +
+        '    -machine q35,memory-backend=mem -chardev socket,id=store,path=/run/store.sock \\\n' +
+        '    -device vhost-user-fs-pci,chardev=store,tag=store,queue-size=1024\n' +
+        '  mount -t virtiofs -o ro store /nix/store     # in the guest',
+    )
+    .action(run);
+}
+
+function run(socket: string, flags: Flags): Promise<void> {
+  const words = { begun: 'listening', ended: 'stopped', where: ({ address }: Virtiofs) => ({ at: address }) };
+  return serveUntilStopped(flags, words, (options) =>
+    serveVirtiofs({
+      ...options,
+      listen: parseUnixAddress(socket),
+      ownership: { mode: flags.socketMode },
+    }),
+  );
+}

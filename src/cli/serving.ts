@@ -1,0 +1,92 @@
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import type { ServedStore, ServeOptions } from '../mount/serve.ts';
+import { toFields, toJson } from '../mount/statistics.ts';
+import { openStore } from '../store/store.ts';
+import type { Fields } from '../util/log.ts';
+import { log } from '../util/log.ts';
+import { notifySystemd } from '../util/systemd.ts';
+import { numberArgument } from './arguments.ts';
+import type { StoreFlags } from './store-options.ts';
+import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
+
+/** Flags of the commands that serve the store to a kernel, this machine's or another's. */
+export interface ServingFlags extends StoreFlags {
+  readonly listRoot?: boolean;
+  readonly showXattr?: boolean;
+  readonly timeout: number;
+  readonly offline?: boolean;
+  readonly json?: boolean;
+  readonly verify: 'chunks' | 'whole';
+}
+
+/** Adds them to a command. */
+export function withServingOptions(command: Command): Command {
+  return withStoreOptions(command)
+    .option('--list-root', 'let the root be listed (else ls of it says "Operation not permitted")')
+    .option('--show-xattr', 'show castore digests as extended attributes; asking for them costs a request')
+    .option('--json', 'print statistics as JSON as well, at the end and at SIGUSR1')
+    .option('--offline', 'serve what the cache holds, without asking the store')
+    .addOption(
+      new Option(
+        '--verify <what>',
+        'serve a large file by checked chunks, or only when the whole has been checked',
+      )
+        .choices(['chunks', 'whole'])
+        .default('chunks'),
+    )
+    .addOption(
+      new Option('--timeout <seconds>', 'a read fails when nothing has arrived for so long')
+        .argParser(numberArgument(1, 86_400))
+        .default(30),
+    );
+}
+
+/** What to say in the log when it begins and when it ends. */
+export interface Words<Served> {
+  readonly begun: string;
+  readonly where: (served: Served) => Fields;
+  readonly ended: string;
+}
+
+/** Stands for the store when nobody is to be asked. */
+const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:', composition: undefined };
+
+/** Serves the store that the flags name until a signal or somebody else ends it. */
+export async function serveUntilStopped<Served extends ServedStore>(
+  flags: ServingFlags,
+  words: Words<Served>,
+  serve: (options: ServeOptions) => Promise<Served>,
+): Promise<void> {
+  const store = await openStore({ ...addressesOf(flags), ...(flags.offline ? NOWHERE : {}) }, 'write');
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
+  try {
+    const served = await serve({
+      store,
+      storeName: storeName(flags),
+      cacheDir: flags.cache,
+      listRoot: flags.listRoot ?? false,
+      showXattr: flags.showXattr ?? false,
+      timeoutMs: flags.timeout * 1000,
+      offline: flags.offline ?? false,
+      verifyWhole: flags.verify === 'whole',
+    });
+    stop.signal.addEventListener('abort', () => void served.stop());
+    // A signal may have come while it began.
+    if (stop.signal.aborted) void served.stop();
+    log.info(words.begun, { ...words.where(served), store: flags.offline ? flags.cache : storeName(flags) });
+    notifySystemd('READY=1');
+    const tell = (what: string) => {
+      const [statistics, fetched] = [served.statistics(), served.fetched()];
+      if (flags.json) process.stdout.write(`${JSON.stringify(toJson(statistics, fetched))}\n`);
+      log.info(what, toFields(statistics, fetched));
+    };
+    process.on('SIGUSR1', () => tell('so far'));
+    await served.closed;
+    notifySystemd('STOPPING=1');
+    tell(words.ended);
+  } finally {
+    await store.close();
+  }
+}

@@ -1,0 +1,227 @@
+import type { MessagePort } from 'node:worker_threads';
+import { receiveMessageOnPort } from 'node:worker_threads';
+import type { FileSystem, Need } from '../fs/file-system.ts';
+import { ERRNO, MISSING } from '../fs/file-system.ts';
+import { messageOf } from '../util/errors.ts';
+import { addressOf, libc } from '../util/libc.ts';
+import { log } from '../util/log.ts';
+import type { Handler, Request } from './handler.ts';
+import { argsLength, NO_REPLY } from './handler.ts';
+import * as fuse from './protocol.ts';
+
+/** From the thread that serves the kernel to the fetch side. */
+export type SessionMessage =
+  | { readonly type: 'need'; readonly need: Need }
+  /** Nobody waits for it any more. */
+  | { readonly type: 'leave'; readonly key: string }
+  /** A request that another thread may hold has been interrupted. */
+  | { readonly type: 'interrupt'; readonly low: number; readonly high: number };
+
+/** From the fetch side. */
+export type FetchMessage =
+  /** The need is met, or failed with an errno. `payload` is for the file system. */
+  | { readonly type: 'done'; readonly key: string; readonly errno: number; readonly payload?: unknown }
+  | { readonly type: 'payload'; readonly payload: unknown }
+  | { readonly type: 'interrupt'; readonly low: number; readonly high: number };
+
+/** Words shared with the fetch side. */
+export const CONTROL = {
+  /** Set when messages are waiting; the eventfd wakes a thread that sleeps. */
+  MESSAGES: 0,
+  /** Set when the thread is to leave. */
+  STOP: 1,
+  /** Bytes of file contents answered, in KiB. */
+  READ_KIB: 2,
+  /** Requests that had to wait for something to be fetched. */
+  PARKED: 3,
+  /** Files of which something was read. */
+  FILES: 4,
+  /** Requests by opcode from here on. */
+  REQUESTS: 64,
+  LENGTH: 128,
+} as const;
+
+/** A request that waits for something to be fetched. */
+interface Parked<Origin> {
+  readonly bytes: Buffer;
+  readonly origin: Origin;
+  /** How often it was run. */
+  tries: number;
+}
+
+/** A request that is not satisfied after so many fetches never will be. */
+const MAX_TRIES = 64;
+/** Of a request that is parked, so much is kept: a name and all arguments lie in it. */
+const PARKED_LENGTH = 4096;
+
+export interface DispatcherOptions {
+  readonly wakeFd: number;
+  readonly control: Int32Array;
+  readonly port: MessagePort;
+  readonly fs: FileSystem;
+  readonly handler: Handler;
+  /** Takes what the fetch side sends for the file system. */
+  readonly onPayload: (payload: unknown) => void;
+}
+
+/** Takes a reply, which lies in the dispatcher's `reply[0, length)`. Length 0: none is expected. */
+export type Answer<Origin> = (length: number, origin: Origin) => void;
+
+/**
+ * Runs requests, whichever transport brings them: what is not local is asked of the fetch side, and the same
+ * request is run again when that has answered. `Origin` is what a transport needs to answer one.
+ */
+export class Dispatcher<Origin> {
+  readonly reply: Buffer = Buffer.allocUnsafeSlow(fuse.REPLY_BUFFER_LENGTH);
+  readonly #options: DispatcherOptions;
+  readonly #answer: Answer<Origin>;
+  readonly #parked = new Map<string, Parked<Origin>[]>();
+  readonly #wakeCount = Buffer.alloc(8);
+  readonly #wakeCountAddress = addressOf(this.#wakeCount);
+
+  constructor(options: DispatcherOptions, answer: Answer<Origin>) {
+    this.#options = options;
+    this.#answer = answer;
+  }
+
+  /** Whether the thread is to leave. */
+  get stopped(): boolean {
+    return Atomics.load(this.#options.control, CONTROL.STOP) !== 0;
+  }
+
+  /** Takes what the fetch side has sent, if it has sent something. */
+  receive(): void {
+    const { control, wakeFd, port } = this.#options;
+    if (Atomics.load(control, CONTROL.MESSAGES) === 0) return;
+    Atomics.store(control, CONTROL.MESSAGES, 0);
+    libc.read(wakeFd, this.#wakeCountAddress, 8);
+    for (;;) {
+      const received = receiveMessageOnPort(port);
+      if (!received) return;
+      const message = received.message as FetchMessage;
+      if (message.type === 'interrupt') {
+        this.#interrupt(message.low, message.high);
+        continue;
+      }
+      if (message.payload !== undefined) this.#options.onPayload(message.payload);
+      if (message.type === 'done') this.#resume(message.key, message.errno);
+    }
+  }
+
+  #resume(key: string, error: number): void {
+    const waiting = this.#parked.get(key);
+    this.#parked.delete(key);
+    this.#options.fs.refresh();
+    for (const { bytes, origin, tries } of waiting ?? []) {
+      if (error !== 0) this.#send(bytes, -error, origin);
+      else this.serve(bytes, origin, tries);
+    }
+  }
+
+  /** Serves one request, which was run `tries` times before. `bytes` has the header at least. */
+  serve(bytes: Buffer, origin: Origin, tries = 0): void {
+    const opcode = bytes.readUInt32LE(4);
+    this.#options.control[CONTROL.REQUESTS + (opcode & 63)]!++;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    if (opcode === fuse.OP.INTERRUPT) {
+      const at = fuse.IN_HEADER_LENGTH;
+      const low = view.getUint32(at, true);
+      const high = view.getUint32(at + 4, true);
+      // With several threads, the one that holds the request has to answer it.
+      if (!this.#interrupt(low, high)) this.#post({ type: 'interrupt', low, high });
+      this.#send(bytes, NO_REPLY, origin);
+      return;
+    }
+    const request: Request = {
+      opcode,
+      nodeId: view.getUint32(16, true),
+      resumed: tries > 0,
+      args: view,
+      argsAt: fuse.IN_HEADER_LENGTH,
+      payload: bytes,
+      payloadAt: fuse.IN_HEADER_LENGTH + argsLength(opcode),
+      payloadEnd: bytes.length,
+    };
+    const result = this.#handle(request);
+    if (result === MISSING) this.#park(bytes, origin, tries + 1);
+    else this.#send(bytes, result, origin);
+    if (opcode === fuse.OP.READ && result > 0)
+      this.#options.control[CONTROL.READ_KIB]! += (result + 1023) >> 10;
+  }
+
+  #handle(request: Request): number {
+    try {
+      return this.#options.handler(request, this.reply, fuse.OUT_HEADER_LENGTH);
+    } catch (error) {
+      log.error('a request failed', { opcode: request.opcode, error: messageOf(error) });
+      return -ERRNO.EIO;
+    }
+  }
+
+  #park(bytes: Buffer, origin: Origin, tries: number): void {
+    if (tries > MAX_TRIES) {
+      log.error('a request is not satisfied by what is fetched for it');
+      this.#send(bytes, -ERRNO.EIO, origin);
+      return;
+    }
+    if (tries === 1) this.#options.control[CONTROL.PARKED]!++;
+    const need = this.#options.fs.missing();
+    const kept = tries === 1 ? Buffer.from(bytes.subarray(0, PARKED_LENGTH)) : bytes;
+    const parked = { bytes: kept, origin, tries };
+    const waiting = this.#parked.get(need.key);
+    if (waiting) {
+      waiting.push(parked);
+      return;
+    }
+    this.#parked.set(need.key, [parked]);
+    this.#post({ type: 'need', need });
+  }
+
+  /** Answers a parked request whose process was interrupted; false when there is none. */
+  #interrupt(low: number, high: number): boolean {
+    return this.#take(
+      ({ bytes }) => bytes.readUInt32LE(8) === low && bytes.readUInt32LE(12) === high,
+      -ERRNO.EINTR,
+    );
+  }
+
+  /** Answers the parked requests of these origins with an I/O error: they cannot wait any longer. */
+  giveUp(ofOrigin: (origin: Origin) => boolean): void {
+    this.#take(({ origin }) => ofOrigin(origin), -ERRNO.EIO);
+  }
+
+  /** Answers the parked requests that `chosen` picks; false when there are none. */
+  #take(chosen: (parked: Parked<Origin>) => boolean, result: number): boolean {
+    let found = false;
+    for (const [key, waiting] of this.#parked) {
+      const left = waiting.filter((parked) => !chosen(parked));
+      if (left.length === waiting.length) continue;
+      found = true;
+      for (const parked of waiting) if (chosen(parked)) this.#send(parked.bytes, result, parked.origin);
+      if (left.length > 0) this.#parked.set(key, left);
+      else {
+        this.#parked.delete(key);
+        this.#post({ type: 'leave', key });
+      }
+    }
+    return found;
+  }
+
+  /** Hands over the reply whose body lies behind the header already, or an error. */
+  #send(request: Buffer, result: number, origin: Origin): void {
+    if (result === NO_REPLY) {
+      this.#answer(0, origin);
+      return;
+    }
+    const length = fuse.OUT_HEADER_LENGTH + Math.max(result, 0);
+    this.reply.writeUInt32LE(length, 0);
+    this.reply.writeInt32LE(Math.min(result, 0), 4);
+    this.reply.writeUInt32LE(request.readUInt32LE(8), 8);
+    this.reply.writeUInt32LE(request.readUInt32LE(12), 12);
+    this.#answer(length, origin);
+  }
+
+  #post(message: SessionMessage): void {
+    this.#options.port.postMessage(message);
+  }
+}

@@ -1,0 +1,152 @@
+import { messageOf } from '../../util/errors.ts';
+import { addressOf, libc, POLLIN } from '../../util/libc.ts';
+import { log } from '../../util/log.ts';
+import { acceptConnection } from '../../util/unix-socket.ts';
+import type { DispatcherOptions } from '../dispatcher.ts';
+import { Dispatcher } from '../dispatcher.ts';
+import { Patience } from '../patience.ts';
+import type { Origin } from './chain.ts';
+import { GuestDevice } from './device.ts';
+import { FrontEnd } from './front-end.ts';
+import { MAX_QUEUES } from './protocol.ts';
+
+/** How long requests may keep the thread from looking at its sockets, in milliseconds. */
+const SOCKETS_MS = 5;
+/** Slots of what is polled: the eventfd of the fetch side, the listener, the connection, then the queues. */
+const WAKE = 0;
+const LISTENER = 1;
+const CONNECTION = 2;
+const QUEUES = 3;
+const POLLFD_LENGTH = 8;
+
+export interface VhostUserSessionOptions extends DispatcherOptions {
+  /** A socket that listens, non-blocking. */
+  readonly fd: number;
+}
+
+interface Guest {
+  readonly frontEnd: FrontEnd;
+  readonly device: GuestDevice;
+}
+
+/**
+ * Serves the kernel of a virtual machine over a vhost-user socket (virtiofs), synchronously, in a thread of its
+ * own. One guest at a time; when it has gone, the next may come.
+ */
+export class VhostUserSession {
+  readonly #options: VhostUserSessionOptions;
+  readonly #dispatcher: Dispatcher<Origin>;
+  readonly #patience = new Patience();
+  readonly #poll = Buffer.alloc(POLLFD_LENGTH * (QUEUES + MAX_QUEUES));
+  readonly #pollAddress = addressOf(this.#poll);
+  #guest: Guest | undefined;
+  /** Somebody else wants to connect, and was told of in the log. */
+  #crowded = false;
+  #polled = 0;
+
+  constructor(options: VhostUserSessionOptions) {
+    this.#options = options;
+    this.#dispatcher = new Dispatcher(options, (length, origin) =>
+      this.#guest!.device.answer(length, origin),
+    );
+  }
+
+  /** Returns when told to leave. */
+  run(): void {
+    for (;;) {
+      this.#dispatcher.receive();
+      if (this.#dispatcher.stopped) break;
+      const device = this.#guest?.device;
+      device?.tell();
+      if (device && device.serve() > 0) {
+        this.#patience.renew();
+        if (performance.now() - this.#polled > SOCKETS_MS) this.#waitFor(0);
+      } else if (!this.#patience.lasts()) this.#sleep();
+    }
+    this.#leave();
+  }
+
+  #sleep(): void {
+    const device = this.#guest?.device;
+    if (device?.wantKicks()) return;
+    this.#options.fs.refresh();
+    this.#waitFor(this.#finishStopping());
+  }
+
+  /** Waits for anything to happen, and sees to what comes through sockets. */
+  #waitFor(milliseconds: number): void {
+    const queues = this.#guest?.device.queues ?? [];
+    this.#watch(WAKE, this.#options.wakeFd);
+    this.#watch(LISTENER, this.#crowded ? -1 : this.#options.fd);
+    this.#watch(CONNECTION, this.#guest?.frontEnd.connection.fd ?? -1);
+    for (const [i, queue] of queues.entries()) this.#watch(QUEUES + i, queue.kick);
+    const ready = libc.poll(this.#pollAddress, QUEUES + queues.length, milliseconds);
+    this.#polled = performance.now();
+    if (ready <= 0) return;
+    for (const [i, queue] of queues.entries()) {
+      const happened = this.#happened(QUEUES + i);
+      if ((happened & POLLIN) !== 0) queue.drainKick();
+      else if (happened !== 0) queue.setKick(-1);
+    }
+    if (this.#happened(CONNECTION) !== 0) this.#receive();
+    if (this.#happened(LISTENER) !== 0) this.#accept();
+  }
+
+  #watch(slot: number, fd: number): void {
+    this.#poll.writeInt32LE(fd, slot * POLLFD_LENGTH);
+    this.#poll.writeInt32LE(POLLIN, slot * POLLFD_LENGTH + 4);
+  }
+
+  #happened(slot: number): number {
+    return this.#poll.readInt16LE(slot * POLLFD_LENGTH + 6);
+  }
+
+  #accept(): void {
+    if (this.#guest) {
+      this.#crowded = true;
+      log.warn('another guest has to wait until the present one has gone');
+      return;
+    }
+    const fd = acceptConnection(this.#options.fd);
+    if (fd === undefined) return;
+    const device = new GuestDevice(this.#dispatcher);
+    this.#guest = { device, frontEnd: new FrontEnd(fd, device) };
+    log.info('a guest has come');
+  }
+
+  #receive(): void {
+    this.#guarded(({ frontEnd }) => {
+      if (frontEnd.receive()) return;
+      log.info('the guest has gone');
+      this.#leave();
+    });
+  }
+
+  #finishStopping(): number {
+    let longest = -1;
+    this.#guarded(({ device }) => {
+      longest = device.finishStopping();
+    });
+    return longest;
+  }
+
+  /** Does something with the guest, which is left when that makes no sense. */
+  #guarded(work: (guest: Guest) => void): void {
+    if (!this.#guest) return;
+    try {
+      work(this.#guest);
+    } catch (error) {
+      log.error('the connection of the guest is ended', { error: messageOf(error) });
+      this.#leave();
+    }
+  }
+
+  /** Lets go of the guest, if there is one. */
+  #leave(): void {
+    this.#guest?.device.close();
+    this.#guest?.frontEnd.connection.close();
+    this.#guest = undefined;
+    this.#crowded = false;
+    this.#options.fs.forgetAll();
+  }
+}

@@ -1,0 +1,106 @@
+import type { Environment } from '../castore/local/environment.ts';
+import { LocalStore } from '../castore/local/store.ts';
+import { NodeTable } from '../fs/node-table.ts';
+import type { Store } from '../store/services.ts';
+import { Fetcher } from './fetch/fetcher.ts';
+import { Keeper } from './fetch/keeper.ts';
+import { HandOver } from './hand-over.ts';
+import type { FetchStatistics, MountStatistics } from './statistics.ts';
+
+/** Nodes the kernel may know at once: 64 bytes each once used, 1 GiB of address space. */
+const NODE_CAPACITY = 1 << 24;
+
+/** What is served, and how what is not local is come by. */
+export interface ServeOptions {
+  readonly listRoot: boolean;
+  readonly showXattr: boolean;
+  readonly store: Store;
+  /** The store as a person named it. */
+  readonly storeName: string;
+  /** Where to keep what is fetched, if the store is not local. */
+  readonly cacheDir: string;
+  /** A read fails after this long without content, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Serve what the cache holds, and ask nobody. */
+  readonly offline: boolean;
+  /** Serve nothing of a blob before the whole has been checked. */
+  readonly verifyWhole: boolean;
+}
+
+/** What the side that faces the kernel works with. */
+export interface ServeContext {
+  /** The local store that is read. */
+  readonly env: Environment;
+  /** Whether what is not local can be had through `handOver`. */
+  readonly remote: boolean;
+  readonly handOver: HandOver;
+  /** Memory of the node table. */
+  readonly nodes: SharedArrayBuffer;
+}
+
+/** A file system that is being served to a kernel. */
+export interface Serving {
+  /** Resolves when that is over, by `stop` or by somebody else's doing. */
+  readonly closed: Promise<void>;
+  /** Resolves when the kernel is no longer served. */
+  stop(): Promise<void>;
+  statistics(): MountStatistics;
+}
+
+/** The same, with the side that fetches. */
+export interface ServedStore extends Serving {
+  fetched(): FetchStatistics;
+}
+
+/**
+ * Serves a store to a kernel, which `begin` turns to. A local store is read directly; another's contents are
+ * fetched into a local cache.
+ */
+export async function serveStore(
+  options: ServeOptions,
+  begin: (context: ServeContext) => Promise<Serving>,
+): Promise<ServedStore> {
+  const { store } = options;
+  const local = options.offline
+    ? LocalStore.open(options.cacheDir)
+    : (store.local ?? LocalStore.open(options.cacheDir, 'cache'));
+  let fetcher: Fetcher | undefined;
+  let keeper: Keeper | undefined;
+  const release = async () => {
+    await fetcher?.close();
+    await keeper?.close();
+    if (local !== store.local) await local.close();
+  };
+  try {
+    const handOver = new HandOver({
+      timeoutMs: options.timeoutMs,
+      fetch: (need, progress, signal) => fetcher!.fetch(need, progress, signal),
+    });
+    if (local !== store.local && !options.offline) {
+      keeper = new Keeper(local, handOver, options.storeName);
+      fetcher = new Fetcher(store, keeper, { verifyWhole: options.verifyWhole });
+    }
+    const serving = await begin({
+      env: local.env,
+      remote: fetcher !== undefined,
+      handOver,
+      nodes: NodeTable.allocate(NODE_CAPACITY),
+    });
+    const closed = serving.closed.then(() => {
+      handOver.close();
+      return release();
+    });
+    return {
+      closed,
+      async stop() {
+        await serving.stop();
+        await closed;
+      },
+      statistics: () => serving.statistics(),
+      fetched: () => ({ ...(keeper?.fetched ?? { objects: 0, bytes: 0 }) }),
+    };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}

@@ -1,0 +1,123 @@
+import { Worker } from 'node:worker_threads';
+import { NodeTable } from '../fs/node-table.ts';
+import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
+import { CONTROL } from '../fuse/dispatcher.ts';
+import { addressOf, libc } from '../util/libc.ts';
+import { currentLogLevel, log } from '../util/log.ts';
+import type { HandOver, Server } from './hand-over.ts';
+import type { ServeContext, ServeOptions } from './serve.ts';
+import type { Closure, EnteredMessage, MountStatistics } from './statistics.ts';
+import type { TransportName, WorkerData } from './worker.ts';
+
+/** How long a stopping mount waits for its threads, in milliseconds. */
+const STOP_MS = 500;
+/** Messages with content that a sleeping thread is left with. */
+const MAX_UNSEEN = 64;
+const EFD_NONBLOCK = 0o4000;
+
+/** A thread that serves the kernel. */
+export class ServingThread implements Server {
+  readonly control: Int32Array;
+  readonly ended: Promise<void>;
+  /** Store paths that were looked up through it. */
+  readonly closures: Closure[] = [];
+  readonly #worker: Worker;
+  readonly #wakeFd: number;
+  /** Messages sent since the thread was woken last. */
+  #unseen = 0;
+
+  private constructor(worker: Worker, data: WorkerData) {
+    this.#worker = worker;
+    this.#wakeFd = data.wakeFd;
+    this.control = new Int32Array(data.control);
+    this.ended = new Promise((resolve) => worker.once('exit', () => resolve()));
+  }
+
+  /** Resolves when the thread has opened the store. */
+  static start(
+    transport: TransportName,
+    options: Pick<ServeOptions, 'listRoot' | 'showXattr'>,
+    context: ServeContext,
+  ): Promise<ServingThread> {
+    const workerData: WorkerData = {
+      transport,
+      storeDir: context.env.dir,
+      remote: context.remote,
+      listRoot: options.listRoot,
+      showXattr: options.showXattr,
+      nodes: context.nodes,
+      control: new SharedArrayBuffer(4 * CONTROL.LENGTH),
+      wakeFd: libc.eventfd(0, EFD_NONBLOCK),
+      logLevel: currentLogLevel(),
+    };
+    return new Promise((resolve, reject) => {
+      const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
+      worker.once('error', reject);
+      worker.once('message', () => resolve(new ServingThread(worker, workerData)));
+    });
+  }
+
+  /** Lets it serve the kernel on a descriptor, which must not block. */
+  serve(fd: number, handOver: HandOver): void {
+    handOver.add(this);
+    this.#worker.on('message', (message: SessionMessage | EnteredMessage) => {
+      if (message.type === 'entered') this.closures.push(message.closure);
+      else handOver.receive(this, message);
+    });
+    this.#worker.on('error', (error) => log.error('a serving thread failed', { error: String(error) }));
+    this.#worker.postMessage({ fd });
+  }
+
+  send(message: FetchMessage): void {
+    this.#worker.postMessage(message);
+    // Content alone can wait until the thread comes by, but not heap up; somebody waits for the rest.
+    this.#unseen = message.type === 'payload' ? this.#unseen + 1 : MAX_UNSEEN;
+    if (this.#unseen < MAX_UNSEEN) Atomics.store(this.control, CONTROL.MESSAGES, 1);
+    else {
+      this.#unseen = 0;
+      this.#wake(CONTROL.MESSAGES);
+    }
+  }
+
+  /** Makes the thread leave; resolves when it has, or after a while. */
+  async stop(): Promise<void> {
+    this.#wake(CONTROL.STOP);
+    const late = setTimeout(() => void this.#worker.terminate(), STOP_MS);
+    await this.ended;
+    clearTimeout(late);
+  }
+
+  #wake(word: number): void {
+    Atomics.store(this.control, word, 1);
+    libc.write(this.#wakeFd, ONE_ADDRESS, ONE.length);
+  }
+}
+
+/** What an eventfd is woken with. */
+const ONE = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]);
+const ONE_ADDRESS = addressOf(ONE);
+
+/** What threads did that serve the same kernel. */
+export function statisticsOf(
+  threads: readonly ServingThread[],
+  { nodes }: Pick<ServeContext, 'nodes'>,
+): MountStatistics {
+  const requests = new Map<number, number>();
+  const entered = new Map<string, Closure>();
+  const sum = (word: number) => threads.reduce((total, { control }) => total + control[word]!, 0);
+  for (const { control, closures } of threads) {
+    for (const closure of closures) entered.set(closure.name, closure);
+    for (let opcode = 0; opcode < 64; opcode++) {
+      const count = control[CONTROL.REQUESTS + opcode]!;
+      if (count > 0) requests.set(opcode, (requests.get(opcode) ?? 0) + count);
+    }
+  }
+  return {
+    requests,
+    misses: sum(CONTROL.PARKED),
+    bytesRead: sum(CONTROL.READ_KIB) * 1024,
+    filesRead: sum(CONTROL.FILES),
+    nodes: new NodeTable(nodes).size,
+    entered: [...entered.values()],
+  };
+}

@@ -1,0 +1,36 @@
+import type { SocketOwnership, UnixAddress } from '../util/listen-address.ts';
+import { listenUnix } from '../util/unix-socket.ts';
+import type { ServedStore, ServeOptions } from './serve.ts';
+import { serveStore } from './serve.ts';
+import { ServingThread, statisticsOf } from './serving-thread.ts';
+
+export interface VirtiofsOptions extends ServeOptions {
+  readonly listen: UnixAddress;
+  readonly ownership: SocketOwnership;
+}
+
+/** A store that is served to virtual machines. */
+export interface Virtiofs extends ServedStore {
+  /** The socket, for people. */
+  readonly address: string;
+}
+
+/** Serves a store to a virtual machine, which connects to a socket; when it has gone, to the next. */
+export async function serveVirtiofs(options: VirtiofsOptions): Promise<Virtiofs> {
+  const listener = await listenUnix(options.listen, options.ownership);
+  try {
+    const served = await serveStore(options, async (context) => {
+      const thread = await ServingThread.start('vhost-user', options, context);
+      thread.serve(listener.fd, context.handOver);
+      return {
+        closed: thread.ended.then(() => listener.close()),
+        stop: () => thread.stop(),
+        statistics: () => statisticsOf([thread], context),
+      };
+    });
+    return { ...served, address: listener.shown };
+  } catch (error) {
+    listener.close();
+    throw error;
+  }
+}

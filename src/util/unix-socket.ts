@@ -1,0 +1,111 @@
+import { closeSync, unlinkSync } from 'node:fs';
+import { StoreError } from './errors.ts';
+import { addressOf, errno, errnoName, libc, setNonBlocking } from './libc.ts';
+import type { SocketOwnership, UnixAddress } from './listen-address.ts';
+import { applyOwnership, removeStale, systemdSockets } from './listen-address.ts';
+
+/**
+ * Unix sockets by system calls: Node's own cannot receive descriptors.
+ */
+
+const AF_UNIX = 1;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+/** Longest path of a socket in bytes, and its terminating NUL. */
+const PATH_LENGTH = 108;
+
+/** `struct sockaddr_un` of a path, or of an abstract name when it begins with `@`. */
+export function socketAddress(path: string): Buffer {
+  const isAbstract = path.startsWith('@');
+  const name = Buffer.from(isAbstract ? `\0${path.slice(1)}` : `${path}\0`);
+  if (name.length > PATH_LENGTH) {
+    throw new StoreError('INVALID_ARGUMENT', `${path} is too long for a socket: ${PATH_LENGTH - 1} bytes`);
+  }
+  return Buffer.concat([Buffer.from([AF_UNIX, 0]), name]);
+}
+
+/** A socket that listens. */
+export interface Listener {
+  readonly fd: number;
+  /** The address for people. */
+  readonly shown: string;
+  close(): void;
+}
+
+/** Listens on a unix socket: at a path, under an abstract name, or the one that systemd passed. */
+export async function listenUnix(address: UnixAddress, ownership: SocketOwnership): Promise<Listener> {
+  if (address.kind === 'systemd') {
+    const [fd, ...others] = systemdSockets(address.name);
+    if (fd === undefined || others.length > 0) {
+      throw new StoreError('FAILED_PRECONDITION', 'systemd passed several sockets; name one: sd-listen:NAME');
+    }
+    setNonBlocking(fd);
+    return { fd, shown: `sd-listen (descriptor ${fd})`, close: () => closeSync(fd) };
+  }
+  const path = address.kind === 'unix' ? address.path : `@${address.name}`;
+  const name = socketAddress(path);
+  if (address.kind === 'unix') await removeStale(path);
+  const fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  const refuse = (): StoreError => {
+    const error = errnoName(errno());
+    closeSync(fd);
+    const why = error === 'EADDRINUSE' ? 'something is there already' : error;
+    return new StoreError('FAILED_PRECONDITION', `cannot listen on ${path}: ${why}`);
+  };
+  if (libc.bind(fd, name, name.length) !== 0) throw refuse();
+  // Before anybody can connect.
+  if (address.kind === 'unix') applyOwnership(path, ownership);
+  if (libc.listen(fd, 1) !== 0) throw refuse();
+  return {
+    fd,
+    shown: path,
+    close() {
+      closeSync(fd);
+      if (address.kind === 'unix') unlinkSync(path);
+    },
+  };
+}
+
+/** Takes a connection, non-blocking; `undefined` when there is none. */
+export function acceptConnection(listener: number): number | undefined {
+  const fd = libc.accept4(listener, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  return fd < 0 ? undefined : fd;
+}
+
+/** Where things lie in the one buffer that `recvmsg` works on: `struct msghdr`, an iovec, control data. */
+const VECTOR = 56;
+const CONTROL = 72;
+const CONTROL_HEADER = 16;
+const CONTROL_LENGTH_AT = 40;
+const FLAGS_AT = 48;
+const MAX_DESCRIPTORS = 64;
+const MSG_CTRUNC = 8;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+
+/**
+ * Receives up to `into.length` bytes, and appends to `descriptors` those sent along. Gives the number of bytes,
+ * 0 at the end, or -1 (with an errno).
+ */
+export function receiveMessage(socket: number, into: Buffer, descriptors: number[]): number {
+  const message = Buffer.alloc(CONTROL + CONTROL_HEADER + 4 * MAX_DESCRIPTORS);
+  const address = addressOf(message);
+  const pointer = (at: number, target: number, length: number) => {
+    message.writeBigUInt64LE(BigInt(target), at);
+    message.writeBigUInt64LE(BigInt(length), at + 8);
+  };
+  pointer(VECTOR, addressOf(into), into.length);
+  pointer(16, address + VECTOR, 1);
+  pointer(32, address + CONTROL, message.length - CONTROL);
+  const length = libc.recvmsg(socket, message, MSG_CMSG_CLOEXEC);
+  if (length < 0) return length;
+  const controlEnd = CONTROL + message.readUInt32LE(CONTROL_LENGTH_AT);
+  if (controlEnd > CONTROL + CONTROL_HEADER) {
+    const end = Math.min(controlEnd, CONTROL + message.readUInt32LE(CONTROL));
+    for (let at = CONTROL + CONTROL_HEADER; at + 4 <= end; at += 4) descriptors.push(message.readInt32LE(at));
+  }
+  if ((message.readUInt32LE(FLAGS_AT) & MSG_CTRUNC) !== 0) {
+    throw new StoreError('INVALID_ARGUMENT', `more than ${MAX_DESCRIPTORS} descriptors came with a message`);
+  }
+  return length;
+}
