@@ -45,7 +45,9 @@ function add(name, mode, contents = '', device = [0, 0]) {
   const path = Buffer.from(`${name}\0`);
   const fields = [parts.length, mode, 0, 0, 1, 0, data.length, 0, 0, ...device, path.length, 0];
   const header = `070701${fields.map((field) => field.toString(16).padStart(8, '0')).join('')}`;
-  parts.push(Buffer.concat([Buffer.from(header), path, padding(110 + path.length), data, padding(data.length)]));
+  parts.push(
+    Buffer.concat([Buffer.from(header), path, padding(110 + path.length), data, padding(data.length)]),
+  );
 }
 
 function padding(length) {

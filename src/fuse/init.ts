@@ -1,5 +1,7 @@
 import { readSync, writeSync } from 'node:fs';
-import { invalid, StoreError } from '../util/errors.ts';
+import { ERRNO } from '../fs/file-system.ts';
+import { StoreError } from '../util/errors.ts';
+import { log } from '../util/log.ts';
 import * as fuse from './protocol.ts';
 
 const WANTED =
@@ -29,23 +31,23 @@ export function negotiate(fd: number): void {
   if (request.readUInt32LE(4) !== fuse.OP.INIT) {
     throw new StoreError('INTERNAL', 'the kernel did not begin with INIT');
   }
-  writeInitReply(request.subarray(fuse.IN_HEADER_LENGTH, length), reply, fuse.OUT_HEADER_LENGTH);
+  if (writeInitReply(request.subarray(fuse.IN_HEADER_LENGTH, length), reply, fuse.OUT_HEADER_LENGTH) < 0) {
+    throw new StoreError('UNIMPLEMENTED', 'the kernel is too old; want Linux 5.4');
+  }
   reply.writeUInt32LE(reply.length, 0);
   request.copy(reply, 8, 8, 16);
   writeSync(fd, reply);
 }
 
-/** Writes `fuse_init_out` at `reply[at]` for a `fuse_init_in`; gives its length. Throws for an old kernel. */
+/** Writes `fuse_init_out` at `reply[at]` for a `fuse_init_in`; gives its length, or an errno for an old kernel. */
 export function writeInitReply(init: Buffer, reply: Buffer, at: number): number {
-  if (init.length < INIT_IN_LENGTH) throw invalid('the kernel begins with an INIT that is too short');
+  if (init.length < INIT_IN_LENGTH) return -ERRNO.EPROTO;
   const major = init.readUInt32LE(0);
   const minor = init.readUInt32LE(4);
   const offered = init.readUInt32LE(12);
   if (major !== fuse.MAJOR || (offered & REQUIRED) !== REQUIRED) {
-    throw new StoreError(
-      'UNIMPLEMENTED',
-      `the kernel speaks FUSE ${major}.${minor}, which is too old; want Linux 5.4`,
-    );
+    log.error('the kernel is too old; want Linux 5.4', { speaks: `FUSE ${major}.${minor}` });
+    return -ERRNO.EPROTO;
   }
   reply.fill(0, at, at + fuse.INIT_OUT_LENGTH);
   reply.writeUInt32LE(fuse.MAJOR, at);
