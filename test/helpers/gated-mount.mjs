@@ -1,12 +1,14 @@
 /**
- * A program of its own that mounts a store whose services the test holds back, breaks or lets lie, over the
- * IPC channel of `child_process.fork`. It uses what was built. `gated-mount.ts` is the test's side.
+ * A program of its own that mounts a store, or serves it to a virtual machine, whose services the test holds
+ * back, breaks or lets lie, over the IPC channel of `child_process.fork`. It uses what was built.
+ * `gated-mount.ts` is the test's side.
  */
 import { basename } from 'node:path';
 import { MemoryBlobService } from '../../dist/castore/blob/memory.js';
 import { MemoryDirectoryService } from '../../dist/castore/directory/memory.js';
 import { Directory } from '../../dist/castore/directory.js';
 import { mountStore } from '../../dist/mount/mount.js';
+import { serveVirtiofs } from '../../dist/mount/virtiofs.js';
 import { importStorePath } from '../../dist/store/import.js';
 import { MemoryPathInfoService } from '../../dist/store/path-info/memory.js';
 import { toHex } from '../../dist/util/bytes.js';
@@ -102,13 +104,13 @@ async function* corrupted(contents) {
 let mount;
 
 const commands = {
-  async start({ trees, ...options }) {
+  async start({ trees, socket, ...options }) {
     const names = [];
     for (const tree of trees) {
       const info = await importStorePath(memory, Buffer.from(tree), basename(tree));
       names.push(info.storePath.toString());
     }
-    mount = await mountStore({
+    const all = {
       driver: 'kernel',
       listRoot: false,
       showXattr: false,
@@ -119,7 +121,9 @@ const commands = {
       verifyWhole: false,
       ...options,
       store: gated,
-    });
+    };
+    const listen = { kind: 'unix', path: socket };
+    mount = socket ? await serveVirtiofs({ ...all, listen, ownership: {} }) : await mountStore(all);
     mount.closed.then(() => process.disconnect());
     process.once('SIGTERM', () => void mount.stop());
     return names;

@@ -19,6 +19,8 @@ export interface GatedOptions {
   readonly readers?: number;
   readonly timeoutMs?: number;
   readonly listRoot?: boolean;
+  /** Where to serve it as virtiofs, instead of mounting it. */
+  readonly socket?: string;
 }
 
 export interface Counts {
