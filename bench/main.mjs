@@ -8,6 +8,7 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { experiments } from './experiments.mjs';
+import { GUEST_COLUMN, guestExperiments } from './guest.mjs';
 import { stopEverything } from './processes.mjs';
 import { REMOTE_COLUMNS, remoteExperiments } from './remote.mjs';
 import { summary, table } from './report.mjs';
@@ -16,7 +17,7 @@ import { writeSourceTree } from './trees.mjs';
 import { Workspace } from './workspace.mjs';
 
 /** Each has a table of its own. */
-const GROUPS = [experiments, remoteExperiments];
+const GROUPS = [experiments, guestExperiments, remoteExperiments];
 const NAMES = GROUPS.flat().map(({ name }) => name);
 const HELP = `npm run bench -- [options]
 
@@ -87,7 +88,7 @@ async function bench() {
   }
 }
 
-/** The columns whose driver starts here, and those of a store that is far. */
+/** The columns whose driver starts here, and those that are no mount on this machine. */
 async function usableColumns(workspace) {
   const columns = ['native'];
   for (const column of ['tvix-store', 'fuse-native']) {
@@ -99,7 +100,7 @@ async function usableColumns(workspace) {
     }
   }
   if (workspace.against) columns.push('against');
-  return [...columns, ...REMOTE_COLUMNS];
+  return [...columns, GUEST_COLUMN, ...REMOTE_COLUMNS];
 }
 
 /** All rounds of an experiment, as the lines of the table. */

@@ -38,15 +38,16 @@ export async function importPath(store, path) {
   return storePath.slice('/nix/store/'.length);
 }
 
-/** A command of ours in a process of its own, which works until it is told to stop. */
+/** A command of ours, or another program, in a process of its own, which works until it is told to stop. */
 export class Service {
   #process;
   #log = '';
 
   /** Resolves when the log has a line that begins with `ready`. */
-  async launch(args, ready) {
+  async launch(args, ready, program) {
     refuseWhenStopping();
-    this.#process = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const [command, all] = program ? [program, args] : [process.execPath, [CLI, ...args]];
+    this.#process = spawn(command, all, { stdio: ['ignore', 'ignore', 'pipe'] });
     services.add(this);
     await new Promise((resolve, reject) => {
       this.#process.stderr.setEncoding('utf8').on('data', (data) => {

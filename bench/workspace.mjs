@@ -6,6 +6,8 @@ import { writeManyEntries, writeRandomFile, writeSourceTree } from './trees.mjs'
 
 export const LARGE_SIZE = 2 ** 30;
 export const MANY = 100_000;
+const GUEST_SIZE = 2 ** 28;
+const GUEST_ENTRIES = 1000;
 
 /** Trees of the rows for a store that is far: what is in each. */
 const FAR_TREES = {
@@ -64,6 +66,17 @@ export class Workspace {
       mkdirSync(root, { recursive: true });
       writeRandomFile(join(root, 'file'), LARGE_SIZE);
       return { root, file: join(root, 'file'), list: this.#list('large', ['file']) };
+    });
+  }
+
+  /** A tree for a guest: a large file, and a folder of small ones. */
+  guestTree() {
+    return this.#once('guest', () => {
+      const root = join(this.directory, 'source/guest/tree');
+      mkdirSync(join(root, 'many'), { recursive: true });
+      writeRandomFile(join(root, 'large'), GUEST_SIZE);
+      for (let i = 0; i < GUEST_ENTRIES; i++) writeFileSync(join(root, `many/file-${i}`), `file ${i}\n`);
+      return { root, size: GUEST_SIZE };
     });
   }
 
