@@ -1,5 +1,5 @@
 import { closeSync, unlinkSync } from 'node:fs';
-import { StoreError } from './errors.ts';
+import { StoreError, UsageError } from './errors.ts';
 import { addressOf, errno, errnoName, libc, setNonBlocking } from './libc.ts';
 import type { SocketOwnership, UnixAddress } from './listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from './listen-address.ts';
@@ -20,7 +20,7 @@ export function socketAddress(path: string): Buffer {
   const isAbstract = path.startsWith('@');
   const name = Buffer.from(isAbstract ? `\0${path.slice(1)}` : `${path}\0`);
   if (name.length > PATH_LENGTH) {
-    throw new StoreError('INVALID_ARGUMENT', `${path} is too long for a socket: ${PATH_LENGTH - 1} bytes`);
+    throw new UsageError(`${path} is too long for a socket: want ${PATH_LENGTH - 1} bytes at most`);
   }
   return Buffer.concat([Buffer.from([AF_UNIX, 0]), name]);
 }

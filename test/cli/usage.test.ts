@@ -6,7 +6,18 @@ import { tvixStore } from '../helpers/cli.ts';
 import { localStore } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 
-const COMMANDS = ['import', 'mount', 'ls', 'cat', 'path-info', 'key', 'sign', 'verify', 'composition'];
+const COMMANDS = [
+  'import',
+  'mount',
+  'virtiofs',
+  'ls',
+  'cat',
+  'path-info',
+  'key',
+  'sign',
+  'verify',
+  'composition',
+];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
 
 describe('help', () => {
@@ -44,6 +55,9 @@ describe('wrong usage', () => {
     [['mount']],
     [['mount', '--readers', '0', '/mnt']],
     [['mount', '--readers', '1.5', '/mnt']],
+    [['virtiofs']],
+    [['virtiofs', '--socket-mode', '9', '/run/socket']],
+    [['virtiofs', `/${'long'.repeat(40)}`]],
     [['ls', 'a', 'b']],
     [['key']],
     [['key', 'frobnicate']],

@@ -86,6 +86,21 @@ describe('the node table', () => {
     expect(table.size).toBe(0);
   });
 
+  test('all nodes can be given back at once, and the table works on', () => {
+    const table = makeTable();
+    for (let round = 0; round < 2; round++) {
+      const root = table.acquireStorePath(hash(0), ROOT, dir(1));
+      const inner = table.acquire(root, 0, dir(2));
+      const leaves = [table.acquire(inner, 0, link(3)), table.acquire(inner, 1, file(4))];
+      table.acquire(inner, 1, file(4));
+      table.forget(inner, 1);
+      expect(table.size).toBe(5);
+      table.forgetAll();
+      expect(table.size).toBe(0);
+      expect([root, inner, ...leaves].filter((id) => table.has(id))).toEqual([]);
+    }
+  });
+
   test('a store path under which only known content was found leaves nothing behind', () => {
     const table = makeTable();
     const first = table.acquireStorePath(hash(0), ROOT, file(1));

@@ -18,6 +18,9 @@ const LARGE = Buffer.from(randomBytes(64 << 20, 64));
 const installed = spawnSync(QEMU_GUEST, { encoding: 'utf8', timeout: 300_000 });
 if (installed.status !== 0) console.warn(`skipped: ${installed.stderr.trim() || 'no virtual machine'}`);
 
+/** A run takes seconds, but not beside others on a busy machine. */
+const LONGEST_MS = 180_000;
+
 const machines: Machine[] = [];
 
 afterAll(() => {
@@ -69,7 +72,7 @@ class Machine {
   }
 }
 
-describe.skipIf(installed.status !== 0)('a real guest', () => {
+describe.skipIf(installed.status !== 0)('a real guest', { timeout: LONGEST_MS }, () => {
   test('lists, reads, runs a program, waits for a slow store, unmounts and mounts again', async () => {
     const tree = join(tempDir(), 'tree');
     const many = Array.from({ length: 1000 }, (_, i) => [`f${i}`, file(`contents of ${i}`)]);
@@ -108,7 +111,7 @@ describe.skipIf(installed.status !== 0)('a real guest', () => {
       { MEMORY: '6G', QUEUES: '2' },
     );
     await machine.says('LISTED 1000');
-    await expect.poll(() => store.waiting('blobs'), { timeout: 30_000 }).toBe(1);
+    await expect.poll(() => store.waiting('blobs'), { timeout: LONGEST_MS }).toBe(1);
     await store.gate('blobs', 'open');
     await machine.off();
     const sum = createHash('sha256').update(LARGE).digest('hex');
