@@ -1,4 +1,4 @@
-import { closeSync, unlinkSync } from 'node:fs';
+import { closeSync, rmSync } from 'node:fs';
 import { StoreError, UsageError } from './errors.ts';
 import { addressOf, errno, errnoName, libc, setNonBlocking } from './libc.ts';
 import type { SocketOwnership, UnixAddress } from './listen-address.ts';
@@ -62,7 +62,7 @@ export async function listenUnix(address: UnixAddress, ownership: SocketOwnershi
     shown: path,
     close() {
       closeSync(fd);
-      if (address.kind === 'unix') unlinkSync(path);
+      if (address.kind === 'unix') rmSync(path, { force: true });
     },
   };
 }

@@ -33,7 +33,7 @@ export class GuestDevice {
   readonly #dispatcher: Dispatcher<Origin>;
   readonly #request = Buffer.allocUnsafeSlow(REQUEST_BUFFER_LENGTH);
   #broken = false;
-  #stopping: Stopping[] = [];
+  readonly #stopping: Stopping[] = [];
 
   constructor(dispatcher: Dispatcher<Origin>) {
     this.#dispatcher = dispatcher;
@@ -63,7 +63,7 @@ export class GuestDevice {
       }
       this.#dispatcher.serve(this.#request.subarray(0, length), origin);
     }
-    if (served > 0) queue.wantKicks(false);
+    if (served > 0 && queue.running) queue.wantKicks(false);
     queue.tell();
     return served;
   }
@@ -73,9 +73,10 @@ export class GuestDevice {
   }
 
   /** Sends the guest the first `length` bytes of the dispatcher's reply. */
-  answer(length: number, { queue, head, ...room }: Origin): void {
+  answer(length: number, origin: Origin): void {
+    const { queue, head } = origin;
     try {
-      if (queue.mapped && length > 0) writeRoom(room, this.#dispatcher.reply, length, this.memory);
+      if (queue.mapped) writeRoom(origin, this.#dispatcher.reply, length, this.memory);
       queue.give(head, length);
       if (length >= LONG_ANSWER) queue.tell();
     } catch (error) {
@@ -119,16 +120,17 @@ export class GuestDevice {
     this.finishStopping();
   }
 
-  /** Stops the queues that can be; gives how long the rest may wait, in milliseconds, -1 without any. */
-  finishStopping(): number {
-    if (this.#stopping.length === 0) return -1;
-    let longest = -1;
-    const now = performance.now();
+  /** Whether queues wait to be stopped. */
+  get stopping(): boolean {
+    return this.#stopping.length > 0;
+  }
+
+  /** Stops the queues that can be, or that have waited long enough. */
+  finishStopping(): void {
     for (const one of this.#stopping.splice(0)) {
       const { queue, until, stopped } = one;
-      if (queue.mapped && queue.inFlight > 0 && now < until) {
+      if (queue.mapped && queue.inFlight > 0 && performance.now() < until) {
         this.#stopping.push(one);
-        longest = Math.max(longest, Math.ceil(until - now));
         continue;
       }
       this.#dispatcher.giveUp((origin) => origin.queue === queue);
@@ -137,7 +139,6 @@ export class GuestDevice {
       this.#mend();
       stopped(nextAvailable);
     }
-    return longest;
   }
 
   /** Stops all queues at once. */

@@ -12,6 +12,8 @@ import { MAX_QUEUES } from './protocol.ts';
 
 /** How long requests may keep the thread from looking at its sockets, in milliseconds. */
 const SOCKETS_MS = 5;
+/** How often to look whether a queue has waited long enough to be stopped, in milliseconds. */
+const STOPPING_MS = 20;
 /** Slots of what is polled: the eventfd of the fetch side, the listener, the connection, then the queues. */
 const WAKE = 0;
 const LISTENER = 1;
@@ -56,21 +58,18 @@ export class VhostUserSession {
     for (;;) {
       this.#dispatcher.receive();
       if (this.#dispatcher.stopped) break;
+      if (this.#guest?.device.stopping) this.#guarded(({ device }) => device.finishStopping());
       const device = this.#guest?.device;
       device?.tell();
       if (device && device.serve() > 0) {
         this.#patience.renew();
         if (performance.now() - this.#polled > SOCKETS_MS) this.#waitFor(0);
-      } else if (!this.#patience.lasts()) this.#sleep();
+      } else if (!this.#patience.lasts() && !device?.wantKicks()) {
+        this.#options.fs.refresh();
+        this.#waitFor(device?.stopping ? STOPPING_MS : -1);
+      }
     }
     this.#leave();
-  }
-
-  #sleep(): void {
-    const device = this.#guest?.device;
-    if (device?.wantKicks()) return;
-    this.#options.fs.refresh();
-    this.#waitFor(this.#finishStopping());
   }
 
   /** Waits for anything to happen, and sees to what comes through sockets. */
@@ -120,14 +119,6 @@ export class VhostUserSession {
       log.info('the guest has gone');
       this.#leave();
     });
-  }
-
-  #finishStopping(): number {
-    let longest = -1;
-    this.#guarded(({ device }) => {
-      longest = device.finishStopping();
-    });
-    return longest;
   }
 
   /** Does something with the guest, which is left when that makes no sense. */
