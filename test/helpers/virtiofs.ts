@@ -15,6 +15,11 @@ afterAll(() => {
   for (const child of started) child.kill('SIGKILL');
 });
 
+/** Sees to it that a process goes when the test file is done. */
+export function killLater(child: ChildProcess): void {
+  started.push(child);
+}
+
 /** `tvix-store virtiofs` in a process of its own. */
 export class TestVirtiofs {
   readonly socket: string;
@@ -27,7 +32,7 @@ export class TestVirtiofs {
 
   static async start(args: readonly string[], socket = join(tempDir(), 'socket')): Promise<TestVirtiofs> {
     const child = await startTvixStore(['virtiofs', ...args, socket], 'info: listening');
-    started.push(child);
+    killLater(child);
     return new TestVirtiofs(socket, child);
   }
 

@@ -6,7 +6,7 @@ import { listenUnix } from '../../src/util/unix-socket.ts';
 import { CLI, start, tvixStore } from '../helpers/cli.ts';
 import { FakeGuest } from '../helpers/fake-guest.ts';
 import { tempDir } from '../helpers/temp.ts';
-import { TestVirtiofs } from '../helpers/virtiofs.ts';
+import { killLater, TestVirtiofs } from '../helpers/virtiofs.ts';
 
 const STORE = ['--store', `local://${join(tempDir(), 'store')}`];
 
@@ -113,6 +113,7 @@ describe('a socket of systemd', () => {
       ['sd-listen:mine', [one.fd, other.fd]],
     ] as const) {
       const child = await inherit(socket, fds, 'theirs:mine');
+      killLater(child);
       expect(await serves(other.path)).toBe(true);
       child.kill('SIGTERM');
       await new Promise((resolve) => child.once('exit', resolve));
