@@ -1,6 +1,7 @@
 import type { BlobService } from '../castore/blob/service.ts';
 import type { DirectoryService } from '../castore/directory/service.ts';
 import type { LocalStore } from '../castore/local/store.ts';
+import type { PathInfo } from './path-info/path-info.ts';
 import type { PathInfoService } from './path-info/service.ts';
 
 /** The three services that make a store. */
@@ -17,7 +18,25 @@ export type Contents = Pick<Services, 'blobs' | 'directories'>;
 export interface Store extends Services {
   /** Set when all three services are those of one local store. */
   readonly local?: LocalStore;
+  /** Set when contents come by whole store paths: where from. */
+  readonly paths?: PathSource;
   /** Whether path infos are on another machine, so that asking first is cheaper than sending. */
   readonly far?: boolean;
   close(): Promise<void>;
+}
+
+/** Gives store paths whole or not at all, as a binary cache does. */
+export interface PathSource {
+  /**
+   * Brings a path into the blob and directory services, then its path info, even if that is there: a part of
+   * the contents may have gone. `undefined` when there is no such path. It goes on when the signal fires, for
+   * whoever asks next.
+   */
+  fetch(hash: Uint8Array, options?: PathSourceOptions): Promise<PathInfo | undefined>;
+}
+
+export interface PathSourceOptions {
+  /** Called whenever something arrives, so that waiting for the rest is worth it. */
+  readonly onProgress?: () => void;
+  readonly signal?: AbortSignal | undefined;
 }

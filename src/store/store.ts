@@ -7,6 +7,7 @@ import { openGrpc } from './backends/grpc.ts';
 import { openCache, openCombined } from './backends/layered.ts';
 import { openLocal } from './backends/local.ts';
 import { openMemory } from './backends/memory.ts';
+import { openNix } from './backends/nix.ts';
 import { Opener } from './opener.ts';
 import type { Services, Store } from './services.ts';
 
@@ -28,9 +29,19 @@ const BACKENDS: Record<string, OpenBackend> = {
   'grpc+http': openGrpc,
   'grpc+https': openGrpc,
   'grpc+unix': openGrpc,
+  'nix+http': openNix,
+  'nix+https': openNix,
+  'nix+file': openNix,
   cache: openCache,
   combined: openCombined,
 };
+
+/** An address for logs: without the keys, tokens and passwords that it may hold. */
+export function shownAddress(address: string): string {
+  return address
+    .replace(/(:\/\/)[^/?#]*@/, '$1…@')
+    .replace(/([?&][^=&]*(?:access_key|secret|token|substituter)[^=&]*=)[^&]*/gi, '$1…');
+}
 
 /** What any address may have besides: the key that signs what is put there. */
 const SIGNING = 'signing-key-file';
@@ -90,14 +101,14 @@ export function checkAddress(address: string): { url: URL; backend: OpenBackend 
     url = new URL(address);
   } catch {
     throw new UsageError(
-      `not an address: ${JSON.stringify(address)}, want a URL such as local:///var/lib/tvix-store`,
+      `not an address: ${JSON.stringify(shownAddress(address))}, want a URL such as local:///var/lib/tvix-store`,
     );
   }
   const backend = BACKENDS[url.protocol.slice(0, -1)];
   if (!backend) {
     const known = Object.keys(BACKENDS).map((scheme) => `${scheme}://`);
     throw new UsageError(
-      `unknown kind of store in ${JSON.stringify(address)}; known are ${known.join(', ')}`,
+      `unknown kind of store in ${JSON.stringify(shownAddress(address))}; known are ${known.join(', ')}`,
     );
   }
   return { url, backend };

@@ -12,8 +12,8 @@ export interface PathDescription {
   readonly narSha256: Uint8Array;
   readonly signatures: readonly Signature[];
   /** The derivation, without its `.drv`. */
-  readonly deriver?: StorePath;
-  readonly ca?: ContentAddress;
+  readonly deriver?: StorePath | undefined;
+  readonly ca?: ContentAddress | undefined;
 }
 
 /** What is known of a store path: its description and its contents. */

@@ -1,0 +1,53 @@
+import { readFileSync } from 'node:fs';
+import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
+
+/** Who asks, as HTTP's Basic scheme has it. */
+export interface Credentials {
+  readonly user: string;
+  readonly password: string;
+}
+
+/** Where Nix looks, too. */
+const DEFAULT_FILE = '/etc/nix/netrc';
+
+/**
+ * The credentials for a host in a netrc file; `undefined` when it names none. Without a name, the file that Nix
+ * uses, if it can be read. Throws FAILED_PRECONDITION for a file that was named and cannot be read.
+ */
+export function readNetrc(host: string, file?: string): Credentials | undefined {
+  let text: string;
+  try {
+    text = readFileSync(file ?? DEFAULT_FILE, 'utf8');
+  } catch (error) {
+    if (file === undefined && ['ENOENT', 'EACCES'].includes(systemCode(error) ?? '')) return undefined;
+    throw new StoreError('FAILED_PRECONDITION', `cannot read the netrc file: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+  return parseNetrc(text, host);
+}
+
+/** The credentials of the first entry that is for this host, or for any. */
+export function parseNetrc(text: string, host: string): Credentials | undefined {
+  // The definition of a macro goes up to an empty line.
+  const words = text
+    .replace(/^[ \t]*macdef\s[\s\S]*?(?:\n[ \t\r]*(?=\n)|$(?![\s\S]))/gm, '\n')
+    .replace(/^[ \t]*#.*$/gm, '')
+    .matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g);
+  const next = () => {
+    const { value } = words.next();
+    return value && (value[2] ?? value[1]!.replace(/\\(.)/g, '$1'));
+  };
+  let found: { user: string; password: string } | undefined;
+  for (let word = next(); word !== undefined; word = next()) {
+    if (word === 'machine' || word === 'default') {
+      if (found) break;
+      if (word === 'default' || next() === host) found = { user: '', password: '' };
+    } else if (word === 'login' || word === 'password' || word === 'account') {
+      const value = next() ?? '';
+      if (found && word === 'login') found.user = value;
+      if (found && word === 'password') found.password = value;
+    }
+  }
+  return found && (found.user !== '' || found.password !== '') ? found : undefined;
+}

@@ -1,0 +1,174 @@
+import { setMaxListeners } from 'node:events';
+import { LRUCache } from 'lru-cache';
+import type { NarInfo } from '../../nix/narinfo/narinfo.ts';
+import { asBuffer, latin1 } from '../../util/bytes.ts';
+import { Limiter } from '../../util/concurrency.ts';
+import { damaged, messageOf, StoreError } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
+import { orAborted, SingleFlight } from '../../util/single-flight.ts';
+import { hasContentAddress, isAddressOfPath } from '../content-address.ts';
+import { ingestNar } from '../nar/ingest.ts';
+import type { PathInfo } from '../path-info/path-info.ts';
+import type { PathSource, PathSourceOptions, Services } from '../services.ts';
+import type { BinaryCache } from './binary-cache.ts';
+import { bestFirst } from './race.ts';
+
+/** A path that no cache has is not asked for again for so long, in milliseconds. */
+const MISSING_MS = 10_000;
+const MAX_MISSING = 100_000;
+/** Once a cache has a path, those that are preferred have so long to say that they have it, too. */
+const PATIENCE_MS = 1000;
+/** NARs read at once. */
+const AT_ONCE = 8;
+
+/** A path and the cache that has it. */
+interface Offer {
+  readonly cache: BinaryCache;
+  readonly info: NarInfo;
+}
+
+/**
+ * Takes store paths from binary caches into a store, whole. What has begun goes on when nobody waits for it any
+ * more, as long as bytes flow.
+ */
+export class Substituter implements PathSource {
+  readonly #caches: readonly BinaryCache[];
+  readonly #target: Services;
+  readonly #questions = new SingleFlight<NarInfo | undefined>();
+  readonly #transfers = new SingleFlight<PathInfo | undefined>();
+  /** Told of whatever comes: those who wait for their turn wait no less for these bytes. */
+  readonly #listeners = new Set<() => void>();
+  readonly #reading = new Limiter(AT_ONCE);
+  readonly #missing = new LRUCache<string, true>({ max: MAX_MISSING, ttl: MISSING_MS });
+  /** Caches that let us wait the last time. */
+  readonly #slow = new Set<BinaryCache>();
+  readonly #running = new Set<Promise<void>>();
+  readonly #closing = new AbortController();
+
+  constructor(caches: readonly BinaryCache[], target: Services) {
+    this.#caches = caches;
+    this.#target = target;
+    // Everything that is under way listens to it.
+    setMaxListeners(0, this.#closing.signal);
+  }
+
+  /** What the caches say of a path, as far as it can be checked without its contents. */
+  async describe(hash: Uint8Array, signal?: AbortSignal): Promise<NarInfo | undefined> {
+    const key = latin1(hash);
+    if (this.#missing.has(key)) return undefined;
+    const work = this.#questions.run(key, async () => {
+      for await (const { info } of this.#offers(hash)) return info;
+      return undefined;
+    });
+    return signal ? orAborted(work, signal) : work;
+  }
+
+  /** Takes a path into the store, even if it is there. */
+  async fetch(hash: Uint8Array, options: PathSourceOptions = {}): Promise<PathInfo | undefined> {
+    const { onProgress, signal } = options;
+    const key = latin1(hash);
+    if (this.#missing.has(key)) return undefined;
+    if (onProgress) this.#listeners.add(onProgress);
+    // Nobody who leaves ends it: this call has no signal.
+    const work = this.#transfers.run(key, () => this.#transfer(hash));
+    const ended = work.then(
+      () => {},
+      () => {},
+    );
+    this.#running.add(ended);
+    void ended.then(() => this.#running.delete(ended));
+    try {
+      return await (signal ? orAborted(work, signal) : work);
+    } finally {
+      if (onProgress) this.#listeners.delete(onProgress);
+    }
+  }
+
+  /** Asks for a path again that was missing. */
+  forget(hash: Uint8Array): void {
+    this.#missing.delete(latin1(hash));
+  }
+
+  async *#offers(hash: Uint8Array): AsyncGenerator<Offer> {
+    const asked = this.#caches.map((cache) => ({
+      isPrompt: !this.#slow.has(cache),
+      answer: this.#ask(cache, hash),
+    }));
+    let any = false;
+    for await (const offer of bestFirst(asked, PATIENCE_MS)) {
+      any = true;
+      yield offer;
+    }
+    if (!any) this.#missing.set(latin1(hash), true);
+  }
+
+  async #ask(cache: BinaryCache, hash: Uint8Array) {
+    const timer = setTimeout(() => this.#slow.add(cache), PATIENCE_MS);
+    const begun = Date.now();
+    try {
+      const info = await cache.narInfo(hash, this.#closing.signal);
+      return info && { value: { cache, info }, priority: cache.priority };
+    } finally {
+      clearTimeout(timer);
+      if (Date.now() - begun < PATIENCE_MS) this.#slow.delete(cache);
+    }
+  }
+
+  async #transfer(hash: Uint8Array): Promise<PathInfo | undefined> {
+    let failure: unknown;
+    for await (const offer of this.#offers(hash)) {
+      try {
+        return await this.#reading.run(() => this.#take(offer));
+      } catch (error) {
+        this.#closing.signal.throwIfAborted();
+        failure ??= error;
+        if (this.#caches.length > 1) log.warn('a cache failed', { error: messageOf(error) });
+      }
+    }
+    if (failure) throw failure;
+    return undefined;
+  }
+
+  async #take({ cache, info }: Offer): Promise<PathInfo> {
+    const { signal } = this.#closing;
+    const where = `${info.storePath.absolute()} of ${cache.address}`;
+    const { node, narSize, narSha256 } = await this.#ingest(where, cache.nar(info, signal));
+    if (narSize !== info.narSize)
+      throw damaged(`${where}: its NAR has ${narSize} bytes, want ${info.narSize}`);
+    if (!asBuffer(narSha256).equals(info.narSha256)) throw damaged(`${where}: its NAR has another hash`);
+    await this.#target.directories.flush();
+    await this.#target.blobs.flush();
+    const ca = isAddressOfPath(info) ? info.ca : undefined;
+    const { storePath, references } = info;
+    const found = { storePath, node, references, narSize, narSha256 };
+    if (ca && !(await hasContentAddress(this.#target, found, ca, signal))) {
+      throw damaged(`${where}: its contents are not those of its content address`);
+    }
+    return this.#target.pathInfos.put({
+      ...found,
+      signatures: info.signatures,
+      deriver: info.deriver,
+      // No signature covers it: one that does not lead to the path is worth nothing.
+      ca,
+    });
+  }
+
+  async #ingest(where: string, nar: AsyncIterable<Uint8Array>) {
+    const onProgress = () => {
+      for (const tell of this.#listeners) tell();
+    };
+    try {
+      return await ingestNar(nar, this.#target, { onProgress, signal: this.#closing.signal });
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'INVALID_ARGUMENT') throw error;
+      throw damaged(`${where}: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  /** Ends what is under way. */
+  async close(): Promise<void> {
+    this.#closing.abort(new StoreError('CANCELLED', 'the store is being closed'));
+    await Promise.all(this.#caches.map((cache) => cache.close()));
+    await Promise.all(this.#running);
+  }
+}

@@ -1,0 +1,220 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { BinaryCache } from '../../../src/store/substitute/binary-cache.ts';
+import { HttpCacheFiles } from '../../../src/store/substitute/http-files.ts';
+import { Substituter } from '../../../src/store/substitute/substituter.ts';
+import type { Twist } from '../../helpers/binary-cache.ts';
+import { CacheServer, KEY, openCached, sendFile, TRUSTED, testPath } from '../../helpers/binary-cache.ts';
+import { randomBytes } from '../../helpers/random.ts';
+import { checkComplete, codeOf, memoryStore } from '../../helpers/services.ts';
+import { tempDir } from '../../helpers/temp.ts';
+import { file } from '../../helpers/trees.ts';
+
+const path = testPath('path', { tree: file(randomBytes(900_000, 'path')) });
+const contents = Buffer.from(path.file);
+const { hash, hashText } = path.info.storePath;
+const narInfoPath = `/${hashText}.narinfo`;
+const narPath = `/${path.info.url}`;
+const narInfoText = path.info.toString();
+
+/** Takes the path from a cache that has been arranged; checks it. */
+async function take(arrange: (cache: CacheServer) => void): Promise<CacheServer> {
+  const cache = await CacheServer.start([path]);
+  arrange(cache);
+  const store = await openCached(cache.address);
+  await checkComplete(store, (await store.pathInfos.get(hash))!);
+  return cache;
+}
+
+/** Sends a part of the NAR and hangs up, so often. */
+function cutting(times: number, length: number, rest: Twist = () => false): Twist {
+  return (request, response, count) => {
+    if (count >= times) return rest(request, response, count);
+    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    if (start > 0)
+      response.setHeader('content-range', `bytes ${start}-${contents.length - 1}/${contents.length}`);
+    response.writeHead(start > 0 ? 206 : 200, { 'content-length': contents.length - start, etag: '"1"' });
+    response.write(contents.subarray(start, start + length), () => response.destroy());
+  };
+}
+
+describe('a transfer that is cut off', () => {
+  test('goes on where it ended', async () => {
+    const cache = await take(({ twists }) => twists.set(narPath, cutting(3, 200_000)));
+    const ranges = cache.requests.filter((one) => one.path === narPath).map(({ headers }) => headers.range);
+    expect(ranges).toEqual([undefined, 'bytes=200000-', 'bytes=400000-', 'bytes=600000-']);
+    expect(cache.requests.at(-1)?.headers['if-range']).toBe('"1"');
+  });
+
+  test('begins anew where the server cannot begin in the middle', async () => {
+    const anew: Twist = (_, response) => response.end(contents);
+    await take(({ twists }) => twists.set(narPath, cutting(1, 200_000, anew)));
+  });
+
+  test('is noticed by its length where the server does not tell', async () => {
+    const cache = await take(({ twists }) =>
+      twists.set(narPath, (_, response, count) => {
+        if (count > 0) return false;
+        response.shouldKeepAlive = false;
+        response.writeHead(200, { 'transfer-encoding': 'identity' });
+        return response.end(contents.subarray(0, 300_000));
+      }),
+    );
+    expect(cache.requests.at(-1)?.headers.range).toBe('bytes=300000-');
+  });
+
+  test('is given up when nothing comes of it, and the path is not there', async () => {
+    const cache = await CacheServer.start([path]);
+    cache.twists.set(narPath, cutting(Number.POSITIVE_INFINITY, 0));
+    const store = await openCached(cache.address);
+    expect(await codeOf(store.pathInfos.get(hash))).toBe('UNAVAILABLE');
+    expect(cache.asked(narPath)).toBe(5);
+  });
+
+  test('is refused when it goes on somewhere else', async () => {
+    const cache = await CacheServer.start([path]);
+    const elsewhere: Twist = (_, response) => {
+      response.writeHead(206, { 'content-range': `bytes 5-${contents.length - 1}/${contents.length}` });
+      return response.end(contents.subarray(5));
+    };
+    cache.twists.set(narPath, cutting(1, 200_000, elsewhere));
+    const store = await openCached(cache.address);
+    expect(await codeOf(store.pathInfos.get(hash))).toBe('DATA_LOSS');
+  });
+});
+
+describe('a server', () => {
+  test.each([404, 403, 410])('that answers %i does not have the path', async (status) => {
+    const cache = await CacheServer.start([path]);
+    cache.twists.set(narInfoPath, (_, response) => response.writeHead(status).end('no'));
+    const store = await openCached(cache.address);
+    expect(await store.pathInfos.get(hash)).toBeUndefined();
+    expect(cache.asked(narInfoPath)).toBe(1);
+  });
+
+  test.each([500, 503, 429, 408])('that answers %i is asked again', async (status) => {
+    const cache = await take(({ twists }) =>
+      twists.set(narInfoPath, (_, response, count) => count < 2 && response.writeHead(status).end('busy')),
+    );
+    expect(cache.asked(narInfoPath)).toBe(3);
+  });
+
+  test('that keeps failing is an error, not an absent path', async () => {
+    const cache = await CacheServer.start([path]);
+    cache.twists.set(narInfoPath, (_, response) => response.writeHead(500, { 'retry-after': '0' }).end());
+    const store = await openCached(cache.address);
+    await expect(store.pathInfos.get(hash)).rejects.toThrow(/the server answered 500/);
+    expect(cache.asked(narInfoPath)).toBe(5);
+    cache.twists.clear();
+    await checkComplete(store, (await store.pathInfos.get(hash))!);
+  });
+
+  test('that wants to be left alone for long is', async () => {
+    const cache = await CacheServer.start([path]);
+    cache.twists.set(narInfoPath, (_, response) => response.writeHead(429, { 'retry-after': '3600' }).end());
+    const store = await openCached(cache.address);
+    expect(await codeOf(store.pathInfos.get(hash))).toBe('UNAVAILABLE');
+    expect(cache.asked(narInfoPath)).toBe(1);
+  });
+
+  test.each(['nothing at all', 'a part and then nothing'])('that sends %s is given up', async (what) => {
+    const cache = await CacheServer.start([path]);
+    cache.twists.set(narPath, (_, response) => {
+      if (what === 'nothing at all') return;
+      response.writeHead(200, { 'content-length': contents.length });
+      response.write(contents.subarray(0, 10));
+    });
+    const files = new HttpCacheFiles(new URL(`${cache.origin}/`), undefined, {
+      idleMs: 100,
+      pauseMs: 1,
+      totalMs: 100,
+    });
+    const trust = { keys: [KEY.publicKey], everything: false };
+    const substituter = new Substituter([new BinaryCache(files, trust)], memoryStore());
+    expect(await codeOf(substituter.fetch(hash))).toBe('UNAVAILABLE');
+    await substituter.close();
+  });
+
+  test('that cannot be reached is named', async () => {
+    const store = await openCached(`nix+http://127.0.0.1:1${TRUSTED}`);
+    await expect(store.pathInfos.get(hash)).rejects.toThrow(/127\.0\.0\.1:1.*ECONNREFUSED/);
+  });
+
+  test('may compress what it sends', async () => {
+    const compressed =
+      (plain: string | Uint8Array): Twist =>
+      (_, response) =>
+        response.writeHead(200, { 'content-encoding': 'x-gzip' }).end(gzipSync(plain));
+    await take(({ twists }) => {
+      twists.set(narInfoPath, compressed(narInfoText));
+      twists.set(narPath, compressed(contents));
+    });
+  });
+});
+
+describe('a redirect', () => {
+  const redirect =
+    (to: string): Twist =>
+    (_, response) =>
+      response.writeHead(302, { location: to }).end();
+
+  test('is followed, there and to other servers, which get no credentials', async () => {
+    const other = await CacheServer.start([path]);
+    const cache = await CacheServer.start([path]);
+    cache.twists.set(narInfoPath, redirect('/elsewhere'));
+    cache.files.set('/elsewhere', narInfoText);
+    cache.twists.set(narPath, redirect(`${other.origin}${narPath}`));
+    const store = await openCached(cache.address.replace('//', '//user:secret%40@'));
+    await checkComplete(store, (await store.pathInfos.get(hash))!);
+    const basic = `Basic ${Buffer.from('user:secret@').toString('base64')}`;
+    expect(cache.requests.map(({ headers }) => headers.authorization)).toEqual(Array(4).fill(basic));
+    expect(other.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+  });
+
+  test('that never ends, or leads off the web, is refused', async () => {
+    for (const to of [narInfoPath, 'file:///etc/passwd']) {
+      const cache = await CacheServer.start([path]);
+      cache.twists.set(narInfoPath, redirect(to));
+      const store = await openCached(cache.address);
+      await expect(store.pathInfos.get(hash)).rejects.toThrow(/redirected more than|must not lead/);
+    }
+  });
+});
+
+describe('credentials', () => {
+  const guarded: Twist = ({ headers }, response) =>
+    headers.authorization !== `Basic ${Buffer.from('me:pass word').toString('base64')}` &&
+    response.writeHead(401).end();
+
+  test('come from a netrc file', async () => {
+    const netrc = join(tempDir(), 'netrc');
+    writeFileSync(
+      netrc,
+      'machine elsewhere login x password y\nmachine 127.0.0.1 login me password "pass word"\n',
+    );
+    const cache = await CacheServer.start([path]);
+    for (const name of ['/nix-cache-info', narInfoPath, narPath]) cache.twists.set(name, guarded);
+    const store = await openCached(`${cache.address}&netrc-file=${encodeURIComponent(netrc)}`);
+    await checkComplete(store, (await store.pathInfos.get(hash))!);
+    const without = await openCached(cache.address);
+    await expect(without.pathInfos.get(hash)).rejects.toThrow(/wants other credentials.*netrc-file/);
+  });
+
+  test('are in no error', async () => {
+    const cache = await CacheServer.start([path]);
+    cache.twists.set(narInfoPath, (_, response) => response.writeHead(401).end());
+    const store = await openCached(cache.address.replace('//', '//user:secret@'));
+    await expect(store.pathInfos.get(hash)).rejects.toThrow(/^(?!.*secret).*401/s);
+  });
+});
+
+test('a file may be sent in ranges only when that was asked for', async () => {
+  const cache = await CacheServer.start([path]);
+  cache.twists.set(narPath, (request, response) =>
+    sendFile({ ...request, headers: { range: 'bytes=10-' } }, response, contents),
+  );
+  const store = await openCached(cache.address);
+  await expect(store.pathInfos.get(hash)).rejects.toThrow(/answered 206/);
+});
