@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { Store } from '../store/services.ts';
 import type { Addresses } from '../store/store.ts';
-import { openStore } from '../store/store.ts';
+import { openStore, shownAddress } from '../store/store.ts';
 
 /** Flags that say which store a command works on. */
 export interface StoreFlags {
@@ -56,9 +56,9 @@ export function addressesOf(flags: StoreFlags): Addresses {
   };
 }
 
-/** The store as a person named it. */
+/** The store for people and logs. */
 export function storeName(flags: StoreFlags): string {
-  return flags.storeComposition ?? flags.store;
+  return flags.storeComposition ?? shownAddress(flags.store);
 }
 
 function defaultStore(): string {

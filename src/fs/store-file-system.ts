@@ -1,7 +1,8 @@
 import { statfsSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
-import { Digest } from '../castore/digest.ts';
+import { Digest, EMPTY_DIGEST } from '../castore/digest.ts';
 import { Directory } from '../castore/directory.ts';
+import type { Node } from '../castore/node.ts';
 import { MAX_NAME_LENGTH } from '../castore/node.ts';
 import { isStorePathName, STORE_PATH_HASH_LENGTH, StorePath } from '../nix/store-path.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
@@ -26,6 +27,13 @@ const MODES: Record<number, number> = {
   [RECORD.symlink]: 0o120777,
 };
 const EXECUTABLE_BITS = 0o111;
+/**
+ * Nix makes this directory in every store that it opens: so it is there, empty, though no listing shows it. In
+ * the table of nodes it has a hash that no store path will have.
+ */
+const LINKS_NAME = '.links';
+const LINKS_HASH = new Uint8Array(STORE_PATH_HASH_LENGTH).fill(0xff);
+const NO_ENTRIES = new Uint8Array();
 /** Encoded bytes of parsed directories that a thread keeps. */
 const DIRECTORY_CACHE_BYTES = 4 << 20;
 const XATTR_NAMES = { [RECORD.directory]: 'directory', [RECORD.file]: 'blob' } as Record<number, string>;
@@ -75,6 +83,9 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
   }
 
   #lookupRoot(name: string, out: Attributes): number {
+    if (name === LINKS_NAME) {
+      return this.#acquireRoot(LINKS_HASH, { kind: 'directory', digest: EMPTY_DIGEST, size: 0n }, out);
+    }
     if (!isStorePathName(name)) return ABSENT_FOREVER;
     const path = StorePath.parse(name);
     const info = this.#source.pathInfo(path.hash);
@@ -86,7 +97,11 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
 
   /** References the node of a store path and fills `out`. */
   acquireStorePath(info: PathInfo, out: Attributes): number {
-    const id = this.#nodes.acquireStorePath(info.storePath.hash, ROOT_ID, describeNode(info.node));
+    return this.#acquireRoot(info.storePath.hash, info.node, out);
+  }
+
+  #acquireRoot(hash: Uint8Array, node: Node, out: Attributes): number {
+    const id = this.#nodes.acquireStorePath(hash, ROOT_ID, describeNode(node));
     return id === 0 ? this.#full() : this.attributes(id, out);
   }
 
@@ -237,7 +252,8 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const cached = this.#directories.get(key);
     if (cached) return cached;
     const digest = Uint8Array.from(this.#nodes.digest(id));
-    const bytes = this.#source.directory(digest);
+    const isEmpty = EMPTY_DIGEST.bytes.every((byte, i) => byte === digest[i]);
+    const bytes = isEmpty ? NO_ENTRIES : this.#source.directory(digest);
     if (!bytes) return this.#lacks(needDirectory(this.#storePathHash(id), digest), ERRNO.EIO);
     const directory = Directory.decode(bytes);
     this.#directories.set(key, directory);

@@ -217,6 +217,14 @@ assert libc.readdir(d).contents.name == names[0]
     await expect(open(join(root, 'script'), 'r+')).rejects.toMatchObject({ code: 'EROFS' });
   });
 
+  test('has the directory .links for Nix, empty, read-only, and in no listing', async () => {
+    const links = join(mounted.dir, '.links');
+    expect((await lstat(links)).isDirectory()).toBe(true);
+    expect(await readdir(links)).toEqual([]);
+    expect(await readdir(mounted.dir)).not.toContain('.links');
+    await expect(open(join(links, 'link'), 'w')).rejects.toMatchObject({ code: 'EROFS' });
+  });
+
   test('knows the size of its file system', async () => {
     const usage = await statfs(mounted.dir);
     expect(usage.bsize).toBeGreaterThan(0);

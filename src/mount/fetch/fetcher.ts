@@ -1,6 +1,7 @@
+import { LRUCache } from 'lru-cache';
 import { Digest } from '../../castore/digest.ts';
 import type { StoreNeed } from '../../fs/need.ts';
-import type { Services } from '../../store/services.ts';
+import type { Services, Store } from '../../store/services.ts';
 import { latin1 } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
 import { BlobFetcher } from './blobs.ts';
@@ -11,16 +12,20 @@ import type { FetcherOptions, Progress } from './options.ts';
 /** How long an absent store path is not asked for again, in milliseconds. */
 const ABSENT_MS = 2000;
 const MAX_ABSENT = 10_000;
+/** How long what a path turned out not to hold is not looked for in it again. */
+const LOST_MS = 60_000;
 
 /** Gets what is not local from the services, verifies it, and hands it to the keeper. */
 export class Fetcher {
-  readonly #services: Services;
+  readonly #services: Pick<Store, keyof Services | 'paths'>;
   readonly #keeper: Keeper;
   readonly #directories: DirectoryFetcher;
   readonly #blobs: BlobFetcher;
   readonly #absent = new Map<string, number>();
+  /** Needs that getting their path did not meet. */
+  readonly #lost = new LRUCache<string, true>({ max: MAX_ABSENT, ttl: LOST_MS });
 
-  constructor(services: Services, keeper: Keeper, options: FetcherOptions) {
+  constructor(services: Pick<Store, keyof Services | 'paths'>, keeper: Keeper, options: FetcherOptions) {
     this.#services = services;
     this.#keeper = keeper;
     this.#directories = new DirectoryFetcher(services.directories, keeper);
@@ -31,35 +36,65 @@ export class Fetcher {
   async fetch(need: StoreNeed, progress: Progress, signal: AbortSignal): Promise<void> {
     switch (need.kind) {
       case 'pathInfo':
-        return this.#pathInfo(need.hash, signal);
+        return this.#pathInfo(need.hash, progress, signal);
       case 'pathInfos':
         return this.#pathInfos(progress, signal);
       case 'directory':
-        return this.#directories.fetch(Digest.of(need.digest), progress, signal);
+        return this.#contents(need, progress, signal, () =>
+          this.#directories.fetch(Digest.of(need.digest), progress, signal),
+        );
       case 'blob':
-        return this.#blobs.fetch(need, progress, signal);
+        return this.#contents(need, progress, signal, () => this.#blobs.fetch(need, progress, signal));
     }
   }
 
-  async #pathInfo(hash: Uint8Array, signal: AbortSignal): Promise<void> {
+  async #pathInfo(hash: Uint8Array, onProgress: Progress, signal: AbortSignal): Promise<void> {
     const key = latin1(hash);
     if ((this.#absent.get(key) ?? 0) > Date.now()) throw new StoreError('NOT_FOUND', 'no such store path');
-    const info = await this.#services.pathInfos.get(hash, signal);
+    const { pathInfos, paths } = this.#services;
+    const info = await (paths?.fetch(hash, { onProgress, signal }) ?? pathInfos.get(hash, signal));
     if (!info) {
       if (this.#absent.size >= MAX_ABSENT) this.#absent.clear();
       this.#absent.set(key, Date.now() + ABSENT_MS);
       throw new StoreError('NOT_FOUND', 'no such store path');
     }
     this.#absent.delete(key);
+    if (paths) this.#keeper.fetched.bytes += Number(info.narSize);
     void this.#keeper.pathInfo(info);
+  }
+
+  /** Gets contents; where they come by whole paths only and have gone since, by their path. */
+  async #contents(
+    { key, storePath }: StoreNeed & { storePath: Uint8Array },
+    onProgress: Progress,
+    signal: AbortSignal,
+    get: () => Promise<void>,
+  ): Promise<void> {
+    try {
+      await get();
+    } catch (error) {
+      const lost = error instanceof StoreError && error.code === 'DATA_LOSS';
+      if (!lost || this.#lost.has(key)) throw error;
+      if (!(await this.#services.paths?.fetch(storePath, { onProgress, signal }))) throw error;
+      await get().catch((still) => {
+        // The path has other contents by now: it does not help to get them for every read.
+        this.#lost.set(key, true);
+        throw still;
+      });
+    }
   }
 
   /** The listing is read from the cache, so this waits until all of it is there. */
   async #pathInfos(progress: Progress, signal: AbortSignal): Promise<void> {
     let last: Promise<void> | undefined;
-    for await (const info of this.#services.pathInfos.list(signal)) {
-      progress();
-      if (!this.#keeper.infos.get(info.storePath.hash)) last = this.#keeper.pathInfo(info);
+    try {
+      for await (const info of this.#services.pathInfos.list(signal)) {
+        progress();
+        if (!this.#keeper.infos.get(info.storePath.hash)) last = this.#keeper.pathInfo(info);
+      }
+    } catch (error) {
+      // A store that cannot tell what it has: then it is what the cache has.
+      if (!(error instanceof StoreError) || error.code !== 'UNIMPLEMENTED') throw error;
     }
     await last;
   }
