@@ -11,6 +11,7 @@ import { keyCommand } from './commands/key.ts';
 import { lsCommand } from './commands/ls.ts';
 import { mountCommand } from './commands/mount.ts';
 import { narCommand } from './commands/nar.ts';
+import { nixDbCommand } from './commands/nix-db.ts';
 import { pathInfoCommand } from './commands/path-info.ts';
 import { signCommand } from './commands/sign.ts';
 import { verifyCommand } from './commands/verify.ts';
@@ -36,6 +37,7 @@ for (const command of [
   lsCommand,
   catCommand,
   pathInfoCommand,
+  nixDbCommand,
   narCommand,
   keyCommand,
   signCommand,

@@ -2,7 +2,7 @@ import type { Directory } from '../castore/directory.ts';
 import type { Node } from '../castore/node.ts';
 import { decodeBase32 } from '../nix/base32.ts';
 import { STORE_DIR, StorePath } from '../nix/store-path.ts';
-import type { PathInfo } from '../store/path-info/path-info.ts';
+import type { PathDescription, PathInfo } from '../store/path-info/path-info.ts';
 import type { Services } from '../store/services.ts';
 import { damaged, invalid, StoreError } from '../util/errors.ts';
 
@@ -44,10 +44,23 @@ export async function resolvePlace(services: Services, argument: string): Promis
 }
 
 /** The path info of `<hash>-<name>` or of a bare hash. */
-export async function findPathInfo(services: Services, base: string): Promise<PathInfo> {
+export function findPathInfo(services: Services, base: string): Promise<PathInfo> {
+  return find(base, (hash) => services.pathInfos.get(hash));
+}
+
+/** What is known of a store path without its contents; `/nix/store/` may be left out. */
+export function describePath(services: Services, name: string): Promise<PathDescription> {
+  const base = name.replace(new RegExp(`^${STORE_DIR}/`), '').replace(/\/+$/, '');
+  return find(base, (hash) => services.pathInfos.describe(hash));
+}
+
+async function find<T extends PathDescription>(
+  base: string,
+  get: (hash: Uint8Array) => Promise<T | undefined>,
+): Promise<T> {
   const bare = /^[0-9a-df-np-sv-z]{32}$/.test(base);
   const path = bare ? undefined : StorePath.parse(base);
-  const info = await services.pathInfos.get(path ? path.hash : decodeBase32(base));
+  const info = await get(path ? path.hash : decodeBase32(base));
   if (!info || (path && path.name !== info.storePath.name)) {
     throw new StoreError('NOT_FOUND', `${STORE_DIR}/${base} is not in the store`);
   }

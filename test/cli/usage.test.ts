@@ -13,6 +13,7 @@ const COMMANDS = [
   'ls',
   'cat',
   'path-info',
+  'nix-db',
   'key',
   'sign',
   'verify',
@@ -53,6 +54,7 @@ describe('wrong usage', () => {
     [['cat']],
     [['cat', 'a', 'b']],
     [['mount']],
+    [['nix-db']],
     [['mount', '--readers', '0', '/mnt']],
     [['mount', '--readers', '1.5', '/mnt']],
     [['virtiofs']],
@@ -84,6 +86,7 @@ describe('the address of a store', () => {
     ['memory://host', 'a host has no meaning here'],
     ['memory:///path', 'a path has no meaning here'],
     ['memory://?size=3', 'unknown parameter "size"'],
+    ['nix+https://host?keys=x', 'unknown parameter "keys"; allowed are trusted-public-keys, trusted'],
   ])('cannot be %s', async (address, why) => {
     const { status, stderr } = await tvixStore(['ls', '--store', address]);
     expect(status).toBe(2);
