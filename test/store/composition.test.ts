@@ -76,7 +76,7 @@ describe('a composition file is refused, by line and key, for', () => {
       'a type of another kind of thing',
       '[pathinfoservices.root]\ntype = 1979-05-27',
       'FILE:2: pathinfoservices.root.type: it must be a text in quotes; allowed are memory, local, grpc, objectstore, cache, ' +
-        'combined, lru, keyfile-signing',
+        'combined, lru, nix, keyfile-signing',
     ],
     [
       'an unknown key',

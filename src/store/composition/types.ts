@@ -121,6 +121,26 @@ export const TYPES: Readonly<Record<string, ServiceType>> = {
     keys: { capacity: { is: 'number', required: true } },
     make: { pathInfos: (_, given) => new LruPathInfoService(given.number('capacity')!) },
   },
+  nix: {
+    keys: {
+      base_url: { is: 'text', required: true },
+      blob_service: { is: 'service', required: true, kind: 'blobs', use: 'write' },
+      directory_service: { is: 'service', required: true, kind: 'directories', use: 'write' },
+      public_keys: { is: 'texts' },
+    },
+    make: {
+      pathInfos: async (parts, given) => {
+        // Loaded when it is needed: it brings a client of its own.
+        const { openNixCache } = await import('./nix.ts');
+        const { pathInfos, close } = openNixCache(given.text('base_url'), given.texts('public_keys'), {
+          blobs: parts.service<'blobs'>('blob_service'),
+          directories: parts.service<'directories'>('directory_service'),
+        });
+        parts.onClose(close);
+        return pathInfos;
+      },
+    },
+  },
   'keyfile-signing': {
     keys: { inner: { is: 'service', required: true }, keyfile: { is: 'path', required: true } },
     make: {

@@ -35,16 +35,19 @@ export function parseCaches(url: URL, outerKeys: readonly PublicKey[] = []): Bin
   const trust = { keys, everything: parseFlag(parameters, 'trusted') };
   return [
     new BinaryCache(files, trust, parsePriority(parameters)),
-    ...(parameters.get('substituter') ?? []).flatMap((text) => parseCaches(parseAddress(text), keys)),
+    ...(parameters.get('substituter') ?? []).flatMap((text) =>
+      parseCaches(parseCacheAddress(text, 'substituter'), keys),
+    ),
   ];
 }
 
-function parseAddress(text: string): URL {
+/** The address of a binary cache; `what` says in errors where it stood. Throws a UsageError. */
+export function parseCacheAddress(text: string, what: string): URL {
   const shown = JSON.stringify(text);
-  if (!URL.canParse(text)) throw new UsageError(`substituter: not an address: ${shown}`);
+  if (!URL.canParse(text)) throw new UsageError(`${what}: not an address: ${shown}`);
   const url = new URL(text);
   if (SCHEMES.includes(url.protocol)) return url;
-  throw new UsageError(`substituter: want nix+https://, nix+http:// or nix+file:///, not ${shown}`);
+  throw new UsageError(`${what}: want nix+https://, nix+http:// or nix+file:///, not ${shown}`);
 }
 
 /** The parameters of an address. A plus sign is one: keys have it, in base-64. */
