@@ -113,7 +113,7 @@ default login any password four`;
       ' ',
       'x',
     );
-    fc.assert(
+    void fc.assert(
       fc.property(fc.array(word, { maxLength: 60 }), (words) => {
         const found = parseNetrc(words.join(' '), 'host');
         expect(found === undefined || typeof found.user === 'string').toBe(true);
