@@ -8,6 +8,7 @@ import { openCache, openCombined } from './backends/layered.ts';
 import { openLocal } from './backends/local.ts';
 import { openMemory } from './backends/memory.ts';
 import { openNix } from './backends/nix.ts';
+import { openObjectStore } from './backends/objectstore.ts';
 import { Opener } from './opener.ts';
 import type { Services, Store } from './services.ts';
 
@@ -34,6 +35,9 @@ const BACKENDS: Record<string, OpenBackend> = {
   'nix+file': openNix,
   cache: openCache,
   combined: openCombined,
+  'objectstore+s3': openObjectStore,
+  'objectstore+file': openObjectStore,
+  'objectstore+memory': openObjectStore,
 };
 
 /** An address for logs: without the keys, tokens and passwords that it may hold. */

@@ -1,13 +1,9 @@
 import { damaged } from '../../util/errors.ts';
 import { Digest } from '../digest.ts';
 import type { LocalStore } from '../local/store.ts';
-import { HashingChunker } from './chunker.ts';
-import { ParallelChunker } from './parallel-chunker.ts';
+import { chunkerFor } from './parallel-chunker.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
-
-/** Contents from this length on are cut in a thread of its own. */
-const PARALLEL_FROM = 16 << 20;
 
 /** Blobs in a local store. */
 export class LocalBlobService implements BlobService {
@@ -65,7 +61,7 @@ export class LocalBlobService implements BlobService {
       await writer.chunk(digest, content);
       return { digest, size: content.length };
     }
-    const chunker = expected >= PARALLEL_FROM ? new ParallelChunker() : new HashingChunker();
+    const chunker = chunkerFor(expected);
     const chunks: Chunk[] = [];
     let size = 0;
     try {

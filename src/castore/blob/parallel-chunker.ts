@@ -1,9 +1,17 @@
 import type { Worker } from 'node:worker_threads';
 import { startThread } from '../../util/thread.ts';
 import { DIGEST_LENGTH, Digest } from '../digest.ts';
-import { DEFAULT_CUTTER } from './chunker.ts';
+import { DEFAULT_CUTTER, HashingChunker } from './chunker.ts';
 import type { CutThreadData } from './cut-protocol.ts';
 import { CONTROL, CUTS, RING_LENGTH } from './cut-protocol.ts';
+
+/** Contents from this length on are cut in a thread of its own. */
+const PARALLEL_FROM = 16 << 20;
+
+/** What cuts contents of about so many bytes. */
+export function chunkerFor(expected: number): HashingChunker | ParallelChunker {
+  return expected >= PARALLEL_FROM ? new ParallelChunker() : new HashingChunker();
+}
 
 /**
  * Cuts a long stream into chunks, as `chunked` does, and hashes the whole; but does both in a thread of its own

@@ -6,6 +6,7 @@ import { damaged, type StoreError } from '../../util/errors.ts';
 import { foundOrNot } from '../blob/grpc.ts';
 import { type Digest, EMPTY_DIGEST } from '../digest.ts';
 import { Directory } from '../directory.ts';
+import { RootFirstValidator } from './root-first.ts';
 import type { DirectoryPutter, DirectoryService } from './service.ts';
 import { ClosureValidator } from './service.ts';
 
@@ -37,36 +38,21 @@ export class GrpcDirectoryService implements DirectoryService {
     return directory;
   }
 
-  /** Each directory must be one that those before it refer to, of a size they claim, and come once. */
   async *getRecursive(digest: Digest, signal?: AbortSignal): AsyncGenerator<Directory> {
-    const request = { digest: digest.bytes, recursive: true };
-    /** Claimed sizes of what is still to come. */
-    const expected = new Map<string, bigint[]>([[digest.hex, []]]);
-    const seen = new Map<string, Directory['acceptsSize']>();
-    const messages = this.#channel.serverStream(DIRECTORY.get, request, signal);
+    const validator = new RootFirstValidator(digest, (what) => this.#lie(what));
+    const messages = this.#channel.serverStream(
+      DIRECTORY.get,
+      { digest: digest.bytes, recursive: true },
+      signal,
+    );
     for (;;) {
       const next = await foundOrNot(messages.next());
       if (!next || next.done) break;
       const directory = this.#decode(next.value);
-      const { hex } = directory.digest;
-      const claims = expected.get(hex);
-      if (!claims) throw this.#lie(`sent directory ${directory.digest}, which nothing refers to`);
-      expected.delete(hex);
-      const accepts = directory.sizeCheck();
-      seen.set(hex, accepts);
-      if (!claims.every(accepts)) throw this.#lie(`gives a wrong size for directory ${directory.digest}`);
-      for (const child of directory.children()) {
-        const known = seen.get(child.digest.hex);
-        if (known && !known(child.size)) throw this.#lie(`gives a wrong size for directory ${child.digest}`);
-        if (known) continue;
-        const waiting = expected.get(child.digest.hex);
-        if (waiting) waiting.push(child.size);
-        else expected.set(child.digest.hex, [child.size]);
-      }
+      validator.add(directory);
       yield directory;
     }
-    if (seen.size > 0 && expected.size > 0)
-      throw this.#lie(`left out ${expected.size} directories below ${digest}`);
+    validator.finish();
   }
 
   #decode(bytes: Uint8Array): Directory {

@@ -1,17 +1,20 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { CallOptions, ChannelCredentials, ServiceError } from '@grpc/grpc-js';
 import { Client, Metadata, status } from '@grpc/grpc-js';
 import { deferred } from '../../util/deferred.ts';
 import { CODES, type Code, damaged, StoreError } from '../../util/errors.ts';
-import { orAborted } from '../../util/single-flight.ts';
+import type { RetryOptions } from '../../util/retry.ts';
+import { retrying } from '../../util/retry.ts';
 import type { Dialect, Method } from './methods.ts';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from './methods.ts';
 
 /** A call without an answer, or a stream without a message, is given up after this long, in milliseconds. */
 const IDLE_MS = 60_000;
-/** Tries of what can be repeated, and the wait before the second; it doubles from then on. */
-const ATTEMPTS = 7;
-const FIRST_BACK_OFF_MS = 50;
+/** For what can be repeated. */
+const RETRIES: RetryOptions = {
+  attempts: 7,
+  firstWaitMs: 50,
+  isTransient: (error) => error instanceof StoreError && error.code === 'UNAVAILABLE',
+};
 
 const CHANNEL_OPTIONS = {
   ...TRANSPORT_OPTIONS,
@@ -266,17 +269,8 @@ export class Channel {
     throw new StoreError('UNIMPLEMENTED', `${this.address} does not offer the ${service}`);
   }
 
-  async #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await attempt();
-      } catch (error) {
-        const again = error instanceof StoreError && error.code === 'UNAVAILABLE' && tries < ATTEMPTS;
-        if (!again || signal?.aborted) throw error;
-        const wait = delay(FIRST_BACK_OFF_MS * 2 ** (tries - 1) * (0.5 + Math.random()));
-        await (signal ? orAborted(wait, signal) : wait);
-      }
-    }
+  #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+    return retrying(RETRIES, signal, attempt);
   }
 
   #failure(error: ServiceError, signal: AbortSignal | undefined): unknown {

@@ -1,0 +1,186 @@
+import { LRUCache } from 'lru-cache';
+import { toBigInt } from '../../proto/long.ts';
+import { tvix } from '../../proto/messages.ts';
+import { mapAhead } from '../../util/concurrency.ts';
+import { damaged, type StoreError } from '../../util/errors.ts';
+import { SingleFlight } from '../../util/single-flight.ts';
+import { zstdCompress, zstdDecompress } from '../../util/zstd.ts';
+import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
+import type { ObjectStore } from '../objects/object-store.ts';
+import { keyOf, putOnce } from '../objects/object-store.ts';
+import { chunkerFor } from './parallel-chunker.ts';
+import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
+import { SINGLE_CHUNK_LIMIT } from './service.ts';
+
+/** Others may cut as they like, within reason: a chunk is held in memory. */
+const MAX_CHUNK_LENGTH = 16 << 20;
+/** What does not get smaller gets a little larger. */
+const MAX_CHUNK_OBJECT = MAX_CHUNK_LENGTH + (1 << 20);
+/** A chunk list of a blob of more than a terabyte. */
+const MAX_INDEX_OBJECT = 256 << 20;
+/** Chunks of one blob that are on their way at once. */
+const SENT_AT_ONCE = 32;
+const READ_AT_ONCE = 8;
+/** Chunks that are known to be there, so that they need not be sent again. */
+const MAX_KNOWN = 1 << 16;
+
+/**
+ * Blobs among objects, as tvix and snix lay them out: `chunks/b3/<4 digits>/<64 digits>` is a chunk, compressed by
+ * zstd; `blobs/b3/…` is the list of a blob's chunks, an encoded StatBlobResponse, which is written last and only
+ * for several chunks, or empty for the empty blob. A blob of one chunk is that chunk; others write an empty list
+ * for it as well.
+ */
+export class ObjectStoreBlobService implements BlobService {
+  readonly #objects: ObjectStore;
+  readonly #known = new LRUCache<string, true>({ max: MAX_KNOWN });
+  readonly #flights = new SingleFlight<void>();
+
+  constructor(objects: ObjectStore) {
+    this.#objects = objects;
+  }
+
+  async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
+    if (digest.equals(EMPTY_DIGEST)) return [];
+    const list = await this.#list(digest, signal);
+    if (list) return list.length > 1 ? list : [];
+    return (await this.#objects.has(keyOf('chunks', digest), signal)) ? [] : undefined;
+  }
+
+  async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const { offset = 0, size = 0, signal } = options;
+    if (digest.equals(EMPTY_DIGEST)) return from(new Uint8Array(), 0);
+    const single = async () => {
+      const bytes = await this.#chunk(digest, size || MAX_CHUNK_LENGTH, signal);
+      return bytes && from(bytes, offset);
+    };
+    const several = async () => {
+      const list = await this.#list(digest, signal);
+      return list && list.length > 1 ? this.#parts(digest, list, offset, signal) : undefined;
+    };
+    if (size > SINGLE_CHUNK_LIMIT) return (await several()) ?? single();
+    return (await single()) ?? several();
+  }
+
+  /**
+   * All of it is checked against the digest at the end. From an offset on, only the chunks are, each against
+   * its own.
+   */
+  async *#parts(
+    digest: Digest,
+    chunks: readonly Chunk[],
+    offset: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<Uint8Array> {
+    let skip = offset;
+    const first = chunks.findIndex(({ size }) => {
+      if (skip < size) return true;
+      skip -= size;
+      return false;
+    });
+    if (first < 0) return;
+    const hasher = offset === 0 ? new DigestHasher() : undefined;
+    const read = async ({ digest: one, size }: Chunk) => {
+      const bytes = await this.#chunk(one, size, signal);
+      if (!bytes) throw damaged(`${this.#objects.address}: chunk ${one} of blob ${digest} is missing`);
+      if (bytes.length !== size) throw this.#wrong(digest);
+      return bytes;
+    };
+    for await (const bytes of mapAhead(chunks.slice(first), READ_AT_ONCE, read)) {
+      hasher?.update(bytes);
+      yield skip > 0 ? bytes.subarray(skip) : bytes;
+      skip = 0;
+    }
+    if (hasher && !hasher.digest().equals(digest)) throw this.#wrong(digest);
+  }
+
+  /** A chunk of at most `limit` bytes. */
+  async #chunk(digest: Digest, limit: number, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    const object = await this.#objects.get(keyOf('chunks', digest), MAX_CHUNK_OBJECT, signal);
+    if (!object) return undefined;
+    const bytes = this.#decoding(digest, () =>
+      zstdDecompress(object.bytes, Math.min(limit, MAX_CHUNK_LENGTH)),
+    );
+    if (!Digest.hash(bytes).equals(digest)) throw this.#wrong(digest);
+    return bytes;
+  }
+
+  async #list(digest: Digest, signal?: AbortSignal): Promise<Chunk[] | undefined> {
+    const object = await this.#objects.get(keyOf('blobs', digest), MAX_INDEX_OBJECT, signal);
+    if (!object) return undefined;
+    const { chunks } = this.#decoding(digest, () => tvix.castore.v1.StatBlobResponse.decode(object.bytes));
+    return chunks.map(({ digest: bytes, size }) => {
+      const chunk = {
+        digest: this.#decoding(digest, () => Digest.of(Uint8Array.from(bytes ?? []))),
+        size: Number(toBigInt(size)),
+      };
+      if (chunk.size > MAX_CHUNK_LENGTH) throw this.#wrong(digest);
+      return chunk;
+    });
+  }
+
+  #decoding<T>(digest: Digest, decode: () => T): T {
+    try {
+      return decode();
+    } catch (error) {
+      throw this.#wrong(digest, error);
+    }
+  }
+
+  #wrong(digest: Digest, cause?: unknown): StoreError {
+    return damaged(`${this.#objects.address} holds something else as blob ${digest}`, { cause });
+  }
+
+  async put(content: BlobContent, { signal, size: expected = 0 }: PutOptions = {}): Promise<Chunk> {
+    if (content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT) {
+      const digest = Digest.hash(content);
+      await this.#send(digest, content, signal);
+      return { digest, size: content.length };
+    }
+    const chunker = chunkerFor(expected);
+    const chunks: Chunk[] = [];
+    let size = 0;
+    const send = async (bytes: Uint8Array) => {
+      signal?.throwIfAborted();
+      const digest = Digest.hash(bytes);
+      chunks.push({ digest, size: bytes.length });
+      size += bytes.length;
+      // The next chunk takes its place.
+      await this.#send(digest, Uint8Array.from(bytes), signal);
+    };
+    try {
+      const parts = chunker.chunks(content instanceof Uint8Array ? [content] : content);
+      for await (const _ of mapAhead(parts, SENT_AT_ONCE, send));
+      if (chunks.length === 1) return chunks[0]!;
+      const digest = chunker.digest();
+      await this.#sendList(digest, chunks, signal);
+      return { digest, size };
+    } finally {
+      chunker.close();
+    }
+  }
+
+  async #sendList(digest: Digest, chunks: readonly Chunk[], signal: AbortSignal | undefined): Promise<void> {
+    const list = { chunks: chunks.map((chunk) => ({ digest: chunk.digest.bytes, size: chunk.size })) };
+    const make = () => tvix.castore.v1.StatBlobResponse.encode(list).finish();
+    await putOnce(this.#objects, keyOf('blobs', digest), 0, make, signal);
+  }
+
+  /** Sends a chunk unless this process knows that it is there; the empty one is a list without chunks. */
+  async #send(digest: Digest, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#known.has(digest.hex)) return;
+    const send = async (shared: AbortSignal) => {
+      const isEmpty = bytes.length === 0;
+      const key = keyOf(isEmpty ? 'blobs' : 'chunks', digest);
+      await putOnce(this.#objects, key, bytes.length, () => (isEmpty ? bytes : zstdCompress(bytes)), shared);
+      this.#known.set(digest.hex, true);
+    };
+    await this.#flights.run(digest.hex, send, signal);
+  }
+
+  /** A put is acknowledged when it is durable. */
+  async flush(): Promise<void> {}
+}
+
+async function* from(bytes: Uint8Array, offset: number): AsyncGenerator<Uint8Array> {
+  if (offset < bytes.length) yield offset > 0 ? bytes.subarray(offset) : bytes;
+}

@@ -1,0 +1,163 @@
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync } from 'node:fs';
+import { access, link, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import { damaged, messageOf, StoreError, systemCode } from '../../util/errors.ts';
+import { libc } from '../../util/libc.ts';
+import { Digest } from '../digest.ts';
+import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+const LOCK_WAIT_MS = 5;
+/** Where objects are written before they get their name, and the lock of those that replace one. */
+const UNNAMED = 'tmp';
+const LOCK = 'lock';
+/** What a writer that was killed left behind goes when it is so old, in milliseconds. */
+const ABANDONED_MS = 24 * 3600 * 1000;
+
+/** Objects as files below a directory, in the layout of a bucket; for any number of processes at once. */
+export class FileObjectStore implements ObjectStore {
+  readonly address: string;
+  readonly isFar = false;
+  readonly #dir: string;
+
+  private constructor(dir: string) {
+    this.#dir = dir;
+    this.address = `objectstore+${pathToFileURL(dir)}`;
+  }
+
+  /** Throws FAILED_PRECONDITION for a directory that cannot be used; one is made only for `create`. */
+  static async open(dir: string, create: boolean): Promise<FileObjectStore> {
+    const store = new FileObjectStore(dir);
+    try {
+      if (create) await store.#prepare();
+      else await readdir(dir);
+    } catch (error) {
+      const why = systemCode(error) === 'ENOENT' ? 'there is no such directory' : messageOf(error);
+      throw new StoreError('FAILED_PRECONDITION', `${store.address}: ${why}`, { cause: error });
+    }
+    return store;
+  }
+
+  async #prepare(): Promise<void> {
+    const unnamed = join(this.#dir, UNNAMED);
+    await mkdir(unnamed, { recursive: true });
+    for (const name of await readdir(unnamed)) {
+      const path = join(unnamed, name);
+      // Another that clears up may be faster.
+      const found = await stat(path).catch(() => undefined);
+      if (found && Date.now() - found.mtimeMs > ABANDONED_MS) await unlink(path).catch(() => {});
+    }
+  }
+
+  async get(key: string, limit: number): Promise<StoredObject | undefined> {
+    const file = await open(join(this.#dir, key)).catch(absent);
+    if (!file) return undefined;
+    try {
+      const { size } = await file.stat();
+      if (size > limit) throw damaged(`${this.address}: ${key} has ${size} bytes, more than ${limit}`);
+      const bytes = await file.readFile();
+      return { bytes, tag: Digest.hash(bytes).hex };
+    } finally {
+      await file.close();
+    }
+  }
+
+  async has(key: string): Promise<boolean> {
+    return access(join(this.#dir, key)).then(
+      () => true,
+      (error) => absent(error) ?? false,
+    );
+  }
+
+  async put(key: string, bytes: Uint8Array, condition: Condition): Promise<boolean> {
+    if (condition === 'absent') {
+      if (await this.has(key)) return false;
+      return this.#written(key, bytes, async (unnamed, path) => {
+        try {
+          await link(unnamed, path);
+          return true;
+        } catch (error) {
+          if (systemCode(error) === 'EEXIST') return false;
+          throw error;
+        }
+      });
+    }
+    return this.#locked(async () => {
+      if ((await this.get(key, Number.MAX_SAFE_INTEGER))?.tag !== condition.tag) return false;
+      return this.#written(key, bytes, async (unnamed, path) => {
+        await rename(unnamed, path);
+        return true;
+      });
+    });
+  }
+
+  /** Writes a file without a name, has it named, and puts both on disk. */
+  async #written(
+    key: string,
+    bytes: Uint8Array,
+    name: (unnamed: string, path: string) => Promise<boolean>,
+  ): Promise<boolean> {
+    const path = join(this.#dir, key);
+    const unnamed = join(this.#dir, UNNAMED, `${process.pid}-${randomBytes(8).toString('hex')}`);
+    try {
+      const file = await open(unnamed, 'wx', 0o444);
+      try {
+        await file.writeFile(bytes);
+        await file.datasync();
+      } finally {
+        await file.close();
+      }
+      const made = await mkdir(dirname(path), { recursive: true });
+      const isNamed = await name(unnamed, path);
+      if (isNamed) await this.#syncFolders(dirname(path), made);
+      return isNamed;
+    } catch (error) {
+      if (systemCode(error) !== 'ENOSPC' && systemCode(error) !== 'EDQUOT') throw error;
+      throw new StoreError('NO_SPACE', `${this.address}: no space left`, { cause: error });
+    } finally {
+      await unlink(unnamed).catch(absent);
+    }
+  }
+
+  /** Syncs the folder of an object, and those above it as far as they were made for it. */
+  async #syncFolders(folder: string, made: string | undefined): Promise<void> {
+    const last = made === undefined ? folder : dirname(made);
+    for (let at = folder; ; at = dirname(at)) {
+      const file = await open(at);
+      await file.sync().finally(() => file.close());
+      if (at === last) return;
+    }
+  }
+
+  /** Runs something while no other process, nor another call of this one, replaces an object. */
+  async #locked<T>(work: () => Promise<T>): Promise<T> {
+    // The kernel lets go of it when this process dies.
+    const fd = openSync(join(this.#dir, LOCK), 'a');
+    try {
+      while (libc.flock(fd, LOCK_EX | LOCK_NB) !== 0) await delay(LOCK_WAIT_MS);
+      return await work();
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  async *list(prefix: string): AsyncGenerator<string> {
+    const folder = join(this.#dir, prefix.slice(0, prefix.lastIndexOf('/') + 1));
+    const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(absent);
+    for (const entry of entries ?? []) {
+      const key = relative(this.#dir, join(entry.parentPath, entry.name));
+      if (entry.isFile() && key.startsWith(prefix)) yield key;
+    }
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** What is not there is a value. */
+function absent(error: unknown): undefined {
+  if (systemCode(error) !== 'ENOENT' && systemCode(error) !== 'ENOTDIR') throw error;
+}

@@ -1,0 +1,86 @@
+import { StoreError } from '../../util/errors.ts';
+
+/** What the SDK throws, as far as it is looked at. */
+interface Failure {
+  readonly name?: string;
+  readonly message?: string;
+  /** Node's, of a connection. */
+  readonly code?: string;
+  /** One for each address that was tried. */
+  readonly errors?: readonly Failure[];
+  readonly $metadata?: { readonly httpStatusCode?: number };
+}
+
+/** What a failure is put into words with. */
+export interface FailureContext {
+  /** The store, as a person may see it. */
+  readonly address: string;
+  readonly bucket: string;
+  readonly endpoint: string;
+}
+
+const WRONG_KEY = ['InvalidAccessKeyId', 'SignatureDoesNotMatch', 'InvalidToken', 'ExpiredToken'];
+const WRONG_REGION = ['AuthorizationHeaderMalformed', 'PermanentRedirect'];
+
+/** Whether a request was refused because of its condition. */
+export function isConditionFailure(error: unknown): boolean {
+  return statusOf(error) === 412;
+}
+
+export function isMissingObject(error: unknown): boolean {
+  return statusOf(error) === 404 && (error as Failure).name !== 'NoSuchBucket';
+}
+
+function statusOf(error: unknown): number | undefined {
+  return (error as Failure).$metadata?.httpStatusCode;
+}
+
+/** A failed request as a StoreError: UNAVAILABLE and DEADLINE_EXCEEDED may pass, the others stay. */
+export function failureOf(error: unknown, { address, bucket, endpoint }: FailureContext): StoreError {
+  const { name = '', code } = error as Failure;
+  const status = statusOf(error);
+  const as = (...[kind, message]: [StoreError['code'], string]) =>
+    new StoreError(kind, `${address}: ${message}`, { cause: error });
+  if (name === 'NoSuchBucket') {
+    return as(
+      'FAILED_PRECONDITION',
+      `there is no bucket ${JSON.stringify(bucket)} at ${endpoint}; make it first`,
+    );
+  }
+  if (name === 'CredentialsProviderError') {
+    return as(
+      'PERMISSION_DENIED',
+      'no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, ' +
+        'or for a public bucket the parameter aws_skip_signature=true',
+    );
+  }
+  if (WRONG_KEY.includes(name)) {
+    return as('PERMISSION_DENIED', `${endpoint} refuses the access key (${name}); check the credentials`);
+  }
+  if (WRONG_REGION.includes(name)) {
+    return as('FAILED_PRECONDITION', `the bucket is in another region (${describe(error)}); set aws_region`);
+  }
+  if (status === 401 || status === 403) {
+    return as('PERMISSION_DENIED', `access to the bucket is denied (${describe(error)})`);
+  }
+  if (status === 501) {
+    return as('UNIMPLEMENTED', `${endpoint} cannot do what is needed here, such as conditional writes`);
+  }
+  // 409: another conditional put of the same object is under way.
+  if (status === 409 || status === 429 || (status !== undefined && status >= 500)) {
+    return as('UNAVAILABLE', `${endpoint} is not ready (${describe(error)})`);
+  }
+  if (name === 'TimeoutError') return as('DEADLINE_EXCEEDED', `${endpoint} does not answer`);
+  if (status === undefined || code !== undefined) {
+    return as('UNAVAILABLE', `cannot reach ${endpoint}: ${describe(error)}`);
+  }
+  return as('INTERNAL', `${endpoint} says ${describe(error)}`);
+}
+
+/** The SDK calls a message that it did not get "UnknownError". */
+function describe(error: unknown): string {
+  const { name, message, code, errors, $metadata } = error as Failure;
+  const said = message || errors?.[0]?.message;
+  if (said && said !== 'UnknownError') return said;
+  return code ?? ([name, $metadata?.httpStatusCode].filter(Boolean).join(', ') || 'unknown');
+}

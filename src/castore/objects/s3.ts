@@ -1,0 +1,219 @@
+import type { Readable } from 'node:stream';
+import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+import { collect } from '../../util/bytes.ts';
+import { Limiter } from '../../util/concurrency.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
+import { retrying } from '../../util/retry.ts';
+import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
+import type { FailureContext } from './s3-failure.ts';
+import { failureOf, isConditionFailure, isMissingObject } from './s3-failure.ts';
+
+/** Requests under way at once. */
+const AT_ONCE = 64;
+const CONNECT_MS = 10_000;
+/** A request fails when nothing moved for so long, in milliseconds. */
+const IDLE_MS = 30_000;
+const FIRST_WAIT_MS = 100;
+/** Tries of a request that fails for a reason that may pass: some ten seconds. */
+const ATTEMPTS = 8;
+/** The same until there has been an answer: it is likelier that the address is wrong. */
+const FIRST_ATTEMPTS = 3;
+
+export interface S3Location {
+  readonly address: string;
+  readonly bucket: string;
+  /** Before every key; empty, or ends with a slash. */
+  readonly prefix: string;
+  readonly endpoint?: string | undefined;
+  readonly region?: string | undefined;
+  /** `https://bucket.host/key`, and not `https://host/bucket/key`. */
+  readonly virtualHosted: boolean;
+  /** Where they are looked for otherwise, the SDK knows. */
+  readonly credentials?: { accessKeyId: string; secretAccessKey: string; sessionToken?: string } | undefined;
+  readonly profile?: string | undefined;
+  /** Ask as nobody. */
+  readonly anonymous: boolean;
+}
+
+type Sdk = typeof import('@aws-sdk/client-s3');
+
+/** Objects in a bucket of S3, or of what speaks its protocol. */
+export class S3ObjectStore implements ObjectStore {
+  readonly address: string;
+  readonly isFar = true;
+  readonly #sdk: Sdk;
+  readonly #client: S3Client;
+  readonly #bucket: string;
+  readonly #prefix: string;
+  readonly #context: FailureContext;
+  readonly #limiter = new Limiter(AT_ONCE);
+  #answered = false;
+
+  private constructor(sdk: Sdk, client: S3Client, location: S3Location) {
+    this.#sdk = sdk;
+    this.#client = client;
+    this.address = location.address;
+    this.#bucket = location.bucket;
+    this.#prefix = location.prefix;
+    const { address, bucket, endpoint } = location;
+    this.#context = {
+      address,
+      bucket,
+      endpoint: endpoint ?? process.env.AWS_ENDPOINT_URL_S3 ?? process.env.AWS_ENDPOINT_URL ?? 'S3',
+    };
+  }
+
+  /** Asks nothing of the bucket yet. */
+  static async open(location: S3Location): Promise<S3ObjectStore> {
+    // Or it warns, on standard error and each time, of versions to come.
+    process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
+    const sdk = await import('@aws-sdk/client-s3');
+    const client = new sdk.S3Client(await configuration(sdk, location));
+    return new S3ObjectStore(sdk, client, location);
+  }
+
+  get(key: string, limit: number, signal?: AbortSignal): Promise<StoredObject | undefined> {
+    return this.#request(signal, async () => {
+      const command = new this.#sdk.GetObjectCommand(this.#at(key));
+      const found = await absentOr(this.#client.send(command, until(signal)));
+      if (!found) return undefined;
+      const body = found.Body as Readable;
+      const bytes = await collect(body, limit);
+      if (!bytes) throw damaged(`${this.address}: ${key} has more than ${limit} bytes`);
+      if (found.ContentLength !== undefined && bytes.length !== found.ContentLength) {
+        throw new StoreError('UNAVAILABLE', `${this.address}: the connection broke`);
+      }
+      return { bytes, tag: found.ETag ?? '' };
+    });
+  }
+
+  has(key: string, signal?: AbortSignal): Promise<boolean> {
+    return this.#request(signal, async () => {
+      const command = new this.#sdk.HeadObjectCommand(this.#at(key));
+      return (await absentOr(this.#client.send(command, until(signal)))) !== undefined;
+    });
+  }
+
+  async put(key: string, bytes: Uint8Array, condition: Condition, signal?: AbortSignal): Promise<boolean> {
+    if (condition === 'absent') return this.#put(key, bytes, { IfNoneMatch: '*' }, signal);
+    // Ceph compares the bare tag, against the standard. Whatever compares the quoted one refuses the bare one.
+    const bare = condition.tag.replaceAll('"', '');
+    return (
+      (await this.#put(key, bytes, { IfMatch: bare }, signal)) ||
+      this.#put(key, bytes, { IfMatch: `"${bare}"` }, signal)
+    );
+  }
+
+  #put(
+    key: string,
+    Body: Uint8Array,
+    condition: { IfNoneMatch: string } | { IfMatch: string },
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    return this.#request(signal, async () => {
+      const command = new this.#sdk.PutObjectCommand({ ...this.#at(key), Body, ...condition });
+      try {
+        await this.#client.send(command, until(signal));
+        return true;
+      } catch (error) {
+        if (isConditionFailure(error)) return false;
+        throw error;
+      }
+    });
+  }
+
+  async *list(prefix: string, signal?: AbortSignal): AsyncGenerator<string> {
+    let token: string | undefined;
+    do {
+      const page = await this.#request(signal, () =>
+        this.#client.send(
+          new this.#sdk.ListObjectsV2Command({
+            Bucket: this.#bucket,
+            Prefix: this.#prefix + prefix,
+            ContinuationToken: token,
+          }),
+          until(signal),
+        ),
+      );
+      for (const { Key } of page.Contents ?? []) if (Key) yield Key.slice(this.#prefix.length);
+      token = page.IsTruncated ? page.NextContinuationToken : undefined;
+    } while (token !== undefined);
+  }
+
+  async close(): Promise<void> {
+    this.#client.destroy();
+  }
+
+  #at(key: string): { Bucket: string; Key: string } {
+    return { Bucket: this.#bucket, Key: this.#prefix + key };
+  }
+
+  /** Runs a request in its turn, with its retries; what it throws is a StoreError. */
+  #request<T>(signal: AbortSignal | undefined, send: () => Promise<T>): Promise<T> {
+    const attempt = async () => {
+      signal?.throwIfAborted();
+      try {
+        const result = await send();
+        this.#answered = true;
+        return result;
+      } catch (error) {
+        signal?.throwIfAborted();
+        throw error instanceof StoreError ? error : failureOf(error, this.#context);
+      }
+    };
+    const isTransient = (error: unknown) =>
+      error instanceof StoreError && (error.code === 'UNAVAILABLE' || error.code === 'DEADLINE_EXCEEDED');
+    const attempts = this.#answered ? ATTEMPTS : FIRST_ATTEMPTS;
+    const options = { attempts, firstWaitMs: FIRST_WAIT_MS, isTransient };
+    return this.#limiter.run(() => retrying(options, signal, attempt), signal);
+  }
+}
+
+async function configuration(sdk: Sdk, location: S3Location): Promise<S3ClientConfig> {
+  const { endpoint, region, profile } = location;
+  const agent = { maxSockets: AT_ONCE };
+  const given: S3ClientConfig = {
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(profile === undefined ? {} : { profile }),
+    ...(location.credentials ? { credentials: location.credentials } : {}),
+    ...(location.anonymous ? ANONYMOUS : {}),
+    forcePathStyle: !location.virtualHosted,
+    followRegionRedirects: true,
+    // Retries are ours, round the whole of a request.
+    maxAttempts: 1,
+    // What others that speak S3 understand.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    // It would cost a connection.
+    expectContinueHeader: false,
+    requestHandler: {
+      connectionTimeout: CONNECT_MS,
+      socketTimeout: IDLE_MS,
+      httpAgent: agent,
+      httpsAgent: agent,
+    },
+  };
+  if (region !== undefined) return { ...given, region };
+  // The SDK finds it in the environment or the files; without it, as the Rust implementation.
+  const found = await new sdk.S3Client(given).config.region().catch(() => 'us-east-1');
+  return { ...given, region: found };
+}
+
+const ANONYMOUS: S3ClientConfig = {
+  credentials: { accessKeyId: '', secretAccessKey: '' },
+  signer: { sign: async (request) => request },
+};
+
+/** Not there is a value. */
+async function absentOr<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (isMissingObject(error)) return undefined;
+    throw error;
+  }
+}
+
+function until(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
+  return signal ? { abortSignal: signal } : {};
+}
