@@ -6,6 +6,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: 'forks',
+    globalSetup: 'test/helpers/s3-global.ts',
     // Two cores: more files at once only make each slower.
     maxWorkers: 2,
   },

@@ -8,8 +8,7 @@ import { tvix } from '../../src/proto/messages.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { forAll } from '../helpers/arbitraries.ts';
 import { describeFacts } from '../helpers/facts.ts';
-import { randomBytes } from '../helpers/random.ts';
-import { sha256 } from '../helpers/services.ts';
+import { counterBytes, randomBytes } from '../helpers/random.ts';
 
 /** The masks of FastCDC v2020 for an average of 1024 bytes. */
 const SMALL: CutterOptions = {
@@ -19,16 +18,6 @@ const SMALL: CutterOptions = {
   maskSmall: 0x0000d90003530000n,
   maskLarge: 0x0000019000353000n,
 };
-
-/** SHA-256 of 0, 1, 2, … as 64-bit little-endian numbers, joined and cut to a length. */
-function counterBytes(length: number): Buffer {
-  const parts = Array.from({ length: Math.ceil(length / 32) }, (_, i) => {
-    const number = Buffer.alloc(8);
-    number.writeBigUInt64LE(BigInt(i));
-    return sha256(number);
-  });
-  return Buffer.concat(parts).subarray(0, length);
-}
 
 function cuts(bytes: Uint8Array, options: CutterOptions): number[] {
   const next = cutter(options);

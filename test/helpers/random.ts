@@ -8,6 +8,16 @@ export function randomBytes(length: number, seed: string | number = 0): Buffer {
     .subarray(0, length);
 }
 
+/** SHA-256 of 0, 1, 2, … as 64-bit little-endian numbers, joined and cut to a length. */
+export function counterBytes(length: number): Buffer {
+  const parts = Array.from({ length: Math.ceil(length / 32) }, (_, i) => {
+    const number = Buffer.alloc(8);
+    number.writeBigUInt64LE(BigInt(i));
+    return createHash('sha256').update(number).digest();
+  });
+  return Buffer.concat(parts).subarray(0, length);
+}
+
 /** A generator of numbers from 0 up to 1, the same for the same seed (mulberry32). */
 export function randomNumbers(seed: number): () => number {
   let state = seed >>> 0;

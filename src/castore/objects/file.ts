@@ -53,7 +53,8 @@ export class FileObjectStore implements ObjectStore {
     }
   }
 
-  async get(key: string, limit: number): Promise<StoredObject | undefined> {
+  async get(key: string, limit: number, signal?: AbortSignal): Promise<StoredObject | undefined> {
+    signal?.throwIfAborted();
     const file = await open(join(this.#dir, key)).catch(absent);
     if (!file) return undefined;
     try {
@@ -73,7 +74,8 @@ export class FileObjectStore implements ObjectStore {
     );
   }
 
-  async put(key: string, bytes: Uint8Array, condition: Condition): Promise<boolean> {
+  async put(key: string, bytes: Uint8Array, condition: Condition, signal?: AbortSignal): Promise<boolean> {
+    signal?.throwIfAborted();
     if (condition === 'absent') {
       if (await this.has(key)) return false;
       return this.#written(key, bytes, async (unnamed, path) => {

@@ -8,7 +8,8 @@ export class MemoryObjectStore implements ObjectStore {
   readonly #objects = new Map<string, StoredObject>();
   #puts = 0;
 
-  async get(key: string, limit: number): Promise<StoredObject | undefined> {
+  async get(key: string, limit: number, signal?: AbortSignal): Promise<StoredObject | undefined> {
+    signal?.throwIfAborted();
     const object = this.#objects.get(key);
     if (object && object.bytes.length > limit) throw damaged(`${key} has more than ${limit} bytes`);
     return object;
@@ -18,7 +19,8 @@ export class MemoryObjectStore implements ObjectStore {
     return this.#objects.has(key);
   }
 
-  async put(key: string, bytes: Uint8Array, condition: Condition): Promise<boolean> {
+  async put(key: string, bytes: Uint8Array, condition: Condition, signal?: AbortSignal): Promise<boolean> {
+    signal?.throwIfAborted();
     const tag = this.#objects.get(key)?.tag;
     if (condition === 'absent' ? tag !== undefined : tag !== condition.tag) return false;
     this.#objects.set(key, { bytes: Uint8Array.from(bytes), tag: String(++this.#puts) });
