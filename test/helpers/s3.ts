@@ -3,11 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { S3ObjectStore } from '../../src/castore/objects/s3.ts';
 import { s3Location } from '../../src/store/backends/s3-location.ts';
-import { ROOT } from './cli.ts';
-
-export const S3_SERVER = join(ROOT, 'scripts/s3-server');
-/** The variable that names the directory of this run's server. */
-export const S3_DIR = 'TEST_S3_DIR';
+import { S3_DIR, S3_SERVER } from './s3-global.ts';
 
 let places = 0;
 

@@ -14,8 +14,8 @@ const CONNECT_MS = 10_000;
 /** A request fails when nothing moved for so long, in milliseconds. */
 const IDLE_MS = 30_000;
 const FIRST_WAIT_MS = 100;
-/** Tries of a request that fails for a reason that may pass: some ten seconds. */
-const ATTEMPTS = 8;
+/** Tries of a request that fails for a reason that may pass: some six seconds. */
+const ATTEMPTS = 7;
 /** The same until there has been an answer: it is likelier that the address is wrong. */
 const FIRST_ATTEMPTS = 3;
 
@@ -214,6 +214,7 @@ async function absentOr<T>(answer: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** A signal of a request's own: the SDK leaves listeners at it until the answer has been read. */
 function until(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {
-  return signal ? { abortSignal: signal } : {};
+  return signal ? { abortSignal: AbortSignal.any([signal]) } : {};
 }
