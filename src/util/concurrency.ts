@@ -87,3 +87,10 @@ export async function* merged<T>(sources: readonly AsyncIterable<T>[]): AsyncGen
     await Promise.allSettled([...coming.keys()].map((from) => from.return?.()));
   }
 }
+
+/** All that a source gives. */
+export async function gathered<T>(source: AsyncIterable<T>): Promise<T[]> {
+  const items: T[] = [];
+  for await (const item of source) items.push(item);
+  return items;
+}

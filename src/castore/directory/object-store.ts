@@ -6,7 +6,7 @@ import { keyOf, putOnce } from '../objects/object-store.ts';
 import { decodePack, encodePack } from './pack.ts';
 import { RootFirstValidator } from './root-first.ts';
 import type { DirectoryPutter, DirectoryService } from './service.ts';
-import { ClosureValidator, walkClosure } from './service.ts';
+import { ClosureValidator, closureAmong } from './service.ts';
 
 /** The packs of some million directories; one is held in memory. */
 const MAX_PACK = 256 << 20;
@@ -31,6 +31,7 @@ export class ObjectStoreDirectoryService implements DirectoryService {
     if (!object) return;
     const lie = (what: string, cause?: unknown) => damaged(`${this.#objects.address} ${what}`, { cause });
     const validator = new RootFirstValidator(digest, lie);
+    let count = 0;
     for await (const bytes of decodePack(object.bytes)) {
       signal?.throwIfAborted();
       let directory: Directory;
@@ -41,7 +42,9 @@ export class ObjectStoreDirectoryService implements DirectoryService {
       }
       validator.add(directory);
       yield directory;
+      count++;
     }
+    if (count === 0) throw lie(`holds nothing as the tree of directory ${digest}`);
     validator.finish();
   }
 
@@ -68,14 +71,7 @@ export class ObjectStoreDirectoryService implements DirectoryService {
       },
       close: async () => {
         const root = validator.finish();
-        const closure: Directory[] = [];
-        const walk = walkClosure(
-          root,
-          async ({ hex }) => added.get(hex),
-          ({ hex }) => new Error(hex),
-        );
-        for await (const directory of walk) closure.push(directory);
-        await this.#put(root, closure);
+        await this.#put(root, await closureAmong(root, added));
         return root;
       },
     };

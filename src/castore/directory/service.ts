@@ -1,4 +1,5 @@
-import { invalid } from '../../util/errors.ts';
+import { gathered } from '../../util/concurrency.ts';
+import { damaged, invalid } from '../../util/errors.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
 
@@ -101,4 +102,13 @@ export async function* walkClosure(
       queue.push(digest);
     }
   }
+}
+
+/** The closure of a root among directories by their digests in hexadecimal, in the order of `walkClosure`. */
+export function closureAmong(
+  root: Digest,
+  directories: ReadonlyMap<string, Directory>,
+): Promise<Directory[]> {
+  const get = async ({ hex }: Digest) => directories.get(hex);
+  return gathered(walkClosure(root, get, (one) => damaged(`directory ${one} is missing`)));
 }

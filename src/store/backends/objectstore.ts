@@ -1,5 +1,9 @@
+import type { Digest } from '../../castore/digest.ts';
+import { LocalDirectoryService } from '../../castore/directory/local.ts';
 import type { ObjectStore } from '../../castore/objects/object-store.ts';
 import { UsageError } from '../../util/errors.ts';
+import { LocalPathInfoService } from '../path-info/local.ts';
+import type { PathInfoService } from '../path-info/service.ts';
 import type { Store } from '../services.ts';
 import type { BackendContext } from './backend.ts';
 import { restrict } from './backend.ts';
@@ -47,8 +51,10 @@ export async function storeOver(
   const { ObjectStoreBlobService } = await import('../../castore/blob/object-store.ts');
   const { ObjectStoreDirectoryService } = await import('../../castore/directory/object-store.ts');
   const { ClosureCache } = await import('../../castore/directory/closure-cache.ts');
-  const { LocalDirectoryService } = await import('../../castore/directory/local.ts');
-  const near = () => new LocalDirectoryService(context.cache());
+  const near = () => ({
+    directories: new LocalDirectoryService(context.cache()),
+    roots: () => rootsIn(new LocalPathInfoService(context.cache())),
+  });
   return {
     blobs: new ObjectStoreBlobService(objects),
     directories: new ClosureCache(near, new ObjectStoreDirectoryService(objects)),
@@ -56,4 +62,9 @@ export async function storeOver(
     far: objects.isFar,
     close: () => objects.close(),
   };
+}
+
+/** Roots of the trees whose path infos are there. */
+async function* rootsIn(pathInfos: PathInfoService): AsyncGenerator<Digest> {
+  for await (const { node } of pathInfos.list()) if (node.kind === 'directory') yield node.digest;
 }
