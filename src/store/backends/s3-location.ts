@@ -26,25 +26,19 @@ const ALIASES: Record<string, Parameter> = {
 export function s3Location(url: URL): S3Location {
   // Without the parameters, which may hold a key.
   const address = `${url.protocol}//${url.host}${url.pathname}`;
-  const wrong = (what: string) => new UsageError(`${address}: ${what}`);
+  const wrong: Wrong = (what) => new UsageError(`${address}: ${what}`);
   if (!url.host) throw wrong('name a bucket, as in objectstore+s3://bucket/prefix');
   const given = parametersOf(url, wrong);
   const flag = (name: Parameter) => {
-    const value = given.get(name) ?? 'false';
+    const value = given[name] ?? 'false';
     if (value !== 'true' && value !== 'false') throw wrong(`${name} is true or false`);
     return value === 'true';
   };
-  const [id, secret, token] = [
-    given.get('access_key_id'),
-    given.get('secret_access_key'),
-    given.get('session_token'),
-  ];
-  if ((id === undefined) !== (secret === undefined))
-    throw wrong('aws_access_key_id and aws_secret_access_key go together');
-  const endpoint = given.get('endpoint');
+  const allowHttp = flag('allow_http');
+  const { endpoint } = given;
   if (endpoint !== undefined && !/^https?:\/\/[^/]/.test(endpoint))
-    throw wrong(`aws_endpoint is a URL such as https://s3.example`);
-  if (endpoint?.startsWith('http:') && !flag('allow_http'))
+    throw wrong('aws_endpoint is a URL such as https://s3.example');
+  if (endpoint?.startsWith('http:') && !allowHttp)
     throw wrong('aws_endpoint is not encrypted; add aws_allow_http=true if that is meant');
   const prefix = decodeURIComponent(url.pathname).replace(/^\/+|\/+$/g, '');
   return {
@@ -52,24 +46,27 @@ export function s3Location(url: URL): S3Location {
     bucket: url.host,
     prefix: prefix === '' ? '' : `${prefix}/`,
     endpoint,
-    region: given.get('region'),
-    profile: given.get('profile'),
+    region: given.region,
+    profile: given.profile,
     virtualHosted: flag('virtual_hosted_style_request'),
     anonymous: flag('skip_signature'),
-    ...(id !== undefined && secret !== undefined
-      ? {
-          credentials: {
-            accessKeyId: id,
-            secretAccessKey: secret,
-            ...(token === undefined ? {} : { sessionToken: token }),
-          },
-        }
-      : {}),
+    credentials: credentialsOf(given, wrong),
   };
 }
 
-function parametersOf(url: URL, wrong: (what: string) => UsageError): Map<Parameter, string> {
-  const given = new Map<Parameter, string>();
+type Parameters = { readonly [name in Parameter]?: string };
+type Wrong = (what: string) => UsageError;
+
+function credentialsOf(given: Parameters, wrong: Wrong): S3Location['credentials'] {
+  const { access_key_id: accessKeyId, secret_access_key: secretAccessKey, session_token: token } = given;
+  if ((accessKeyId === undefined) !== (secretAccessKey === undefined))
+    throw wrong('aws_access_key_id and aws_secret_access_key go together');
+  if (accessKeyId === undefined || secretAccessKey === undefined) return undefined;
+  return { accessKeyId, secretAccessKey, ...(token === undefined ? {} : { sessionToken: token }) };
+}
+
+function parametersOf(url: URL, wrong: Wrong): Parameters {
+  const given: { [name in Parameter]?: string } = {};
   for (const [written, value] of url.searchParams) {
     const name = written.toLowerCase().replace(/^aws_/, '');
     const parameter = ALIASES[name] ?? PARAMETERS.find((one) => one === name);
@@ -77,7 +74,7 @@ function parametersOf(url: URL, wrong: (what: string) => UsageError): Map<Parame
       const allowed = PARAMETERS.map((one) => `aws_${one}`).join(', ');
       throw wrong(`unknown parameter ${JSON.stringify(written)}; allowed are ${allowed}`);
     }
-    given.set(parameter, value);
+    given[parameter] = value;
   }
   return given;
 }
