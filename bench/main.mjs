@@ -12,12 +12,13 @@ import { GUEST_COLUMN, guestExperiments } from './guest.mjs';
 import { stopEverything } from './processes.mjs';
 import { REMOTE_COLUMNS, remoteExperiments } from './remote.mjs';
 import { summary, table } from './report.mjs';
+import { S3_COLUMNS, s3Experiments } from './s3.mjs';
 import { shuffled } from './statistics.mjs';
 import { writeSourceTree } from './trees.mjs';
 import { Workspace } from './workspace.mjs';
 
 /** Each has a table of its own. */
-const GROUPS = [experiments, guestExperiments, remoteExperiments];
+const GROUPS = [experiments, guestExperiments, remoteExperiments, s3Experiments];
 const NAMES = GROUPS.flat().map(({ name }) => name);
 const HELP = `npm run bench -- [options]
 
@@ -61,7 +62,7 @@ async function bench() {
   );
   const cleanUp = async () => {
     await stopEverything();
-    workspace.remove();
+    await workspace.remove();
   };
   for (const signal of ['SIGINT', 'SIGTERM']) {
     process.once(signal, () => cleanUp().finally(() => process.exit(1)));
@@ -100,7 +101,17 @@ async function usableColumns(workspace) {
     }
   }
   if (workspace.against) columns.push('against');
-  return [...columns, GUEST_COLUMN, ...REMOTE_COLUMNS];
+  columns.push(GUEST_COLUMN, ...REMOTE_COLUMNS);
+  const wanted = GROUPS.flat().some(
+    ({ name, columns: all }) => chosen.includes(name) && all.some((column) => S3_COLUMNS.includes(column)),
+  );
+  try {
+    if (wanted) await workspace.s3();
+    columns.push(...S3_COLUMNS);
+  } catch (error) {
+    progress(`S3 is left out: ${error.message}`);
+  }
+  return columns;
 }
 
 /** All rounds of an experiment, as the lines of the table. */

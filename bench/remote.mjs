@@ -21,7 +21,7 @@ export const REMOTE_COLUMNS = ['local', 'bare TCP', 'bare unix', 'TCP', 'unix', 
 export const remoteExperiments = [
   {
     name: 'far-small',
-    columns: ['native', 'bare TCP', 'bare unix', 'TCP', 'unix'],
+    columns: ['native', 'bare TCP', 'bare unix', 'TCP', 'unix', 'S3'],
     lines: {
       cold: {
         title: 'cold read of a small file (Rust: 41 TCP, 1 unix)',
@@ -45,8 +45,8 @@ export const remoteExperiments = [
         const { seconds } = await daemon.client('read', { root: native, list: small.file });
         return { cold: (seconds * 1e3) / small.length };
       }
-      const daemon = await workspace.daemon(column);
-      return withMount(daemon.store, workspace, async (mount) => {
+      const store = await workspace.farAddress(column, 'small');
+      return withMount(store, workspace, async (mount) => {
         const root = join(mount, name);
         const seconds = await client('read-once', { rehearsal: native, root, list: small.file, passes: 1 });
         return { cold: (seconds * 1e3) / small.length, again: await again(root) };
@@ -55,7 +55,7 @@ export const remoteExperiments = [
   },
   {
     name: 'far-sequential',
-    columns: ['bare TCP', 'bare unix', 'TCP', 'unix'],
+    columns: ['bare TCP', 'bare unix', 'TCP', 'unix', 'S3'],
     mostRounds: 3,
     lines: {
       speed: {
@@ -73,8 +73,8 @@ export const remoteExperiments = [
         const { seconds } = await daemon.client('streams', { root: native, list: list.file, streams: 1 });
         return { speed: megabytes(seconds) };
       }
-      const daemon = await workspace.daemon(column);
-      return withMount(daemon.store, workspace, async (mount) => {
+      const store = await workspace.farAddress(column, 'large');
+      return withMount(store, workspace, async (mount) => {
         const root = join(mount, name);
         return {
           speed: megabytes(await client('read', { rehearsal: native, root, list: list.file, passes: 1 })),
@@ -84,13 +84,13 @@ export const remoteExperiments = [
   },
   {
     name: 'far-ls',
-    columns: ['local', 'TCP', 'unix'],
+    columns: ['local', 'TCP', 'unix', 'S3'],
     lines: {
       time: { title: 'cold ls -lR of 15 000 entries (Rust: 2.2)', unit: 's', goal: { atMost: 0.7 } },
     },
     async measure(column, workspace) {
       const { store } = await workspace.farStore('wide');
-      const from = column === 'local' ? store : (await workspace.daemon(column)).store;
+      const from = column === 'local' ? store : await workspace.farAddress(column, 'wide');
       return { time: await coldListing('wide', from, workspace) };
     },
   },

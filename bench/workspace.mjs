@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Daemon } from './daemon.mjs';
 import { importPath, Mount, run } from './processes.mjs';
+import { S3Server } from './s3.mjs';
 import { writeManyEntries, writeRandomFile, writeSourceTree } from './trees.mjs';
 
 export const LARGE_SIZE = 2 ** 30;
@@ -15,6 +16,8 @@ const FAR_TREES = {
   small: { directories: 2, files: 0, links: 0, small: 400 },
   /** 15 000 entries. */
   wide: { directories: 1_400, files: 13_100, links: 100, small: 400 },
+  /** 2 000 files. */
+  s3: { directories: 150, files: 1_600, links: 20, small: 400 },
   /** 1 000 directories, 11 500 files. */
   upload: { directories: 1_000, files: 11_100, links: 100, small: 400 },
 };
@@ -31,6 +34,8 @@ export class Workspace {
   constructor(parent, against) {
     this.directory = mkdtempSync(join(parent, 'tvix-store-bench-'));
     this.against = against;
+    // Where commands keep what they fetch, if nothing else is said.
+    process.env.TVIX_STORE_CACHE = join(this.directory, 'cache');
   }
 
   /** The tree on the native file system, and lists of what is in it for the client. */
@@ -116,6 +121,20 @@ export class Workspace {
     return { store, name: await this.#once(`far ${name}`, () => importPath(store, root)) };
   }
 
+  /** The address by which a column reaches a tree of `FAR_TREES` or the large file. */
+  async farAddress(column, name) {
+    if (column !== 'S3') return (await this.daemon(column)).store;
+    const server = await this.s3();
+    const store = await this.#once('S3 store', () => server.freshStore());
+    const { root } = await (name === 'large' ? this.large() : this.farTree(name));
+    await this.#once(`S3 ${name}`, () => importPath(store, root));
+    return store;
+  }
+
+  s3() {
+    return this.#once('S3', () => S3Server.start(this.freshFolder()));
+  }
+
   /** A daemon that serves the far store over TCP or a unix socket until the end. */
   async daemon(transport) {
     const { store } = await this.farStore('small');
@@ -170,7 +189,9 @@ export class Workspace {
   }
 
   /** Everything is unmounted before. */
-  remove() {
+  async remove() {
+    const s3 = await this.#made.get('S3')?.catch(() => undefined);
+    s3?.stop();
     for (const folder of [this.directory, ...this.#outside]) rmSync(folder, { recursive: true, force: true });
   }
 

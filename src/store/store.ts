@@ -1,4 +1,3 @@
-import { shownAddress } from '../util/address.ts';
 import { UsageError } from '../util/errors.ts';
 import type { Part } from './assemble.ts';
 import { assemble } from './assemble.ts';

@@ -69,6 +69,8 @@ export class S3ObjectStore implements ObjectStore {
     process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
     const sdk = await import('@aws-sdk/client-s3');
     const client = new sdk.S3Client(await configuration(sdk, location));
+    // It prepares what it would log for each request, and nobody listens.
+    client.middlewareStack.remove('loggerMiddleware');
     return new S3ObjectStore(sdk, client, location);
   }
 

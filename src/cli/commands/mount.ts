@@ -31,7 +31,10 @@ export function mountCommand(): Command {
         .argParser(numberArgument(1, 16))
         .default(1),
     )
-    .addHelpText('after', '\nExample:\n  tvix-store mount --list-root /mnt')
+    .addHelpText(
+      'after',
+      '\nExample:\n  tvix-store mount --list-root /mnt\n  tvix-store mount --store objectstore+s3://bucket/prefix /nix/store',
+    )
     .action(run);
 }
 
