@@ -1,11 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ObjectStore, StoredObject } from '../../castore/objects/object-store.ts';
 import { BASE32_ALPHABET, encodeBase32 } from '../../nix/base32.ts';
+import type { Signature } from '../../nix/signature.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { mapAhead, merged } from '../../util/concurrency.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import { decodePathInfo, encodePathInfo } from './message.ts';
-import type { PathInfo, Signature } from './path-info.ts';
+import type { PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
 
 const FORMAT_KEY = 'format';
