@@ -44,7 +44,7 @@ export function keyOf(kind: Kind, { hex }: Digest): string {
 /** Objects up to this many bytes are sent without asking whether they are there. */
 const SMALL = 128 * 1024;
 
-/** Stores what a key can stand for only once, if it is not there. `make` gives the object of `size` bytes or fewer. */
+/** Stores the only object that a key can stand for, made of `size` bytes, if it is not there. */
 export async function putOnce(
   objects: ObjectStore,
   key: string,

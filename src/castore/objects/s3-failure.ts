@@ -1,3 +1,4 @@
+import type { Code } from '../../util/errors.ts';
 import { StoreError } from '../../util/errors.ts';
 
 /** What the SDK throws, as far as it is looked at. */
@@ -39,7 +40,7 @@ function statusOf(error: unknown): number | undefined {
 export function failureOf(error: unknown, { address, bucket, endpoint }: FailureContext): StoreError {
   const { name = '', code } = error as Failure;
   const status = statusOf(error);
-  const as = (...[kind, message]: [StoreError['code'], string]) =>
+  const as = (kind: Code, message: string) =>
     new StoreError(kind, `${address}: ${message}`, { cause: error });
   if (name === 'NoSuchBucket') {
     return as(
@@ -71,10 +72,8 @@ export function failureOf(error: unknown, { address, bucket, endpoint }: Failure
     return as('UNAVAILABLE', `${endpoint} is not ready (${describe(error)})`);
   }
   if (name === 'TimeoutError') return as('DEADLINE_EXCEEDED', `${endpoint} does not answer`);
-  if (status === undefined || code !== undefined) {
-    return as('UNAVAILABLE', `cannot reach ${endpoint}: ${describe(error)}`);
-  }
-  return as('INTERNAL', `${endpoint} says ${describe(error)}`);
+  if (code !== undefined) return as('UNAVAILABLE', `cannot reach ${endpoint}: ${describe(error)}`);
+  return as('INTERNAL', `a request to ${endpoint} failed: ${describe(error)}`);
 }
 
 /** The SDK calls a message that it did not get "UnknownError". */
