@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ClosureCache } from '../../src/castore/directory/closure-cache.ts';
+import { closureCache } from '../../src/castore/directory/closure-cache.ts';
 import { MemoryDirectoryService } from '../../src/castore/directory/memory.ts';
 import { ObjectStoreDirectoryService } from '../../src/castore/directory/object-store.ts';
 import { MemoryObjectStore } from '../../src/castore/objects/memory.ts';
@@ -20,7 +20,7 @@ async function opened(near = new MemoryDirectoryService(), roots = [root.digest]
   for (const directory of [leaf, middle, root]) await putter.add(directory);
   await putter.close();
   objects.requests.length = 0;
-  const cache = new ClosureCache(
+  const cache = closureCache(
     () => ({
       directories: near,
       roots: async function* () {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { s3Location } from '../../src/store/backends/s3-location.ts';
-import { openStore, shownAddress } from '../../src/store/store.ts';
+import { openStore } from '../../src/store/store.ts';
+import { shownAddress } from '../../src/util/address.ts';
 import { UsageError } from '../../src/util/errors.ts';
 import { tempDir } from '../helpers/temp.ts';
 
@@ -23,13 +24,13 @@ describe('the address of a bucket', () => {
       region: 'r',
       virtualHosted: true,
       anonymous: false,
-      credentials: { accessKeyId: 'i', secretAccessKey: 's', sessionToken: 't' },
+      credentials: { accessKeyId: 'i', secretAccessKey: 's+/', sessionToken: 't' },
     };
     for (const parameters of [
       'aws_endpoint=http://localhost:1&aws_region=r&aws_virtual_hosted_style_request=true&aws_allow_http=true' +
-        '&aws_access_key_id=i&aws_secret_access_key=s&aws_session_token=t',
+        '&aws_access_key_id=i&aws_secret_access_key=s+/&aws_session_token=t',
       'AWS_ENDPOINT_URL=http://localhost:1&AWS_DEFAULT_REGION=r&virtual_hosted_style_request=true&allow_http=true' +
-        '&AWS_ACCESS_KEY_ID=i&AWS_SECRET_ACCESS_KEY=s&token=t',
+        '&AWS_ACCESS_KEY_ID=i&AWS_SECRET_ACCESS_KEY=s%2B%2F&token=t',
     ]) {
       expect(location(`b?${parameters}`)).toMatchObject(expected);
     }

@@ -13,7 +13,7 @@ const MAX_PACK = 256 << 20;
 
 /**
  * Directories among objects, as tvix and snix lay them out: `dirs/b3/<4 digits>/<64 digits>` is a closure, from its
- * root on, under the digest of its root. Nothing else can be asked for: put a `ClosureCache` before it.
+ * root on, under the digest of its root. Nothing else can be asked for: put a `closureCache` before it.
  */
 export class ObjectStoreDirectoryService implements DirectoryService {
   readonly #objects: ObjectStore;

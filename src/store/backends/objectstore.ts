@@ -33,7 +33,7 @@ const OPEN: Record<string, (url: URL, context: BackendContext) => Promise<Object
     if (dir === '' || dir === '/')
       throw new UsageError(`${url.href}: name a directory, as in objectstore+file:///var/lib/tvix-bucket`);
     const { FileObjectStore } = await import('../../castore/objects/file.ts');
-    return FileObjectStore.open(dir, use === 'write');
+    return FileObjectStore.open(dir, use !== 'read');
   },
   'objectstore+memory:': async (url) => {
     restrict(url, { path: url.pathname === '/' });
@@ -50,14 +50,14 @@ export async function storeOver(
   const { ObjectStorePathInfoService } = await import('../path-info/object-store.ts');
   const { ObjectStoreBlobService } = await import('../../castore/blob/object-store.ts');
   const { ObjectStoreDirectoryService } = await import('../../castore/directory/object-store.ts');
-  const { ClosureCache } = await import('../../castore/directory/closure-cache.ts');
+  const { closureCache } = await import('../../castore/directory/closure-cache.ts');
   const near = () => ({
     directories: new LocalDirectoryService(context.cache()),
     roots: () => rootsIn(new LocalPathInfoService(context.cache())),
   });
   return {
     blobs: new ObjectStoreBlobService(objects),
-    directories: new ClosureCache(near, new ObjectStoreDirectoryService(objects)),
+    directories: closureCache(near, new ObjectStoreDirectoryService(objects)),
     pathInfos: await ObjectStorePathInfoService.open(objects),
     far: objects.isFar,
     close: () => objects.close(),

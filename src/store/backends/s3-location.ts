@@ -67,7 +67,8 @@ function credentialsOf(given: Parameters, wrong: Wrong): S3Location['credentials
 
 function parametersOf(url: URL, wrong: Wrong): Parameters {
   const given: { [name in Parameter]?: string } = {};
-  for (const [written, value] of url.searchParams) {
+  // A plus sign is one: keys have them.
+  for (const [written, value] of new URLSearchParams(url.search.replaceAll('+', '%2B'))) {
     const name = written.toLowerCase().replace(/^aws_/, '');
     const parameter = ALIASES[name] ?? PARAMETERS.find((one) => one === name);
     if (!parameter) {
