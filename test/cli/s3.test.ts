@@ -28,7 +28,7 @@ beforeAll(() => {
   writeTree(
     tree,
     directory({
-      generated: generateTree(250, 5),
+      generated: generateTree(150, 5),
       deep: directory({ a: directory({ b: directory({ script: file('#!/bin/sh\necho ran\n', true) }) }) }),
       empty: directory(),
       nothing: file(''),
@@ -97,7 +97,7 @@ declare(`a store in S3${reason}`, () => {
 
   test('shows nothing of an upload that was cut, which can be made again', async () => {
     const address = server.address();
-    for (const count of [1, 100]) {
+    for (const count of [1, 60]) {
       const { child, ended } = startImport(address);
       await arrived(address, count);
       child.kill('SIGKILL');
