@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { s3Location } from '../../src/store/backends/s3-location.ts';
-import { openStore } from '../../src/store/store.ts';
-import { shownAddress } from '../../src/util/address.ts';
+import { openStore, shownAddress } from '../../src/store/store.ts';
 import { UsageError } from '../../src/util/errors.ts';
 import { tempDir } from '../helpers/temp.ts';
 
