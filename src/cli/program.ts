@@ -16,6 +16,7 @@ import { pathInfoCommand } from './commands/path-info.ts';
 import { signCommand } from './commands/sign.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { virtiofsCommand } from './commands/virtiofs.ts';
+import { realiseCommand } from './commands/realise.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
@@ -43,6 +44,7 @@ for (const command of [
   signCommand,
   verifyCommand,
   compositionCommand,
+  realiseCommand,
 ]) {
   program.addCommand(command());
 }

@@ -67,6 +67,15 @@ async function find<T extends PathDescription>(
   return info;
 }
 
+/** The path infos of arguments that name whole store paths. */
+export function findStorePaths(services: Services, names: readonly string[]): Promise<PathInfo[]> {
+  return Promise.all(
+    names.map((name) =>
+      findPathInfo(services, name.replace(new RegExp(`^${STORE_DIR}/`), '').replace(/\/+$/, '')),
+    ),
+  );
+}
+
 async function child(
   services: Services,
   node: Node & { kind: 'directory' },

@@ -27,6 +27,24 @@ export const libc = {
     'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',
   ) as Call<[number, number, number, number]>,
   syncfs: library.func('int syncfs(int fd)'),
+  openat: library.func('int openat(int at, const void *name, int flags, unsigned int mode)') as Call<
+    [number, Uint8Array, number, number]
+  >,
+  mkdirat: library.func('int mkdirat(int at, const void *name, unsigned int mode)') as Call<
+    [number, Uint8Array, number]
+  >,
+  symlinkat: library.func('int symlinkat(const void *target, int at, const void *name)') as Call<
+    [Uint8Array, number, Uint8Array]
+  >,
+  linkat: library.func(
+    'int linkat(int from, const void *name, int to, const void *new_name, int flags)',
+  ) as Call<[number, Uint8Array, number, Uint8Array, number]>,
+  utimensat: library.func('int utimensat(int at, const void *name, const void *times, int flags)') as Call<
+    [number, Uint8Array, Uint8Array, number]
+  >,
+  renameat2: library.func(
+    'int renameat2(int from, const char *name, int to, const char *new_name, unsigned int flags)',
+  ) as Call<[number, string, number, string, number]>,
   mount: library.func(
     'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
   ) as Call<[string, string, string, number, string]>,

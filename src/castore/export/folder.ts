@@ -1,0 +1,164 @@
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  constants,
+  fchmodSync,
+  linkSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  unlinkSync,
+} from 'node:fs';
+import { StoreError, systemCode } from '../../util/errors.ts';
+import { errno, errnoName, libc } from '../../util/libc.ts';
+import { OpenDirectory } from '../../util/open-directory.ts';
+import type { Place } from './hard-links.ts';
+
+const LOCK_SH = 1;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+const RENAME_NOREPLACE = 1;
+const OPEN = constants.O_RDONLY | constants.O_DIRECTORY;
+/** Where a file system or an old kernel cannot rename without replacing. */
+const CANNOT = new Set(['EINVAL', 'ENOSYS']);
+const PREFIX = '.tvix-store-';
+
+/**
+ * A folder that trees are written into. Each is made under a temporary name, `.tvix-store-<random>`, and
+ * gets its own when it is complete. Whoever writes holds a shared lock on the folder (`flock`, which the
+ * kernel frees at his death); who finds it free takes away the temporary names that others left.
+ *
+ * It is reached through its descriptor: if somebody puts a link in its place, we go on where we began.
+ */
+export class ExportFolder {
+  readonly #directory: OpenDirectory;
+  readonly #temporary = new Set<string>();
+
+  private constructor(directory: OpenDirectory) {
+    this.#directory = directory;
+  }
+
+  /** Throws NOT_FOUND, INVALID_ARGUMENT or PERMISSION_DENIED when this is no folder to write into. */
+  static open(path: string): ExportFolder {
+    let fd: number;
+    try {
+      fd = openSync(path, OPEN);
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === 'ENOENT')
+        throw new StoreError('NOT_FOUND', `${path} is not there; make the directory first`);
+      if (code === 'ENOTDIR') throw new StoreError('INVALID_ARGUMENT', `${path} is not a directory`);
+      throw new StoreError('PERMISSION_DENIED', `cannot open ${path}: ${code}`, { cause: error });
+    }
+    const folder = new ExportFolder(new OpenDirectory(fd));
+    folder.#cleanUp();
+    return folder;
+  }
+
+  /** Takes away what killed writers left, if there is no living one; then counts as one itself. */
+  #cleanUp(): void {
+    if (libc.flock(this.#directory.fd, LOCK_EX | LOCK_NB) === 0) {
+      for (const name of readdirSync(this.at(''))) if (name.startsWith(PREFIX)) this.#tryRemove(name);
+    }
+    // Where there are no locks nothing is ever taken away that is not ours.
+    libc.flock(this.#directory.fd, LOCK_SH);
+  }
+
+  /** Where a name in this folder is found, whatever becomes of the folder's own name. */
+  at(name: string): Buffer {
+    return Buffer.from(`/proc/self/fd/${this.#directory.fd}/${name}`);
+  }
+
+  has(name: string): boolean {
+    return lstatSync(this.at(name), { throwIfNoEntry: false }) !== undefined;
+  }
+
+  /** A place with a temporary name. */
+  place(): Place {
+    const name = `${PREFIX}${randomBytes(8).toString('hex')}`;
+    this.#temporary.add(name);
+    return { parent: this.#directory, name };
+  }
+
+  /** Gives what is at a temporary name its own. False, and nothing is changed, when that is taken. */
+  publish(place: Place, name: string): boolean {
+    const { fd } = this.#directory;
+    const temporary = place.name;
+    if (libc.renameat2(fd, temporary, fd, name, RENAME_NOREPLACE) !== 0) {
+      const code = errnoName(errno());
+      if (code === 'EEXIST') return false;
+      if (!CANNOT.has(code)) throw renameFailure(name, code);
+      if (!this.#publishByHand(temporary, name)) return false;
+    }
+    this.#temporary.delete(temporary);
+    place.name = name;
+    return true;
+  }
+
+  #publishByHand(temporary: string, name: string): boolean {
+    try {
+      if (lstatSync(this.at(temporary)).isDirectory()) {
+        // A rename replaces no directory but an empty one, and there is none a moment before.
+        if (this.has(name)) return false;
+        renameSync(this.at(temporary), this.at(name));
+      } else {
+        linkSync(this.at(temporary), this.at(name));
+        unlinkSync(this.at(temporary));
+      }
+      return true;
+    } catch (error) {
+      const code = systemCode(error) ?? '';
+      if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes(code)) return false;
+      throw renameFailure(name, code);
+    }
+  }
+
+  /** Takes away what is at a temporary name. */
+  discard({ name }: Place): void {
+    if (this.#temporary.delete(name)) removeTree(this.at(name));
+  }
+
+  #tryRemove(name: string): void {
+    try {
+      removeTree(this.at(name));
+    } catch {
+      // Somebody else's: it does no harm.
+    }
+  }
+
+  /** Takes away what did not get its name. */
+  close(): void {
+    for (const temporary of this.#temporary) this.#tryRemove(temporary);
+    this.#directory.close();
+  }
+}
+
+/**
+ * Removes a tree, also where its directories are read-only or its paths longer than the system takes: each
+ * directory is reached by its descriptor. Links are not followed.
+ */
+function removeTree(path: Buffer): void {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (!stat) return;
+  if (!stat.isDirectory()) {
+    unlinkSync(path);
+    return;
+  }
+  const fd = openSync(path, OPEN | constants.O_NOFOLLOW);
+  try {
+    fchmodSync(fd, 0o700);
+    const base = Buffer.from(`/proc/self/fd/${fd}/`);
+    for (const name of readdirSync(base, { encoding: 'buffer' })) removeTree(Buffer.concat([base, name]));
+  } finally {
+    closeSync(fd);
+  }
+  rmdirSync(path);
+}
+
+function renameFailure(name: string, code: string): StoreError {
+  return code === 'ENOSPC' || code === 'EDQUOT'
+    ? new StoreError('NO_SPACE', `cannot name ${name}: no space left`)
+    : new StoreError('PERMISSION_DENIED', `cannot name ${name}: ${code}`);
+}

@@ -1,0 +1,74 @@
+import { join } from 'node:path';
+import { Command } from 'commander';
+import { closureOf, refuseMissing } from '../../store/closure.ts';
+import type { PathInfo } from '../../store/path-info/path-info.ts';
+import { realise } from '../../store/realise.ts';
+import type { Store } from '../../store/services.ts';
+import { openStore } from '../../store/store.ts';
+import { formatSize } from '../../util/bytes.ts';
+import { interruptible } from '../interruptible.ts';
+import { ProgressLine } from '../progress.ts';
+import { findStorePaths } from '../resolve.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { addressesOf, withStoreOptions } from '../store-options.ts';
+
+interface Flags extends StoreFlags {
+  readonly closure?: boolean;
+  readonly hardLink?: boolean;
+}
+
+export function realiseCommand(): Command {
+  return withStoreOptions(new Command('realise'))
+    .alias('realize')
+    .summary('write store paths as real files')
+    .description(
+      'Writes store paths into a directory as real files, with the modes and times that Nix gives them, and prints\n' +
+        'where they are, one a line, in the order given. Each is written under a temporary name, checked and then\n' +
+        'named. What is there already is checked and kept, and never replaced. Nothing is synced to the disk.',
+    )
+    .usage('[options] STORE_PATH... DIRECTORY')
+    .argument('<STORE_PATH>', 'what to write; /nix/store/ may be left out, a bare hash will do')
+    .argument('<DIRECTORY...>', 'more of them, and at the end where to; that directory must exist')
+    .option('--closure', 'write what they refer to as well')
+    .option('--hard-link', 'make equal files that are written links to each other')
+    .addHelpText(
+      'after',
+      '\nExample:\n  tvix-store realise --closure 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir /srv/store',
+    )
+    .action(run);
+}
+
+async function run(first: string, others: string[], flags: Flags): Promise<void> {
+  const names = [first, ...others.slice(0, -1)];
+  const directory = others.at(-1)!;
+  const store = await openStore(addressesOf(flags), 'read');
+  const progress = { entries: 0, bytes: 0 };
+  const line = new ProgressLine(() => `${progress.entries} entries, ${formatSize(progress.bytes)}`);
+  try {
+    await interruptible(async (signal) => {
+      const named = await findStorePaths(store, names);
+      const infos = flags.closure ? await withReferences(store, named, signal) : named;
+      await realise(store, infos, directory, {
+        hardLink: flags.hardLink ?? false,
+        progress,
+        onProgress: () => line.update(),
+        signal,
+      });
+      line.clear();
+      for (const { storePath } of named) process.stdout.write(`${join(directory, String(storePath))}\n`);
+    });
+  } finally {
+    line.clear();
+    await store.close();
+  }
+}
+
+async function withReferences(
+  { pathInfos }: Store,
+  named: readonly PathInfo[],
+  signal: AbortSignal,
+): Promise<readonly PathInfo[]> {
+  const { paths, missing } = await closureOf(named, ({ hash }, abort) => pathInfos.get(hash, abort), signal);
+  refuseMissing(missing, 'the store lacks what is referred to');
+  return paths;
+}
