@@ -5,6 +5,7 @@ import type { Level } from '../util/log.ts';
 import { LEVELS, setLogLevel } from '../util/log.ts';
 import { catCommand } from './commands/cat.ts';
 import { compositionCommand } from './commands/composition.ts';
+import { copyCommand } from './commands/copy.ts';
 import { daemonCommand } from './commands/daemon.ts';
 import { importCommand } from './commands/import.ts';
 import { keyCommand } from './commands/key.ts';
@@ -45,6 +46,7 @@ for (const command of [
   verifyCommand,
   compositionCommand,
   realiseCommand,
+  copyCommand,
 ]) {
   program.addCommand(command());
 }

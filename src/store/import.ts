@@ -9,7 +9,7 @@ import { StorePath } from '../nix/store-path.ts';
 import { StoreError } from '../util/errors.ts';
 import type { PathInfo } from './path-info/path-info.ts';
 import { SigningPathInfoService } from './path-info/signing.ts';
-import type { Store } from './services.ts';
+import type { Services, Store } from './services.ts';
 
 export type { ImportProgress } from '../castore/import/file-system.ts';
 
@@ -71,7 +71,8 @@ async function read(
   }
 }
 
-async function register(store: Store, info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+/** Stores a path info when what it names is durable. */
+export async function register(store: Services, info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
   await store.directories.flush();
   await store.blobs.flush();
   return store.pathInfos.put(info, signal);

@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events';
+
 /**
  * Runs `work` for each item, in order, so many at once. The first failure stops the rest by their signal and
  * is thrown when all have ended.
@@ -10,6 +12,8 @@ export async function eachOf<T>(
 ): Promise<void> {
   const abort = new AbortController();
   const either = signal ? AbortSignal.any([signal, abort.signal]) : abort.signal;
+  // Everything that is under way listens to it.
+  setMaxListeners(0, either);
   const running = new Set<Promise<void>>();
   let failure: { error: unknown } | undefined;
   const fail = (error: unknown) => {

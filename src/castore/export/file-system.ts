@@ -1,8 +1,8 @@
 import { closeSync, fchmodSync, futimesSync, writeSync } from 'node:fs';
-import { setImmediate as turn } from 'node:timers/promises';
 import { printable } from '../../util/bytes.ts';
 import { damaged, StoreError, systemCode } from '../../util/errors.ts';
 import type { OpenDirectory } from '../../util/open-directory.ts';
+import { Turns } from '../../util/turns.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { Directory } from '../directory.ts';
 import type { TreeObserver } from '../import/observer.ts';
@@ -31,8 +31,6 @@ const FILE_MODE = 0o444;
 const EXECUTABLE_MODE = 0o555;
 /** Nix's time of everything. */
 const TIME = 1;
-/** The event loop gets its turn after so long, in milliseconds: signals are heard there. */
-const TURN_MS = 20;
 
 /**
  * Writes a tree as files, directories and links with the modes and times that Nix gives them. There must be
@@ -70,12 +68,13 @@ class Exporter {
   readonly #source: TreeSource;
   readonly #options: ExportOptions;
   readonly #stack: Frame[] = [];
-  #nextTurn = Date.now() + TURN_MS;
+  readonly #turns: Turns;
 
   constructor(place: Place, source: TreeSource, options: ExportOptions) {
     this.#place = place;
     this.#source = source;
     this.#options = options;
+    this.#turns = new Turns(options.signal);
   }
 
   async run(root: Node): Promise<void> {
@@ -85,7 +84,7 @@ class Exporter {
         // What has to be waited for is a promise; nearly all of a local store is done at once.
         const visit = this.#visitNext(frame);
         if (visit) await visit;
-        if (Date.now() >= this.#nextTurn) await this.#turn();
+        if (this.#turns.isDue()) await this.#turns.take();
       }
     } finally {
       for (const { output } of this.#stack) output.close();
@@ -159,7 +158,7 @@ class Exporter {
     try {
       for await (const part of await contents) {
         this.#write(part, output);
-        if (Date.now() >= this.#nextTurn) await this.#turn();
+        if (this.#turns.isDue()) await this.#turns.take();
       }
       this.#finishFile(output);
     } finally {
@@ -202,12 +201,6 @@ class Exporter {
       this.#options.hardLinks?.written(file, this.#place, this.#pathOf(name));
     }
     this.#options.observer?.endFile();
-  }
-
-  async #turn(): Promise<void> {
-    await turn();
-    this.#options.signal?.throwIfAborted();
-    this.#nextTurn = Date.now() + TURN_MS;
   }
 
   /** Does something with a name in the directory that is being written; a failure tells where. */

@@ -1,0 +1,121 @@
+import { damaged } from '../../util/errors.ts';
+import { Turns } from '../../util/turns.ts';
+import { type Chunk, SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
+import { DigestHasher } from '../digest.ts';
+import { LocalTreeSource } from '../export/source.ts';
+import type { LocalStore } from '../local/store.ts';
+import type { FileNode, Node } from '../node.ts';
+import type { CopyOptions, TreeCopier } from './copier.ts';
+import { anotherSize, filesOf, leavesFirst } from './copier.ts';
+
+/** After so many bytes they are committed: what has been copied by then is not copied again. */
+const FLUSH_BYTES = 256 << 20;
+
+/**
+ * Copies between two local stores: chunks go as they are, with the lists of them. All are hashed on the way,
+ * and so is every blob of several, since nothing else says that a list is right.
+ */
+export class LocalTreeCopier implements TreeCopier {
+  readonly #from: LocalStore;
+  readonly #to: LocalStore;
+  readonly #source: LocalTreeSource;
+  readonly #options: CopyOptions;
+  /** Directories and files that have been copied or found there, so that nobody takes them away. */
+  readonly #seen = new Set<string>();
+  #unflushed = 0;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(from: LocalStore, to: LocalStore, options: CopyOptions = {}) {
+    this.#from = from;
+    this.#to = to;
+    this.#source = new LocalTreeSource(from.reader);
+    this.#options = options;
+  }
+
+  /** One tree after another: there is nothing to wait for. */
+  copy(root: Node, signal?: AbortSignal): Promise<void> {
+    this.#last = this.#last.then(() => this.#copy(root, signal));
+    return this.#last;
+  }
+
+  async #copy(root: Node, signal: AbortSignal | undefined): Promise<void> {
+    const turns = new Turns(signal);
+    signal?.throwIfAborted();
+    if (root.kind === 'file') await this.#file(root, turns);
+    if (root.kind !== 'directory') return;
+    const { writer } = this.#to;
+    for await (const directory of leavesFirst(
+      root.digest,
+      (digest) => this.#source.directory(digest),
+      this.#seen,
+    )) {
+      for (const file of filesOf(directory)) {
+        if (this.#seen.has(file.digest.hex)) continue;
+        await this.#file(file, turns);
+        this.#seen.add(file.digest.hex);
+        if (turns.isDue()) await turns.take();
+      }
+      await writer.directory(directory);
+      this.#tell(0);
+    }
+  }
+
+  async #file(file: FileNode, turns: Turns): Promise<void> {
+    const { digest, size } = file;
+    const chunks = size > SINGLE_CHUNK_LIMIT ? this.#from.reader.manifest(digest.bytes) : undefined;
+    if (chunks) await this.#blob(file, chunks, turns);
+    else await this.#chunk({ digest, size: Number(size) });
+    this.#tell(0);
+  }
+
+  async #blob(file: FileNode, chunks: readonly Chunk[], turns: Turns): Promise<void> {
+    if (this.#isThere(file)) return;
+    if (chunks.reduce((sum, chunk) => sum + chunk.size, 0) !== Number(file.size)) throw anotherSize(file);
+    const hasher = new DigestHasher();
+    for (const chunk of chunks) {
+      hasher.update(await this.#copyChunk(chunk));
+      if (turns.isDue()) await turns.take();
+    }
+    if (!hasher.digest().equals(file.digest))
+      throw damaged(`the local store's blob ${file.digest} is damaged`);
+    await this.#to.writer.manifest(file.digest, chunks);
+  }
+
+  /** Whether the target has a blob with all its chunks, which may be other ones than ours. */
+  #isThere({ digest }: FileNode): boolean {
+    const { writer, reader, env } = this.#to;
+    const chunks = reader.manifest(digest.bytes);
+    return (
+      chunks?.every((chunk) => writer.has(env.chunks, chunk.digest.bytes)) === true &&
+      writer.has(env.manifests, digest.bytes)
+    );
+  }
+
+  async #chunk(chunk: Chunk): Promise<void> {
+    const { writer, env } = this.#to;
+    if (!writer.has(env.chunks, chunk.digest.bytes)) await this.#copyChunk(chunk);
+  }
+
+  async #copyChunk({ digest, size }: Chunk): Promise<Uint8Array> {
+    const { writer, env } = this.#to;
+    const bytes = this.#source.chunk(digest, size);
+    if (writer.has(env.chunks, digest.bytes)) return bytes;
+    await writer.chunk(digest, bytes);
+    this.#tell(size);
+    this.#unflushed += size;
+    if (this.#unflushed >= FLUSH_BYTES) {
+      this.#unflushed = 0;
+      await writer.flush();
+    }
+    return bytes;
+  }
+
+  #tell(bytes: number): void {
+    const { progress, onProgress } = this.#options;
+    if (progress) {
+      if (bytes > 0) progress.bytes += bytes;
+      else progress.objects++;
+    }
+    onProgress?.();
+  }
+}
