@@ -35,6 +35,7 @@ export async function askNix(
   const args = [
     '--extra-experimental-features',
     'nix-command',
+    '--offline',
     ...(root === '' ? [] : ['--store', root]),
     ...['path-info', '--json', ...(closure ? ['-r'] : []), '--', ...paths],
   ];

@@ -7,6 +7,9 @@ import { LocalTreeSource } from '../castore/export/source.ts';
 import { digestOnly } from '../castore/import/digest-only.ts';
 import { importPath } from '../castore/import/file-system.ts';
 import type { TreeObserver } from '../castore/import/observer.ts';
+import type { LocalStore } from '../castore/local/store.ts';
+import type { FileNode, Node } from '../castore/node.ts';
+import { filesOf, leavesFirst } from '../castore/walk.ts';
 import { NarWriter, Sha256Sink } from '../nix/nar/writer.ts';
 import { asBuffer, latin1 } from '../util/bytes.ts';
 import { eachOf } from '../util/each-of.ts';
@@ -61,16 +64,32 @@ async function realiseOne(
   if (folder.has(name)) return compare(info, folder, options);
   const place = folder.place();
   const source = store.local
-    ? new LocalTreeSource(store.local.reader)
+    ? new LocalTreeSource(store.local.reader, { check: false })
     : await ServiceTreeSource.open(store, info.node, options.signal);
   const isRight = await hasNar(info, (observer) =>
     exportTree(info.node, place, source, { ...options, observer }),
   );
-  if (!isRight) throw damaged(`the store's contents of ${name} do not have the NAR hash of its path info`);
+  if (!isRight) {
+    if (store.local) await findDamage(store.local, info.node);
+    throw damaged(`the store's contents of ${name} do not have the NAR hash of its path info`);
+  }
   if (folder.publish(place, name)) return;
   // Somebody else was faster.
   folder.discard(place);
   await compare(info, folder, options);
+}
+
+/** Throws DATA_LOSS, and names it, for what is damaged in a tree. */
+async function findDamage({ reader }: LocalStore, root: Node): Promise<void> {
+  const source = new LocalTreeSource(reader);
+  const read = (file: FileNode) => {
+    for (const _ of source.contents(file));
+  };
+  if (root.kind === 'file') read(root);
+  if (root.kind !== 'directory') return;
+  for await (const directory of leavesFirst(root.digest, (digest) => source.directory(digest))) {
+    for (const file of filesOf(directory)) read(file);
+  }
 }
 
 /** Checks what is there. */

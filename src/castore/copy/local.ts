@@ -5,8 +5,9 @@ import { DigestHasher } from '../digest.ts';
 import { LocalTreeSource } from '../export/source.ts';
 import type { LocalStore } from '../local/store.ts';
 import type { FileNode, Node } from '../node.ts';
+import { filesOf, leavesFirst } from '../walk.ts';
 import type { CopyOptions, TreeCopier } from './copier.ts';
-import { anotherSize, filesOf, leavesFirst } from './copier.ts';
+import { anotherSize } from './copier.ts';
 
 /** After so many bytes they are committed: what has been copied by then is not copied again. */
 const FLUSH_BYTES = 256 << 20;

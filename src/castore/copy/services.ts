@@ -6,8 +6,9 @@ import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { DirectoryService } from '../directory/service.ts';
 import { TreeDirectories } from '../export/service-source.ts';
 import type { FileNode, Node } from '../node.ts';
+import { filesOf, leavesFirst } from '../walk.ts';
 import type { CopyOptions, TreeCopier } from './copier.ts';
-import { anotherSize, filesOf, leavesFirst } from './copier.ts';
+import { anotherSize } from './copier.ts';
 
 /** Files of one tree that are asked for and sent at once. */
 const AT_ONCE = 32;
