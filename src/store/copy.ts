@@ -5,10 +5,12 @@ import type { StorePath } from '../nix/store-path.ts';
 import { asBuffer, latin1 } from '../util/bytes.ts';
 import { eachOf } from '../util/each-of.ts';
 import { damaged } from '../util/errors.ts';
+import type { BinaryCacheFolder } from './binary-cache-folder.ts';
 import { closureOf, refuseMissing } from './closure.ts';
 import { register } from './import.ts';
 import type { PathDescription, PathInfo } from './path-info/path-info.ts';
-import type { Services, Store } from './services.ts';
+import type { PathInfoService } from './path-info/service.ts';
+import type { Store } from './services.ts';
 
 /** Path infos asked for at once. */
 const ASKED_AT_ONCE = 32;
@@ -25,31 +27,40 @@ export interface CopyPlan<T extends PathDescription = PathDescription> {
   readonly present: readonly T[];
 }
 
+/** Tells what a store has. */
+type Describing = Pick<PathInfoService, 'describe'>;
+
+/** How a copy is watched. */
+export interface CopyPathsOptions extends CopyOptions {
+  /** Called for each store path that is durable. */
+  readonly onCopied?: (path: PathDescription) => void;
+}
+
 /**
  * What has to be copied so that the target has these store paths, with all that they refer to if `closure`.
  * What is there is taken to be complete. Throws NOT_FOUND, and names it all, for what neither store has.
  */
 export async function planCopy(
-  from: Pick<Services, 'pathInfos'>,
-  to: Pick<Services, 'pathInfos'>,
+  from: Describing,
+  to: Describing,
   roots: readonly PathDescription[],
   { closure = true, signal }: { closure?: boolean; signal?: AbortSignal } = {},
 ): Promise<CopyPlan> {
   if (!closure) return withoutPresent(to, { paths: roots, missing: [] }, signal);
-  const found = await closureOf(roots, ({ hash }, abort) => from.pathInfos.describe(hash, abort), signal);
+  const found = await closureOf(roots, ({ hash }, abort) => from.describe(hash, abort), signal);
   return withoutPresent(to, found, signal);
 }
 
 /** Leaves out what a store has. */
 export async function withoutPresent<T extends PathDescription>(
-  { pathInfos }: Pick<Services, 'pathInfos'>,
+  to: Describing,
   { paths, missing }: { readonly paths: readonly T[]; readonly missing: readonly StorePath[] },
   signal?: AbortSignal,
 ): Promise<CopyPlan<T>> {
   const there = new Set<string>();
   const wanted = [...paths.map(({ storePath }) => storePath), ...missing];
   await eachOf(wanted, ASKED_AT_ONCE, signal, async ({ hash, name }, abort) => {
-    const present = await pathInfos.describe(hash, abort);
+    const present = await to.describe(hash, abort);
     if (present?.storePath.name === name) there.add(latin1(hash));
   });
   const isThere = ({ hash }: StorePath) => there.has(latin1(hash));
@@ -66,13 +77,13 @@ export async function withoutPresent<T extends PathDescription>(
 /**
  * Copies the paths of a plan: the contents, then the path info, which goes when those that it refers to have
  * gone. So whatever is cut short leaves complete store paths with all their references, and what has gone
- * does not go again. Calls `onCopied` for each that is durable.
+ * does not go again.
  */
 export async function copyPaths(
   from: Store,
   to: Store,
   plan: CopyPlan,
-  { onCopied, ...options }: CopyOptions & { readonly onCopied?: (info: PathDescription) => void } = {},
+  { onCopied, ...options }: CopyPathsOptions = {},
 ): Promise<void> {
   const copier = copierFor(from, to, options);
   await inOrder(plan.paths, to.local ? COMMITTED_AT_ONCE : COPIED_AT_ONCE, options.signal, {
@@ -83,6 +94,26 @@ export async function copyPaths(
     },
     async name(info, signal) {
       await register(to, info, signal);
+      onCopied?.(info);
+    },
+  });
+}
+
+/** Copies the paths of a plan into a binary cache, as `copyPaths` does into a store. */
+export async function copyToBinaryCache(
+  from: Store,
+  to: BinaryCacheFolder,
+  plan: CopyPlan,
+  { onCopied, ...options }: CopyPathsOptions = {},
+): Promise<void> {
+  await inOrder(plan.paths, COPIED_AT_ONCE, options.signal, {
+    async send(path, signal) {
+      const info = await contentsOf(from, path, signal);
+      await to.putNar(from, info, { ...options, signal });
+      return info;
+    },
+    async name(info) {
+      await to.putNarInfo(info);
       onCopied?.(info);
     },
   });

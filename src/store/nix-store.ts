@@ -9,12 +9,13 @@ import { STORE_DIR, type StorePath } from '../nix/store-path.ts';
 import { asBuffer, collect } from '../util/bytes.ts';
 import { damaged, StoreError, systemCode } from '../util/errors.ts';
 import { closureOf } from './closure.ts';
-import type { CopyPlan } from './copy.ts';
+import type { CopyPathsOptions, CopyPlan } from './copy.ts';
 import { inOrder, withoutPresent } from './copy.ts';
 import { register } from './import.ts';
 import { parseNixJson } from './path-info/nix-json.ts';
 import type { PathDescription, PathInfo } from './path-info/path-info.ts';
-import type { Services, Store } from './services.ts';
+import type { PathInfoService } from './path-info/service.ts';
+import type { Store } from './services.ts';
 
 /** What is told of 100 000 store paths fits in here. */
 export const MAX_JSON_LENGTH = 256 << 20;
@@ -65,7 +66,7 @@ async function runNix(args: readonly string[], signal: AbortSignal | undefined):
 
 /** What of these store paths another store lacks. Throws NOT_FOUND for references that nobody has. */
 export async function planImport(
-  to: Services,
+  to: Pick<PathInfoService, 'describe'>,
   told: readonly PathDescription[],
   { closure = true, signal }: { closure?: boolean; signal?: AbortSignal } = {},
 ): Promise<CopyPlan> {
@@ -86,7 +87,7 @@ export async function copyFromFiles(
   storeDir: string,
   to: Store,
   plan: CopyPlan,
-  { onCopied, ...options }: CopyOptions & { readonly onCopied?: (info: PathDescription) => void } = {},
+  { onCopied, ...options }: CopyPathsOptions = {},
 ): Promise<void> {
   let last: Promise<unknown> = Promise.resolve();
   await inOrder(plan.paths, AT_ONCE, options.signal, {

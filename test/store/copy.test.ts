@@ -44,7 +44,7 @@ describe.each(PAIRS)('a copy from a %s store to a %s one', (fromKind, toKind) =>
 
   test('takes the closure along, with all that is told of it, references first', async () => {
     const { from, to, app } = await stores();
-    const plan = await planCopy(from, to, [app]);
+    const plan = await planCopy(from.pathInfos, to.pathInfos, [app]);
     const copied: string[] = [];
     await copyPaths(from, to, plan, { onCopied: ({ storePath }) => copied.push(storePath.name) });
     expect(copied.sort()).toEqual(['app', 'data', 'empty', 'lib', 'link']);
@@ -64,15 +64,15 @@ describe.each(PAIRS)('a copy from a %s store to a %s one', (fromKind, toKind) =>
 
   test('leaves out what is there', async () => {
     const { from, to, app } = await stores();
-    await copyPaths(from, to, await planCopy(from, to, [app]));
-    const plan = await planCopy(from, to, [app]);
+    await copyPaths(from, to, await planCopy(from.pathInfos, to.pathInfos, [app]));
+    const plan = await planCopy(from.pathInfos, to.pathInfos, [app]);
     expect(plan.paths).toEqual([]);
     expect(plan.present).toHaveLength(5);
     const other = await putStorePath(from, 'other', generateTree(150, 2), {
       references: [storePathOf('app')],
     });
     const progress = { objects: 0, bytes: 0 };
-    const next = await planCopy(from, to, [other]);
+    const next = await planCopy(from.pathInfos, to.pathInfos, [other]);
     expect(next.paths.map(({ storePath }) => storePath.name)).toEqual(['other']);
     await copyPaths(from, to, next, { progress });
     await checkComplete(to, (await to.pathInfos.get(other.storePath.hash))!);
@@ -87,10 +87,10 @@ describe.each(PAIRS)('a copy from a %s store to a %s one', (fromKind, toKind) =>
     const broken = await putStorePath(from, 'broken', file(''), {
       references: [storePathOf('gone'), storePathOf('data')],
     });
-    expect(await codeOf(planCopy(from, to, [broken]))).toBe('NOT_FOUND');
+    expect(await codeOf(planCopy(from.pathInfos, to.pathInfos, [broken]))).toBe('NOT_FOUND');
     await putStorePath(to, 'gone', file('there already'));
-    expect((await planCopy(from, to, [broken])).paths).toHaveLength(2);
-    const alone = await planCopy(from, to, [broken], { closure: false });
+    expect((await planCopy(from.pathInfos, to.pathInfos, [broken])).paths).toHaveLength(2);
+    const alone = await planCopy(from.pathInfos, to.pathInfos, [broken], { closure: false });
     expect(alone.paths.map(({ storePath }) => storePath.name)).toEqual(['broken']);
     await from.close();
     await to.close();
@@ -102,7 +102,7 @@ describe.each(PAIRS)('a copy from a %s store to a %s one', (fromKind, toKind) =>
     const gone: Node = { ...(torn.node as Node & { kind: 'directory' }), digest: await digestOf('gone') };
     await from.pathInfos.put({ ...torn, node: gone });
     const user = await putStorePath(from, 'user', file('u'), { references: [torn.storePath] });
-    const plan = await planCopy(from, to, [user]);
+    const plan = await planCopy(from.pathInfos, to.pathInfos, [user]);
     expect(await codeOf(copyPaths(from, to, plan))).toBe('DATA_LOSS');
     expect(await to.pathInfos.get(torn.storePath.hash)).toBeUndefined();
     expect(await to.pathInfos.get(user.storePath.hash)).toBeUndefined();

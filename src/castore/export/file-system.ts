@@ -1,8 +1,9 @@
 import { closeSync, fchmodSync, futimesSync, writeSync } from 'node:fs';
 import { printable } from '../../util/bytes.ts';
-import { damaged, StoreError, systemCode } from '../../util/errors.ts';
+import { damaged } from '../../util/errors.ts';
 import type { OpenDirectory } from '../../util/open-directory.ts';
 import { Turns } from '../../util/turns.ts';
+import { writeFailure } from '../../util/whole-file.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { Directory } from '../directory.ts';
 import type { TreeObserver } from '../import/observer.ts';
@@ -31,6 +32,8 @@ const FILE_MODE = 0o444;
 const EXECUTABLE_MODE = 0o555;
 /** Nix's time of everything. */
 const TIME = 1;
+const MAX_SHOWN = 300;
+const SLASH = Buffer.from('/');
 
 /**
  * Writes a tree as files, directories and links with the modes and times that Nix gives them. There must be
@@ -208,7 +211,7 @@ class Exporter {
     try {
       return work(this.#stack.at(-1)?.output ?? this.#place.parent);
     } catch (error) {
-      throw writeFailure(this.#pathOf(name), error);
+      throw writeFailure(shown(this.#pathOf(name)), error);
     }
   }
 
@@ -219,17 +222,9 @@ class Exporter {
   }
 }
 
-const SLASH = Buffer.from('/');
-
-function writeFailure(path: Buffer, error: unknown): StoreError {
-  const shown = printable(path.subarray(1));
-  const where = shown === '' ? 'it' : shown.length > 300 ? `${shown.slice(0, 300)}…` : shown;
-  const code = systemCode(error) ?? String(error);
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new StoreError('NO_SPACE', `cannot write ${where}: no space left`, { cause: error });
-  }
-  const denied = code === 'EACCES' || code === 'EPERM' || code === 'EROFS';
-  return new StoreError(denied ? 'PERMISSION_DENIED' : 'INTERNAL', `cannot write ${where}: ${code}`, {
-    cause: error,
-  });
+/** For a message: a path may be as long as it likes. */
+function shown(path: Buffer): string {
+  const text = printable(path.subarray(1));
+  if (text === '') return 'it';
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
 }

@@ -14,6 +14,7 @@ import {
 import { StoreError, systemCode } from '../../util/errors.ts';
 import { errno, errnoName, libc } from '../../util/libc.ts';
 import { OpenDirectory } from '../../util/open-directory.ts';
+import { writeFailure } from '../../util/whole-file.ts';
 import type { Place } from './hard-links.ts';
 
 const LOCK_SH = 1;
@@ -89,7 +90,7 @@ export class ExportFolder {
     if (libc.renameat2(fd, temporary, fd, name, RENAME_NOREPLACE) !== 0) {
       const code = errnoName(errno());
       if (code === 'EEXIST') return false;
-      if (!CANNOT.has(code)) throw renameFailure(name, code);
+      if (!CANNOT.has(code)) throw writeFailure(name, { code });
       if (!this.#publishByHand(temporary, name)) return false;
     }
     this.#temporary.delete(temporary);
@@ -111,7 +112,7 @@ export class ExportFolder {
     } catch (error) {
       const code = systemCode(error) ?? '';
       if (['EEXIST', 'ENOTEMPTY', 'ENOTDIR'].includes(code)) return false;
-      throw renameFailure(name, code);
+      throw writeFailure(name, error);
     }
   }
 
@@ -155,10 +156,4 @@ function removeTree(path: Buffer): void {
     closeSync(fd);
   }
   rmdirSync(path);
-}
-
-function renameFailure(name: string, code: string): StoreError {
-  return code === 'ENOSPC' || code === 'EDQUOT'
-    ? new StoreError('NO_SPACE', `cannot name ${name}: no space left`)
-    : new StoreError('PERMISSION_DENIED', `cannot name ${name}: ${code}`);
 }
