@@ -6,12 +6,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { CLI, tvixStore } from '../helpers/cli.ts';
 import { startDaemon } from '../helpers/daemon.ts';
-import { describeNix, NixUser } from '../helpers/nix.ts';
 import { randomNumbers, SEED } from '../helpers/random.ts';
 import { checkLocalStore, localStore } from '../helpers/services.ts';
 import { putStorePath, storePathOf } from '../helpers/store-paths.ts';
 import { tempDir } from '../helpers/temp.ts';
-import { directory, file, generateTree, writeTree } from '../helpers/trees.ts';
+import { generateTree, writeTree } from '../helpers/trees.ts';
 
 const full = (name: string) => storePathOf(name).absolute();
 
@@ -206,53 +205,5 @@ describe('copy from files', () => {
     expect(status).toBe(1);
     expect(stderr).toContain(full('lib'));
     expect(await copy('--no-closure')).toMatchObject({ status: 0, stdout: `${full('app')}\n` });
-  });
-});
-
-describeNix('copy from a Nix store', () => {
-  test('takes what Nix tells of a path and of all that it refers to', async () => {
-    const nix = new NixUser();
-    const root = join(nix.home, 'root');
-    const add = async (name: string, contents: string) => {
-      writeTree(join(nix.home, name), directory({ f: file(contents) }));
-      return String(await nix.run('nix-store', ['--store', root, '--add', join(nix.home, name)])).trim();
-    };
-    const lib = await add('lib', 'lib');
-    const app = String(
-      await nix.run('nix', [
-        '--store',
-        root,
-        'eval',
-        '--raw',
-        '--impure',
-        '--expr',
-        `builtins.toFile "app" "see \${builtins.storePath "${lib}"}"`,
-      ]),
-    );
-    await nix.run('nix-store', [
-      '--generate-binary-cache-key',
-      'key-1',
-      join(nix.home, 'secret'),
-      join(nix.home, 'public'),
-    ]);
-    await nix.run('nix', ['--store', root, 'store', 'sign', '-r', '-k', join(nix.home, 'secret'), app]);
-    const to = `local://${nix.home}/to`;
-    const copy = (...args: string[]) =>
-      tvixStore(['copy', '--from', `${root}/nix/store`, '--to', to, ...args], { env: nix.env });
-    const copied = await copy(app);
-    expect(copied).toMatchObject({ status: 0, stdout: `${lib}\n${app}\n` });
-    expect(await checkLocalStore(join(nix.home, 'to'))).toEqual([app, lib].sort());
-    const { stdout } = await tvixStore(['path-info', '--json', '--store', to, app]);
-    const [told] = JSON.parse(String(await nix.run('nix', ['--store', root, 'path-info', '--json', app])));
-    expect(JSON.parse(stdout)[app]).toMatchObject({
-      ca: told.ca,
-      references: told.references,
-      signatures: told.signatures,
-      narSize: told.narSize,
-    });
-    expect(told.signatures).toHaveLength(1);
-    const absent = await copy('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-absent');
-    expect(absent).toMatchObject({ status: 1, stdout: '' });
-    expect(absent.stderr).toContain('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-absent');
   });
 });

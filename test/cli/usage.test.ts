@@ -18,6 +18,8 @@ const COMMANDS = [
   'sign',
   'verify',
   'composition',
+  'realise',
+  'copy',
 ];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
 
@@ -35,7 +37,7 @@ describe('help', () => {
   test('names every command', async () => {
     const { status, stdout } = await tvixStore(['--help']);
     expect(status).toBe(0);
-    for (const command of COMMANDS) expect(stdout).toContain(`  ${command} `);
+    for (const command of COMMANDS) expect(stdout).toMatch(new RegExp(`^ {2}${command}[ |]`, 'm'));
   });
 
   test('of the version is a version', async () => {
@@ -61,6 +63,10 @@ describe('wrong usage', () => {
     [['virtiofs', '--socket-mode', '9', '/run/socket']],
     [['virtiofs', `/${'long'.repeat(40)}`]],
     [['ls', 'a', 'b']],
+    [['realise', 'a']],
+    [['copy']],
+    [['copy', 'a']],
+    [['copy', '--to', 'nix+file://']],
     [['key']],
     [['key', 'frobnicate']],
     [['key', 'generate']],
