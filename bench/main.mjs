@@ -8,7 +8,14 @@ import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { experiments } from './experiments.mjs';
+
+
 import { GUEST_COLUMN, guestExperiments } from './guest.mjs';
+
+
+import { movingExperiments } from './moving.mjs';
+
+
 import { stopEverything } from './processes.mjs';
 import { REMOTE_COLUMNS, remoteExperiments } from './remote.mjs';
 import { summary, table } from './report.mjs';
@@ -18,7 +25,7 @@ import { writeSourceTree } from './trees.mjs';
 import { Workspace } from './workspace.mjs';
 
 /** Each has a table of its own. */
-const GROUPS = [experiments, guestExperiments, remoteExperiments, s3Experiments];
+const GROUPS = [experiments, guestExperiments, remoteExperiments, movingExperiments, s3Experiments];
 const NAMES = GROUPS.flat().map(({ name }) => name);
 const HELP = `npm run bench -- [options]
 
@@ -101,6 +108,12 @@ async function usableColumns(workspace) {
     }
   }
   if (workspace.against) columns.push('against');
+  try {
+    execFileSync('nix-store', ['--version'], { stdio: 'ignore' });
+    columns.push('nix');
+  } catch {
+    progress('nix is left out: there is no nix-store');
+  }
   columns.push(GUEST_COLUMN, ...REMOTE_COLUMNS);
   const wanted = GROUPS.flat().some(
     ({ name, columns: all }) => chosen.includes(name) && all.some((column) => S3_COLUMNS.includes(column)),

@@ -38,6 +38,11 @@ export async function importPath(store, path) {
   return storePath.slice('/nix/store/'.length);
 }
 
+/** Runs one of our commands to its end. */
+export function tvixStore(args) {
+  return run(process.execPath, [CLI, ...args]);
+}
+
 /** A command of ours, or another program, in a process of its own, which works until it is told to stop. */
 export class Service {
   #process;

@@ -172,10 +172,20 @@ export class Workspace {
     return folder;
   }
 
-  /** Runs `use` with a folder in memory and frees it at once. */
-  async withMemoryFolder(use) {
+  /** What `make` makes in a folder in memory, when it is first asked for; it stays until the end. */
+  inMemory(name, make) {
+    return this.#once(name, () => make(this.#memoryFolder()));
+  }
+
+  #memoryFolder() {
     const folder = mkdtempSync('/dev/shm/tvix-store-bench-');
     this.#outside.push(folder);
+    return folder;
+  }
+
+  /** Runs `use` with a folder in memory and frees it at once. */
+  async withMemoryFolder(use) {
+    const folder = this.#memoryFolder();
     try {
       return await use(folder);
     } finally {

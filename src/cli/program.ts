@@ -14,10 +14,10 @@ import { mountCommand } from './commands/mount.ts';
 import { narCommand } from './commands/nar.ts';
 import { nixDbCommand } from './commands/nix-db.ts';
 import { pathInfoCommand } from './commands/path-info.ts';
+import { realiseCommand } from './commands/realise.ts';
 import { signCommand } from './commands/sign.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { virtiofsCommand } from './commands/virtiofs.ts';
-import { realiseCommand } from './commands/realise.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
