@@ -9,12 +9,9 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { experiments } from './experiments.mjs';
 
-
 import { GUEST_COLUMN, guestExperiments } from './guest.mjs';
 
-
 import { movingExperiments } from './moving.mjs';
-
 
 import { stopEverything } from './processes.mjs';
 import { REMOTE_COLUMNS, remoteExperiments } from './remote.mjs';

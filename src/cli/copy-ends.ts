@@ -11,7 +11,7 @@ import type { Store } from '../store/services.ts';
 import { openStore } from '../store/store.ts';
 import { asBuffer, collect, formatSize } from '../util/bytes.ts';
 import { invalid, UsageError } from '../util/errors.ts';
-import { findStorePaths } from './resolve.ts';
+import { describePath } from './resolve.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf } from './store-options.ts';
 
@@ -85,7 +85,10 @@ async function opened(names: readonly string[], flags: EndFlags, to: Target): Pr
   const from = await openStore(addresses(flags.from, flags), 'read');
   return {
     plan: async (signal) =>
-      planCopy(from.pathInfos, to, await findStorePaths(from, names), { closure, signal }),
+      planCopy(from.pathInfos, to, await Promise.all(names.map((name) => describePath(from, name))), {
+        closure,
+        signal,
+      }),
     copy: (plan, options) => to.copy(from, plan, options),
     close: () => from.close(),
   };

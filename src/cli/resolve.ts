@@ -48,10 +48,18 @@ export function findPathInfo(services: Services, base: string): Promise<PathInfo
   return find(base, (hash) => services.pathInfos.get(hash));
 }
 
+/** The path infos of arguments that name whole store paths. */
+export function findStorePaths({ pathInfos }: Services, names: readonly string[]): Promise<PathInfo[]> {
+  return Promise.all(names.map((name) => find(baseOf(name), (hash) => pathInfos.get(hash))));
+}
+
 /** What is known of a store path without its contents; `/nix/store/` may be left out. */
 export function describePath(services: Services, name: string): Promise<PathDescription> {
-  const base = name.replace(new RegExp(`^${STORE_DIR}/`), '').replace(/\/+$/, '');
-  return find(base, (hash) => services.pathInfos.describe(hash));
+  return find(baseOf(name), (hash) => services.pathInfos.describe(hash));
+}
+
+function baseOf(name: string): string {
+  return name.replace(new RegExp(`^${STORE_DIR}/`), '').replace(/\/+$/, '');
 }
 
 async function find<T extends PathDescription>(
@@ -65,15 +73,6 @@ async function find<T extends PathDescription>(
     throw new StoreError('NOT_FOUND', `${STORE_DIR}/${base} is not in the store`);
   }
   return info;
-}
-
-/** The path infos of arguments that name whole store paths. */
-export function findStorePaths(services: Services, names: readonly string[]): Promise<PathInfo[]> {
-  return Promise.all(
-    names.map((name) =>
-      findPathInfo(services, name.replace(new RegExp(`^${STORE_DIR}/`), '').replace(/\/+$/, '')),
-    ),
-  );
 }
 
 async function child(

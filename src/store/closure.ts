@@ -6,6 +6,8 @@ import type { PathDescription } from './path-info/path-info.ts';
 
 /** Asked for at once. */
 const AT_ONCE = 32;
+/** A store that tells of more is not believed. */
+const MAX_PATHS = 1 << 20;
 /** Named in a message. */
 const MAX_NAMED = 10;
 
@@ -43,6 +45,8 @@ export async function closureOf<T extends PathDescription>(
       found.set(key, description);
       next.push(description);
     });
+    if (found.size + missing.size > MAX_PATHS)
+      throw new StoreError('RESOURCE_EXHAUSTED', `a closure of more than ${MAX_PATHS} store paths`);
     level = next;
   }
   return { paths: referencesFirst(roots, found), missing: [...missing.values()].sort(byName) };

@@ -45,23 +45,26 @@ export async function askNix(
 
 async function runNix(args: readonly string[], signal: AbortSignal | undefined): Promise<string> {
   const child = spawn('nix', args, { stdio: ['ignore', 'pipe', 'pipe'], signal });
-  const failed = once(child, 'error').then(([error]) => {
+  try {
+    const [stdout, stderr, [status]] = await Promise.all([
+      collect(child.stdout, MAX_JSON_LENGTH),
+      collect(child.stderr, MAX_STDERR_LENGTH),
+      once(child, 'close'),
+    ]);
+    if (!stdout) throw new StoreError('RESOURCE_EXHAUSTED', 'nix told too much');
+    if (status === 0) return asBuffer(stdout).toString();
+    const told = asBuffer(stderr ?? new Uint8Array()).toString();
+    throw new StoreError('FAILED_PRECONDITION', `nix path-info failed: ${told.trim()}`);
+  } catch (error) {
     signal?.throwIfAborted();
-    throw systemCode(error) === 'ENOENT'
-      ? new StoreError('FAILED_PRECONDITION', 'nix is not in PATH; it is asked about the paths of its store')
-      : error;
-  });
-  const ended = once(child, 'close');
-  const work = Promise.all([
-    collect(child.stdout, MAX_JSON_LENGTH),
-    collect(child.stderr, MAX_STDERR_LENGTH),
-    ended,
-  ]);
-  const [stdout, stderr, [status]] = await Promise.race([work, failed]).finally(() => child.kill());
-  if (!stdout) throw new StoreError('RESOURCE_EXHAUSTED', 'nix told too much');
-  if (status === 0) return asBuffer(stdout).toString();
-  const told = stderr ? asBuffer(stderr).toString().trim() : '';
-  throw new StoreError('FAILED_PRECONDITION', `nix path-info failed: ${told}`);
+    if (systemCode(error) !== 'ENOENT') throw error;
+    throw new StoreError(
+      'FAILED_PRECONDITION',
+      'nix is not in PATH; it is asked about the paths of its store',
+    );
+  } finally {
+    child.kill();
+  }
 }
 
 /** What of these store paths another store lacks. Throws NOT_FOUND for references that nobody has. */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -129,6 +129,24 @@ describe('copy', () => {
     }
     await start().ended;
     expect(await checkLocalStore(join(dir, 'to'))).toHaveLength(2);
+  });
+});
+
+describe('a copy that is told to stop', () => {
+  test('ends by the signal, and leaves the store as if it had been done a path less', async () => {
+    const { dir, from, to } = await place(3000);
+    const args = ['copy', '--from', from, '--to', to, full('app')];
+    const child = spawn(process.execPath, [CLI, ...args], { stdio: 'ignore' });
+    running.add(child);
+    const sessions = join(dir, 'to/sessions');
+    while (!existsSync(sessions) || readdirSync(sessions).length === 0) await delay(2);
+    child.kill('SIGTERM');
+    const [status, signal] = await once(child, 'close');
+    running.delete(child);
+    // It may have been done a moment before.
+    expect(status === 0 ? 'SIGTERM' : signal).toBe('SIGTERM');
+    expect(readdirSync(sessions)).toEqual([]);
+    await checkLocalStore(join(dir, 'to'));
   });
 });
 

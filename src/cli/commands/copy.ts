@@ -42,6 +42,10 @@ export function copyCommand(): Command {
 
 async function run(names: string[], flags: Flags): Promise<void> {
   check(names, flags);
+  await interruptible((signal) => copy(names, flags, signal));
+}
+
+async function copy(names: readonly string[], flags: Flags, signal: AbortSignal): Promise<void> {
   const target = await openTarget(flags);
   const progress = { objects: 0, bytes: 0 };
   let copied = 0;
@@ -51,26 +55,23 @@ async function run(names: string[], flags: Flags): Promise<void> {
   );
   let source: Source | undefined;
   try {
-    const from = await openSource(names, flags, target);
-    source = from;
-    await interruptible(async (signal) => {
-      const plan = await from.plan(signal);
-      total = plan.paths.length;
-      if (!flags.dryRun) {
-        await from.copy(plan, {
-          progress,
-          onProgress: () => line.update(),
-          onCopied: ({ storePath }) => {
-            copied++;
-            line.clear();
-            if (!flags.json) process.stdout.write(`${storePath.absolute()}\n`);
-          },
-          signal,
-        });
-      }
-      line.clear();
-      tell(plan, flags, progress.bytes);
-    });
+    source = await openSource(names, flags, target);
+    const plan = await source.plan(signal);
+    total = plan.paths.length;
+    if (!flags.dryRun) {
+      await source.copy(plan, {
+        progress,
+        onProgress: () => line.update(),
+        onCopied: ({ storePath }) => {
+          copied++;
+          line.clear();
+          if (!flags.json) process.stdout.write(`${storePath.absolute()}\n`);
+        },
+        signal,
+      });
+    }
+    line.clear();
+    tell(plan, flags, progress.bytes);
   } finally {
     line.clear();
     await source?.close();

@@ -38,25 +38,31 @@ export function realiseCommand(): Command {
     .action(run);
 }
 
-async function run(first: string, others: string[], flags: Flags): Promise<void> {
+function run(first: string, others: string[], flags: Flags): Promise<void> {
   const names = [first, ...others.slice(0, -1)];
-  const directory = others.at(-1)!;
+  return interruptible((signal) => write(names, others.at(-1)!, flags, signal));
+}
+
+async function write(
+  names: readonly string[],
+  directory: string,
+  flags: Flags,
+  signal: AbortSignal,
+): Promise<void> {
   const store = await openStore(addressesOf(flags), 'read');
   const progress = { entries: 0, bytes: 0 };
   const line = new ProgressLine(() => `${progress.entries} entries, ${formatSize(progress.bytes)}`);
   try {
-    await interruptible(async (signal) => {
-      const named = await findStorePaths(store, names);
-      const infos = flags.closure ? await withReferences(store, named, signal) : named;
-      await realise(store, infos, directory, {
-        hardLink: flags.hardLink ?? false,
-        progress,
-        onProgress: () => line.update(),
-        signal,
-      });
-      line.clear();
-      for (const { storePath } of named) process.stdout.write(`${join(directory, String(storePath))}\n`);
+    const named = await findStorePaths(store, names);
+    const infos = flags.closure ? await withReferences(store, named, signal) : named;
+    await realise(store, infos, directory, {
+      hardLink: flags.hardLink ?? false,
+      progress,
+      onProgress: () => line.update(),
+      signal,
     });
+    line.clear();
+    for (const { storePath } of named) process.stdout.write(`${join(directory, String(storePath))}\n`);
   } finally {
     line.clear();
     await store.close();
