@@ -94,14 +94,15 @@ async function findDamage({ reader }: LocalStore, root: Node): Promise<void> {
 
 /** Checks what is there. */
 async function compare(info: PathInfo, folder: ExportFolder, { signal }: RealiseOptions): Promise<void> {
-  const name = String(info.storePath);
+  const path = folder.path(String(info.storePath));
+  const options = signal ? { signal } : {};
   const isRight = await hasNar(info, (observer) =>
-    importPath(folder.at(name), digestOnly, { observer, ...(signal ? { signal } : {}) }),
+    importPath(Buffer.from(path), digestOnly, { ...options, observer }),
   );
   if (isRight) return;
   throw new StoreError(
     'FAILED_PRECONDITION',
-    `${name} is there, with other contents than the store's; move it away and try again`,
+    `${path} is there, with other contents than the store's; move it away and try again`,
   );
 }
 

@@ -27,3 +27,12 @@ export interface TreeCopier {
 export function anotherSize({ digest, size }: FileNode) {
   return damaged(`blob ${digest} has another size than ${size}`);
 }
+
+/** Tells of so many bytes that have been copied, or with 0 of an object that has been looked at. */
+export function tell({ progress, onProgress }: CopyOptions, bytes: number): void {
+  if (progress) {
+    if (bytes > 0) progress.bytes += bytes;
+    else progress.objects++;
+  }
+  onProgress?.();
+}

@@ -7,7 +7,7 @@ import type { LocalStore } from '../local/store.ts';
 import type { FileNode, Node } from '../node.ts';
 import { filesOf, leavesFirst } from '../walk.ts';
 import type { CopyOptions, TreeCopier } from './copier.ts';
-import { anotherSize } from './copier.ts';
+import { anotherSize, tell } from './copier.ts';
 
 /** After so many bytes they are committed: what has been copied by then is not copied again. */
 const FLUSH_BYTES = 256 << 20;
@@ -57,7 +57,7 @@ export class LocalTreeCopier implements TreeCopier {
         if (turns.isDue()) await turns.take();
       }
       await writer.directory(directory);
-      this.#tell(0);
+      tell(this.#options, 0);
     }
   }
 
@@ -66,7 +66,7 @@ export class LocalTreeCopier implements TreeCopier {
     const chunks = size > SINGLE_CHUNK_LIMIT ? this.#from.reader.manifest(digest.bytes) : undefined;
     if (chunks) await this.#blob(file, chunks, turns);
     else await this.#chunk({ digest, size: Number(size) });
-    this.#tell(0);
+    tell(this.#options, 0);
   }
 
   async #blob(file: FileNode, chunks: readonly Chunk[], turns: Turns): Promise<void> {
@@ -102,21 +102,12 @@ export class LocalTreeCopier implements TreeCopier {
     const bytes = this.#source.chunk(digest, size);
     if (writer.has(env.chunks, digest.bytes)) return bytes;
     await writer.chunk(digest, bytes);
-    this.#tell(size);
+    tell(this.#options, size);
     this.#unflushed += size;
     if (this.#unflushed >= FLUSH_BYTES) {
       this.#unflushed = 0;
       await writer.flush();
     }
     return bytes;
-  }
-
-  #tell(bytes: number): void {
-    const { progress, onProgress } = this.#options;
-    if (progress) {
-      if (bytes > 0) progress.bytes += bytes;
-      else progress.objects++;
-    }
-    onProgress?.();
   }
 }

@@ -4,11 +4,11 @@ import { damaged } from '../../util/errors.ts';
 import type { BlobContent, BlobService } from '../blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { DirectoryService } from '../directory/service.ts';
-import { TreeDirectories } from '../export/service-source.ts';
 import type { FileNode, Node } from '../node.ts';
+import { TreeDirectories } from '../tree-directories.ts';
 import { filesOf, leavesFirst } from '../walk.ts';
 import type { CopyOptions, TreeCopier } from './copier.ts';
-import { anotherSize } from './copier.ts';
+import { anotherSize, tell } from './copier.ts';
 
 /** Files of one tree that are asked for and sent at once. */
 const AT_ONCE = 32;
@@ -52,7 +52,7 @@ export class ServiceTreeCopier implements TreeCopier {
     for await (const directory of directories()) {
       signal?.throwIfAborted();
       await putter.add(directory);
-      this.#tell(0);
+      tell(this.#options, 0);
     }
     await putter.close();
   }
@@ -63,7 +63,7 @@ export class ServiceTreeCopier implements TreeCopier {
     if (!(await this.#isThere(file, signal))) await this.#send(file, signal);
     if (this.#seen.size >= MAX_SEEN) this.#seen.clear();
     this.#seen.add(hex);
-    this.#tell(0);
+    tell(this.#options, 0);
   }
 
   /** A short file is not worth a question that is always answered in the same way. */
@@ -84,22 +84,13 @@ export class ServiceTreeCopier implements TreeCopier {
     const stored = content && (await this.#to.blobs.put(content, { size, signal }));
     if (stored?.size !== size) throw anotherSize(file);
     if (!stored.digest.equals(file.digest)) throw damaged(`blob ${file.digest} is damaged`);
-    if (size <= SINGLE_CHUNK_LIMIT) this.#tell(size);
+    if (size <= SINGLE_CHUNK_LIMIT) tell(this.#options, size);
   }
 
   async *#counted(contents: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
     for await (const part of contents) {
       yield part;
-      this.#tell(part.length);
+      tell(this.#options, part.length);
     }
-  }
-
-  #tell(bytes: number): void {
-    const { progress, onProgress } = this.#options;
-    if (progress) {
-      if (bytes > 0) progress.bytes += bytes;
-      else progress.objects++;
-    }
-    onProgress?.();
   }
 }

@@ -11,6 +11,7 @@ import {
   rmdirSync,
   unlinkSync,
 } from 'node:fs';
+import { join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
 import { errno, errnoName, libc } from '../../util/libc.ts';
 import { OpenDirectory } from '../../util/open-directory.ts';
@@ -35,10 +36,12 @@ const PREFIX = '.tvix-store-';
  */
 export class ExportFolder {
   readonly #directory: OpenDirectory;
+  readonly #path: string;
   readonly #temporary = new Set<string>();
 
-  private constructor(directory: OpenDirectory) {
+  private constructor(directory: OpenDirectory, path: string) {
     this.#directory = directory;
+    this.#path = path;
   }
 
   /** Throws NOT_FOUND, INVALID_ARGUMENT or PERMISSION_DENIED when this is no folder to write into. */
@@ -53,7 +56,7 @@ export class ExportFolder {
       if (code === 'ENOTDIR') throw new StoreError('INVALID_ARGUMENT', `${path} is not a directory`);
       throw new StoreError('PERMISSION_DENIED', `cannot open ${path}: ${code}`, { cause: error });
     }
-    const folder = new ExportFolder(new OpenDirectory(fd));
+    const folder = new ExportFolder(new OpenDirectory(fd), path);
     folder.#cleanUp();
     return folder;
   }
@@ -61,19 +64,24 @@ export class ExportFolder {
   /** Takes away what killed writers left, if there is no living one; then counts as one itself. */
   #cleanUp(): void {
     if (libc.flock(this.#directory.fd, LOCK_EX | LOCK_NB) === 0) {
-      for (const name of readdirSync(this.at(''))) if (name.startsWith(PREFIX)) this.#tryRemove(name);
+      for (const name of readdirSync(this.#at(''))) if (name.startsWith(PREFIX)) this.#tryRemove(name);
     }
     // Where there are no locks nothing is ever taken away that is not ours.
     libc.flock(this.#directory.fd, LOCK_SH);
   }
 
-  /** Where a name in this folder is found, whatever becomes of the folder's own name. */
-  at(name: string): Buffer {
+  /** Where a name in this folder is, for people and for reading. */
+  path(name: string): string {
+    return join(this.#path, name);
+  }
+
+  /** Where a name in this folder is, whatever becomes of the folder's own name. */
+  #at(name: string): Buffer {
     return Buffer.from(`/proc/self/fd/${this.#directory.fd}/${name}`);
   }
 
   has(name: string): boolean {
-    return lstatSync(this.at(name), { throwIfNoEntry: false }) !== undefined;
+    return lstatSync(this.#at(name), { throwIfNoEntry: false }) !== undefined;
   }
 
   /** A place with a temporary name. */
@@ -100,13 +108,13 @@ export class ExportFolder {
 
   #publishByHand(temporary: string, name: string): boolean {
     try {
-      if (lstatSync(this.at(temporary)).isDirectory()) {
+      if (lstatSync(this.#at(temporary)).isDirectory()) {
         // A rename replaces no directory but an empty one, and there is none a moment before.
         if (this.has(name)) return false;
-        renameSync(this.at(temporary), this.at(name));
+        renameSync(this.#at(temporary), this.#at(name));
       } else {
-        linkSync(this.at(temporary), this.at(name));
-        unlinkSync(this.at(temporary));
+        linkSync(this.#at(temporary), this.#at(name));
+        unlinkSync(this.#at(temporary));
       }
       return true;
     } catch (error) {
@@ -118,12 +126,12 @@ export class ExportFolder {
 
   /** Takes away what is at a temporary name. */
   discard({ name }: Place): void {
-    if (this.#temporary.delete(name)) removeTree(this.at(name));
+    if (this.#temporary.delete(name)) removeTree(this.#at(name));
   }
 
   #tryRemove(name: string): void {
     try {
-      removeTree(this.at(name));
+      removeTree(this.#at(name));
     } catch {
       // Somebody else's: it does no harm.
     }

@@ -2,18 +2,16 @@ import { collect } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import type { BlobService } from '../blob/service.ts';
 import { type Digest, EMPTY_DIGEST } from '../digest.ts';
-import type { DirectoryService } from '../directory/service.ts';
 import type { Directory } from '../directory.ts';
 import type { FileNode, Node } from '../node.ts';
+import { TreeDirectories, type TreeDirectoryService } from '../tree-directories.ts';
 import type { TreeSource } from './source.ts';
 
 export interface CastoreServices {
   readonly blobs: Pick<BlobService, 'read'>;
-  readonly directories: Pick<DirectoryService, 'get' | 'getRecursive'>;
+  readonly directories: TreeDirectoryService;
 }
 
-/** Directories of a tree that are kept, in bytes of their encoding; those beyond are asked for one by one. */
-const MAX_KEPT = 64 << 20;
 /** Files up to this size are fetched before it is their turn. */
 const SHORT = 1 << 20;
 /** So many files at most, and bytes, are fetched ahead. */
@@ -24,42 +22,6 @@ interface Ahead {
   readonly file: FileNode;
   /** Undefined for a long file, which is read when it is its turn. */
   readonly bytes: Promise<Uint8Array> | undefined;
-}
-
-/** The directories of a tree: they come in one stream. */
-export class TreeDirectories {
-  readonly #service: CastoreServices['directories'];
-  readonly #kept = new Map<string, Directory>();
-
-  private constructor(service: CastoreServices['directories']) {
-    this.#service = service;
-  }
-
-  /** Throws DATA_LOSS when one is missing, as `get` does for those that are asked for one by one. */
-  static async open(
-    service: CastoreServices['directories'],
-    root: Digest,
-    signal?: AbortSignal,
-  ): Promise<TreeDirectories> {
-    const tree = new TreeDirectories(service);
-    let bytes = 0;
-    for await (const directory of service.getRecursive(root, signal)) {
-      tree.#kept.set(directory.digest.hex, directory);
-      bytes += directory.bytes.length;
-      if (bytes > MAX_KEPT) break;
-    }
-    return tree;
-  }
-
-  get(digest: Digest, signal?: AbortSignal): Directory | Promise<Directory> {
-    return this.#kept.get(digest.hex) ?? this.#fetch(digest, signal);
-  }
-
-  async #fetch(digest: Digest, signal?: AbortSignal): Promise<Directory> {
-    const directory = await this.#service.get(digest, signal);
-    if (!directory) throw damaged(`directory ${digest} is missing`);
-    return directory;
-  }
 }
 
 /** Reads from any services. Many files are on their way at once, and are handed out in the order of the tree. */

@@ -39,7 +39,6 @@ export class LocalTreeSource implements TreeSource {
   }
 
   *contents({ digest, size }: FileNode): Generator<Uint8Array> {
-    if (size === 0n && digest.equals(EMPTY_DIGEST)) return;
     const manifest = size <= SINGLE_CHUNK_LIMIT ? undefined : this.#reader.manifest(digest.bytes);
     if (!manifest) {
       yield this.chunk(digest, Number(size));
@@ -57,6 +56,7 @@ export class LocalTreeSource implements TreeSource {
 
   /** A whole chunk of this size. Valid until the next one is asked for. */
   chunk(digest: Digest, size: number): Uint8Array {
+    if (size === 0 && digest.equals(EMPTY_DIGEST)) return this.#buffer.subarray(0, 0);
     if (size > this.#buffer.length) {
       // Looked up before memory is taken for it: the size is only what somebody said.
       if (this.#reader.chunkSize(digest.bytes) !== size) throw missing(digest, size);
