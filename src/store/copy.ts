@@ -16,7 +16,7 @@ import type { Store } from './services.ts';
 const ASKED_AT_ONCE = 32;
 /** Store paths on their way at once. */
 const COPIED_AT_ONCE = 4;
-/** Into a local store they are copied one after another, but many are committed at once. */
+/** Between local stores they are copied one after another, but many are committed at once. */
 const COMMITTED_AT_ONCE = 256;
 
 /** What there is to copy. */
@@ -46,9 +46,10 @@ export async function planCopy(
   roots: readonly PathDescription[],
   { closure = true, signal }: { closure?: boolean; signal?: AbortSignal } = {},
 ): Promise<CopyPlan> {
-  if (!closure) return withoutPresent(to, { paths: roots, missing: [] }, signal);
-  const found = await closureOf(roots, ({ hash }, abort) => from.describe(hash, abort), signal);
-  return withoutPresent(to, found, signal);
+  const find = async ({ hash }: StorePath, abort: AbortSignal) =>
+    closure ? from.describe(hash, abort) : undefined;
+  const { paths, missing } = await closureOf(roots, find, signal);
+  return withoutPresent(to, { paths, missing: closure ? missing : [] }, signal);
 }
 
 /** Leaves out what a store has. */
@@ -85,8 +86,9 @@ export async function copyPaths(
   plan: CopyPlan,
   { onCopied, ...options }: CopyPathsOptions = {},
 ): Promise<void> {
+  const isLocal = from.local !== undefined && to.local !== undefined;
   const copier = copierFor(from, to, options);
-  await inOrder(plan.paths, to.local ? COMMITTED_AT_ONCE : COPIED_AT_ONCE, options.signal, {
+  await inOrder(plan.paths, isLocal ? COMMITTED_AT_ONCE : COPIED_AT_ONCE, options.signal, {
     async send(path, signal) {
       const info = await contentsOf(from, path, signal);
       await copier.copy(info.node, signal);

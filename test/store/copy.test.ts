@@ -90,7 +90,7 @@ describe.each(PAIRS)('a copy from a %s store to a %s one', (fromKind, toKind) =>
     expect(await codeOf(planCopy(from.pathInfos, to.pathInfos, [broken]))).toBe('NOT_FOUND');
     await putStorePath(to, 'gone', file('there already'));
     expect((await planCopy(from.pathInfos, to.pathInfos, [broken])).paths).toHaveLength(2);
-    const alone = await planCopy(from.pathInfos, to.pathInfos, [broken], { closure: false });
+    const alone = await planCopy(from.pathInfos, to.pathInfos, [broken, broken], { closure: false });
     expect(alone.paths.map(({ storePath }) => storePath.name)).toEqual(['broken']);
     await from.close();
     await to.close();

@@ -225,6 +225,6 @@ class Exporter {
 /** For a message: a path may be as long as it likes. */
 function shown(path: Buffer): string {
   const text = printable(path.subarray(1));
-  if (text === '') return 'it';
+  if (text === '') return 'into the directory';
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
 }
