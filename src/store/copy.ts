@@ -17,7 +17,7 @@ const ASKED_AT_ONCE = 32;
 /** Store paths on their way at once. */
 const COPIED_AT_ONCE = 4;
 /** Between local stores they are copied one after another, but many are committed at once. */
-const COMMITTED_AT_ONCE = 256;
+const COMMITTED_AT_ONCE = 64;
 
 /** What there is to copy. */
 export interface CopyPlan<T extends PathDescription = PathDescription> {
