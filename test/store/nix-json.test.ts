@@ -96,7 +96,7 @@ describe('what Nix tells as JSON', () => {
       ),
       { requiredKeys: [] },
     );
-    fc.assert(
+    void fc.assert(
       fc.property(
         fc.oneof(
           fc.jsonValue(),
