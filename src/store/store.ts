@@ -40,11 +40,16 @@ const BACKENDS: Record<string, OpenBackend> = {
   'objectstore+memory': openObjectStore,
 };
 
+/** Parameters that hold secrets, and what they are; also in an address that is itself a parameter. */
+const SECRET =
+  /((?:[?&]|%26|%3f)(?:(?!%3d|%26)[^=&])*(?:access_key|secret|token|substituter)(?:(?!%3d|%26)[^=&])*(?:=|%3d))(?:(?!%26)[^&])*/gi;
+
 /** An address for logs: without the keys, tokens and passwords that it may hold. */
 export function shownAddress(address: string): string {
   return address
-    .replace(/(:\/\/)[^/?#]*@/, '$1…@')
-    .replace(/([?&][^=&]*(?:access_key|secret|token|substituter)[^=&]*=)[^&]*/gi, '$1…');
+    .replace(/(:\/\/)[^/?#]*@/g, '$1…@')
+    .replace(/(%3a%2f%2f)(?:(?!%2f|%3f|%26)[^&])*%40/gi, '$1…%40')
+    .replace(SECRET, '$1…');
 }
 
 /** What any address may have besides: the key that signs what is put there. */

@@ -27,6 +27,7 @@ async function openLayered(url: URL, context: BackendContext, puts: 'near' | 'fa
     blobs,
     directories: new CachedDirectoryService(near.directories, far.directories, puts),
     pathInfos,
+    ...(far.paths ? { paths: far.paths } : {}),
     far: (puts === 'far' ? far.far : near.far) ?? false,
     async close() {
       await blobs.settle();
