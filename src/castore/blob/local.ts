@@ -24,13 +24,13 @@ export class LocalBlobService implements BlobService {
       const bytes = this.#chunk(digest, options.size);
       return bytes && one(bytes.subarray(options.offset ?? 0));
     }
-    const manifest = reader.manifest(digest.bytes);
-    if (manifest) return this.#read(manifest, options);
+    const chunks = reader.manifestChunks(digest.bytes);
+    if (chunks) return this.#read(chunks, options);
     const size = reader.chunkSize(digest.bytes);
     return size === undefined ? undefined : this.#read([{ digest, size }], options);
   }
 
-  async *#read(chunks: readonly Chunk[], { offset = 0, signal }: ReadOptions): AsyncGenerator<Uint8Array> {
+  async *#read(chunks: Iterable<Chunk>, { offset = 0, signal }: ReadOptions): AsyncGenerator<Uint8Array> {
     let position = 0;
     for (const { digest, size } of chunks) {
       signal?.throwIfAborted();

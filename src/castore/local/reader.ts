@@ -40,7 +40,14 @@ export class LocalReader {
 
   /** The chunk list of a blob of several chunks. Throws DATA_LOSS for a damaged row. */
   manifest(digest: Uint8Array): Chunk[] | undefined {
-    return this.#lookUp(this.#env.manifests, digest, (row) => parseManifestRow(row, digest));
+    return this.#lookUp(this.#env.manifests, digest, (row) => [...parseManifestRow(row, digest)]);
+  }
+
+  /** The same, one by one: all of a long blob's would take up a thousandth of its size. */
+  manifestChunks(digest: Uint8Array): Iterable<Chunk> | undefined {
+    return this.#lookUp(this.#env.manifests, digest, (row) =>
+      parseManifestRow(Buffer.from(row.subarray(0)), digest),
+    );
   }
 
   /** Length of a chunk in bytes; `undefined` when it is not there. */

@@ -115,14 +115,16 @@ export function manifestRow(epoch: number, chunks: readonly Chunk[]): Uint8Array
   return row;
 }
 
-/** Reads a chunk list. Throws DATA_LOSS for a damaged one. */
-export function parseManifestRow(bytes: Uint8Array, digest: Uint8Array): Chunk[] {
+/** Reads a chunk list, one by one: the row must stay as it is. Throws DATA_LOSS at once for a damaged one. */
+export function parseManifestRow(bytes: Uint8Array, digest: Uint8Array): Generator<Chunk> {
   const row = asBuffer(bytes);
   checkRow(row, 'manifest', digest);
-  const chunks: Chunk[] = [];
+  return manifestChunks(row);
+}
+
+function* manifestChunks(row: Buffer): Generator<Chunk> {
   for (let at = EPOCH_LENGTH; at + MANIFEST_ENTRY_LENGTH <= row.length; at += MANIFEST_ENTRY_LENGTH) {
     const chunk = Digest.of(Uint8Array.from(row.subarray(at, at + DIGEST_LENGTH)));
-    chunks.push({ digest: chunk, size: row.readUInt32LE(at + DIGEST_LENGTH) });
+    yield { digest: chunk, size: row.readUInt32LE(at + DIGEST_LENGTH) };
   }
-  return chunks;
 }
