@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { cacheExperiments, STATIC_COLUMN } from './binary-cache.mjs';
 import { experiments } from './experiments.mjs';
 
 import { GUEST_COLUMN, guestExperiments } from './guest.mjs';
@@ -22,7 +23,14 @@ import { writeSourceTree } from './trees.mjs';
 import { Workspace } from './workspace.mjs';
 
 /** Each has a table of its own. */
-const GROUPS = [experiments, guestExperiments, remoteExperiments, movingExperiments, s3Experiments];
+const GROUPS = [
+  experiments,
+  guestExperiments,
+  remoteExperiments,
+  movingExperiments,
+  cacheExperiments,
+  s3Experiments,
+];
 const NAMES = GROUPS.flat().map(({ name }) => name);
 const HELP = `npm run bench -- [options]
 
@@ -111,7 +119,7 @@ async function usableColumns(workspace) {
   } catch {
     progress('nix is left out: there is no nix-store');
   }
-  columns.push(GUEST_COLUMN, ...REMOTE_COLUMNS);
+  columns.push(GUEST_COLUMN, ...REMOTE_COLUMNS, STATIC_COLUMN);
   const wanted = GROUPS.flat().some(
     ({ name, columns: all }) => chosen.includes(name) && all.some((column) => S3_COLUMNS.includes(column)),
   );

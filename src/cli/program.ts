@@ -12,6 +12,7 @@ import { keyCommand } from './commands/key.ts';
 import { lsCommand } from './commands/ls.ts';
 import { mountCommand } from './commands/mount.ts';
 import { narCommand } from './commands/nar.ts';
+import { narBridgeCommand } from './commands/nar-bridge.ts';
 import { nixDbCommand } from './commands/nix-db.ts';
 import { pathInfoCommand } from './commands/path-info.ts';
 import { realiseCommand } from './commands/realise.ts';
@@ -41,6 +42,7 @@ for (const command of [
   pathInfoCommand,
   nixDbCommand,
   narCommand,
+  narBridgeCommand,
   keyCommand,
   signCommand,
   verifyCommand,

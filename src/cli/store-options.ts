@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { Store } from '../store/services.ts';
+import type { OpenedStore } from '../store/services.ts';
 import type { Addresses } from '../store/store.ts';
 import { openStore, shownAddress } from '../store/store.ts';
 
@@ -80,7 +80,7 @@ export function signingOption(): Option {
 }
 
 /** Opens the store of a command that puts paths. */
-export async function openSigning(flags: StoreFlags & SigningFlags): Promise<Store> {
+export async function openSigning(flags: StoreFlags & SigningFlags): Promise<OpenedStore> {
   const store = await openStore(addressesOf(flags), 'write');
   if (flags.signingKeyFile === undefined) return store;
   const { withSigning } = await import('../store/signing.ts');

@@ -1,16 +1,22 @@
-import type { Server, Socket } from 'node:net';
-import { createServer } from 'node:net';
+import type { Server } from 'node:net';
 import { messageOf, StoreError, systemCode } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../util/listen-address.ts';
 
-/** Listens, and hands each connection on. Gives the servers, and the addresses for people. */
-export async function listen(
+/** A server that runs. */
+export interface RunningServer {
+  /** Where it listens, for people. */
+  readonly addresses: readonly string[];
+  /** Takes nothing new, lets what is under way finish for a while, and ends. */
+  stop(): Promise<void>;
+}
+
+/** Makes a server listen: several of them, when systemd passes several sockets. */
+export async function listen<S extends Server>(
   address: ListenAddress,
   ownership: SocketOwnership,
-  onConnection: (socket: Socket) => void,
-): Promise<{ servers: Server[]; addresses: string[] }> {
-  const make = () => createServer({ noDelay: true }, onConnection);
+  make: () => S,
+): Promise<{ servers: S[]; addresses: string[] }> {
   switch (address.kind) {
     case 'tcp': {
       const server = await started(
@@ -41,7 +47,7 @@ export async function listen(
   }
 }
 
-async function started(server: Server, options: object, shown: string): Promise<Server> {
+async function started<S extends Server>(server: S, options: object, shown: string): Promise<S> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => {
       const code = systemCode(error);
@@ -51,4 +57,9 @@ async function started(server: Server, options: object, shown: string): Promise<
     server.listen(options, resolve);
   });
   return server;
+}
+
+/** Resolves when nobody can connect any more, and the last connection is closed. */
+export function closeListener(listener: Server): Promise<void> {
+  return new Promise((resolve) => listener.close(() => resolve()));
 }

@@ -1,6 +1,6 @@
 import { LocalStore } from '../castore/local/store.ts';
 import type { BackendContext, Use } from './backends/backend.ts';
-import type { Contents, Store } from './services.ts';
+import type { Contents, OpenedStore, Store } from './services.ts';
 
 type OpenAddress = (address: string, context: BackendContext) => Promise<Store>;
 
@@ -32,10 +32,7 @@ export class Opener {
   context(use: Use): BackendContext {
     return {
       use,
-      cache: () => {
-        this.#cache ??= LocalStore.openToFill(this.#cacheDir);
-        return this.#cache;
-      },
+      cache: () => this.#openCache(),
       contents: this.#contents,
       open: (address, as) => this.#open(address, as),
     };
@@ -56,10 +53,15 @@ export class Opener {
   }
 
   /** The store that all of it was opened for; closing that closes everything. */
-  assemble(store: Store): Store {
+  assemble(store: Store): OpenedStore {
     this.#assembled = store;
     this.#toClose.push(store);
-    return { ...store, close: () => this.close() };
+    return { ...store, records: () => store.local ?? this.#openCache(), close: () => this.close() };
+  }
+
+  #openCache(): LocalStore {
+    this.#cache ??= LocalStore.openToFill(this.#cacheDir);
+    return this.#cache;
   }
 
   async close(): Promise<void> {

@@ -25,6 +25,12 @@ export interface Store extends Services {
   close(): Promise<void>;
 }
 
+/** A store that was opened by its addresses. */
+export interface OpenedStore extends Store {
+  /** The local store for what this machine has to note: the store itself, or the cache if that is elsewhere. */
+  records(): LocalStore;
+}
+
 /** Gives store paths whole or not at all, as a binary cache does. */
 export interface PathSource {
   /**

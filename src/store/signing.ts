@@ -7,7 +7,11 @@ import type { Contents, Store } from './services.ts';
  * have their contents, if that is not the same store. Throws INVALID_ARGUMENT, and closes the store, when there is
  * no key in the file.
  */
-export async function withSigning(store: Store, keyFile: string, contents: Contents = store): Promise<Store> {
+export async function withSigning<S extends Store>(
+  store: S,
+  keyFile: string,
+  contents: Contents = store,
+): Promise<S> {
   try {
     const key = await readSecretKeyFile(keyFile);
     return { ...store, pathInfos: new SigningPathInfoService(store.pathInfos, contents, key) };

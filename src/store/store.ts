@@ -10,7 +10,7 @@ import { openMemory } from './backends/memory.ts';
 import { openNix } from './backends/nix.ts';
 import { openObjectStore } from './backends/objectstore.ts';
 import { Opener } from './opener.ts';
-import type { Services, Store } from './services.ts';
+import type { OpenedStore, Services, Store } from './services.ts';
 
 /** Where each service is, and the directory for what has to be kept of others'. */
 export interface Addresses {
@@ -59,7 +59,7 @@ const SIGNING = 'signing-key-file';
  * Opens the services at these addresses; what is at the same address is opened once. Throws a UsageError for
  * an address, or a composition, that means nothing.
  */
-export async function openStore(addresses: Addresses, use: Use): Promise<Store> {
+export async function openStore(addresses: Addresses, use: Use): Promise<OpenedStore> {
   const opener = new Opener(openAddress, addresses.cacheDir);
   const context = opener.context(use);
   try {

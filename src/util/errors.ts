@@ -5,6 +5,8 @@
 export const CODES = {
   INVALID_ARGUMENT: { errno: 22, grpc: 3, http: 400 },
   NOT_FOUND: { errno: 2, grpc: 5, http: 404 },
+  /** Who asks has not shown that they may. */
+  UNAUTHENTICATED: { errno: 13, grpc: 16, http: 401 },
   PERMISSION_DENIED: { errno: 13, grpc: 7, http: 403 },
   FAILED_PRECONDITION: { errno: 5, grpc: 9, http: 409 },
   CANCELLED: { errno: 4, grpc: 1, http: 499 },

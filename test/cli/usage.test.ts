@@ -10,6 +10,7 @@ const COMMANDS = [
   'import',
   'mount',
   'virtiofs',
+  'nar-bridge',
   'ls',
   'cat',
   'path-info',

@@ -14,7 +14,7 @@ afterAll(() => {
   for (const child of started) child.kill('SIGKILL');
 });
 
-/** A daemon in a process of its own. */
+/** A server in a process of its own. */
 export interface TestDaemon {
   /** Where it says it listens. */
   readonly at: string;
@@ -30,18 +30,21 @@ export interface TestDaemon {
 }
 
 /** Starts a daemon; whatever happens, it is gone after the test file. */
-export async function startDaemon(
-  store: string,
-  listen = '127.0.0.1:0',
-  args: readonly string[] = [],
-  options: SpawnOptions = {},
-): Promise<TestDaemon> {
-  const child = await startTvixStore(
-    ['daemon', '--store', store, '-l', listen, ...args],
-    'info: listening',
-    options,
-  );
-  return asDaemon(child);
+export const startDaemon = starter('daemon');
+
+/** Starts a binary cache, likewise. */
+export const startNarBridge = starter('nar-bridge');
+
+function starter(command: string) {
+  return async (
+    store: string,
+    listen = '127.0.0.1:0',
+    args: readonly string[] = [],
+    options: SpawnOptions = {},
+  ): Promise<TestDaemon> => {
+    const flags = ['--store', store, '-l', listen, ...args];
+    return asDaemon(await startTvixStore([command, ...flags], 'info: listening', options));
+  };
 }
 
 /** A process that has said where it listens, as a daemon. */

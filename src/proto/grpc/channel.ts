@@ -1,5 +1,5 @@
-import type { CallOptions, ChannelCredentials, ServiceError } from '@grpc/grpc-js';
-import { Client, Metadata, status } from '@grpc/grpc-js';
+import type { CallOptions, ChannelCredentials, Interceptor, ServiceError } from '@grpc/grpc-js';
+import { Client, InterceptingCall, Metadata, status } from '@grpc/grpc-js';
 import { deferred } from '../../util/deferred.ts';
 import { CODES, type Code, damaged, StoreError } from '../../util/errors.ts';
 import type { RetryOptions } from '../../util/retry.ts';
@@ -25,6 +25,13 @@ const CHANNEL_OPTIONS = {
 /** Finds out whether a peer knows a service under a dialect: throws UNIMPLEMENTED when it does not. */
 export type Probe = (dialect: Dialect) => Promise<unknown>;
 
+export interface ChannelOptions {
+  /** Found out for each service unless it is given. */
+  readonly dialect?: Dialect | undefined;
+  /** Shown with every call, to be let in. */
+  readonly token?: string | undefined;
+}
+
 /** A connection to a peer, shared by the services at one address. Errors name the peer. */
 export class Channel {
   /** The peer, as a person wrote it. */
@@ -35,11 +42,17 @@ export class Channel {
   /** Streams under way: one that its user left would keep the connection, and the process, for a while. */
   readonly #streams = new Set<{ cancel(): void }>();
 
-  /** `target` is what grpc-js dials; `dialect` is found out for each service unless it is given. */
-  constructor(address: string, target: string, credentials: ChannelCredentials, dialect?: Dialect) {
+  /** `target` is what grpc-js dials. */
+  constructor(
+    address: string,
+    target: string,
+    credentials: ChannelCredentials,
+    options: ChannelOptions = {},
+  ) {
     this.address = address;
-    this.#client = new Client(target, credentials, CHANNEL_OPTIONS);
-    this.#fixed = dialect;
+    const interceptors = options.token === undefined ? [] : [showing(options.token)];
+    this.#client = new Client(target, credentials, { ...CHANNEL_OPTIONS, interceptors });
+    this.#fixed = options.dialect;
   }
 
   /** Resolves when there is a connection. Throws UNAVAILABLE after `milliseconds`. */
@@ -298,4 +311,15 @@ function codeOf(grpc: number | undefined): Code {
   if (grpc === status.RESOURCE_EXHAUSTED) return 'RESOURCE_EXHAUSTED';
   const found = Object.entries(CODES).find(([, { grpc: number }]) => number === grpc);
   return (found?.[0] as Code | undefined) ?? 'INTERNAL';
+}
+
+/** Shows a token with every call. */
+function showing(token: string): Interceptor {
+  return (options, next) =>
+    new InterceptingCall(next(options), {
+      start(metadata, listener, start) {
+        metadata.set('authorization', `Bearer ${token}`);
+        start(metadata, listener);
+      },
+    });
 }

@@ -6,7 +6,7 @@ import type { Dialect } from './methods.ts';
 import { DIALECTS } from './methods.ts';
 
 /** Parameters that a gRPC address may have. */
-export const GRPC_PARAMETERS = ['wait-connect', 'protocol', 'ca', 'cert', 'key'] as const;
+export const GRPC_PARAMETERS = ['wait-connect', 'protocol', 'ca', 'cert', 'key', 'token-file'] as const;
 const CONNECT_MS = 10_000;
 
 /** Opens the channel of `grpc+http://host:port`, `grpc+https://…` or `grpc+unix:///path`. */
@@ -15,7 +15,11 @@ export async function dial(url: URL): Promise<Channel> {
   if (dialect !== null && !DIALECTS.includes(dialect as Dialect)) {
     throw new UsageError(`${url.href}: protocol=${dialect} is unknown; want ${DIALECTS.join(' or ')}`);
   }
-  const channel = new Channel(url.href, targetOf(url), credentialsOf(url), (dialect as Dialect) ?? undefined);
+  const token = fileOf(url, 'token-file')?.toString().trim();
+  const channel = new Channel(url.href, targetOf(url), credentialsOf(url), {
+    dialect: (dialect as Dialect) ?? undefined,
+    token,
+  });
   if (url.searchParams.get('wait-connect') === '1') await channel.connect(CONNECT_MS);
   return channel;
 }
@@ -34,17 +38,22 @@ function targetOf(url: URL): string {
 
 function credentialsOf(url: URL): ChannelCredentials {
   const file = (name: string) => {
-    const path = url.searchParams.get(name);
-    if (path === null) return null;
-    if (url.protocol !== 'grpc+https:') throw new UsageError(`${url.href}: ${name} goes with grpc+https://`);
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      throw new UsageError(`${url.href}: cannot read ${name}: ${messageOf(error)}`, { cause: error });
-    }
+    if (url.searchParams.has(name) && url.protocol !== 'grpc+https:')
+      throw new UsageError(`${url.href}: ${name} goes with grpc+https://`);
+    return fileOf(url, name);
   };
   const [ca, cert, key] = [file('ca'), file('cert'), file('key')];
   if (url.protocol !== 'grpc+https:') return ChannelCredentials.createInsecure();
   if ((cert === null) !== (key === null)) throw new UsageError(`${url.href}: cert and key go together`);
   return ChannelCredentials.createSsl(ca, key, cert);
+}
+
+/** The file that a parameter names; null without the parameter. */
+function fileOf(url: URL, name: string): Buffer | null {
+  const path = url.searchParams.get(name);
+  try {
+    return path === null ? null : readFileSync(path);
+  } catch (error) {
+    throw new UsageError(`${url.href}: cannot read ${name}: ${messageOf(error)}`, { cause: error });
+  }
 }

@@ -73,18 +73,30 @@ export type Unary<Q, R> = (request: Q, signal: AbortSignal) => Promise<R>;
 export type ServerStream<Q, R> = (request: Q, signal: AbortSignal) => AsyncIterable<R>;
 export type ClientStream<Q, R> = (requests: AsyncIterable<Q>, signal: AbortSignal) => Promise<R>;
 
-/** Wraps work as a handler for grpc-js, by the method's kind. */
+/** What a call shows of who makes it. */
+export interface Caller {
+  readonly metadata: Metadata;
+  getPeer(): string;
+}
+/** Throws when a caller may not make a call. */
+export type Permit = (caller: Caller) => void;
+
+/** Wraps work as a handler for grpc-js, by the method's kind. `permit` is asked before anything is read. */
 export function handler<Q, R>(
   method: Method<Q, R>,
   work: Unary<Q, R> | ServerStream<Q, R> | ClientStream<Q, R>,
   limit: CallLimit,
+  permit: Permit,
 ): UntypedHandleCall {
-  if (method.requestStream) return clientStream(work as ClientStream<Q, R>, limit);
+  if (method.requestStream) return clientStream(work as ClientStream<Q, R>, limit, permit);
   if (method.responseStream) return serverStream(method, work as ServerStream<Q, R>, limit);
   const unary: handleUnaryCall<Q, R> = (call, callback) => {
     const signal = cancellation(call);
     limit
-      .run(async () => (work as Unary<Q, R>)(readable(call.request), signal))
+      .run(async () => {
+        permit(call);
+        return (work as Unary<Q, R>)(readable(call.request), signal);
+      })
       .then(
         (response) => callback(null, response),
         (error) => callback(statusOf(error)),
@@ -176,11 +188,14 @@ class Outbox<Q> {
   }
 }
 
-function clientStream<Q, R>(work: ClientStream<Q, R>, limit: CallLimit) {
+function clientStream<Q, R>(work: ClientStream<Q, R>, limit: CallLimit, permit: Permit) {
   return (call: ServerReadableStream<Q, R>, callback: (error: object | null, response?: R) => void) => {
     const signal = cancellation(call);
     limit
-      .run(() => work(messages(call, signal), signal))
+      .run(async () => {
+        permit(call);
+        return work(messages(call, signal), signal);
+      })
       .then(
         (response) => callback(null, response),
         (error) => callback(statusOf(error)),

@@ -1,5 +1,6 @@
 import { readdirSync } from 'node:fs';
 import type { Server as NetServer, Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +11,11 @@ import { HealthImplementation, protoPath as healthProto } from 'grpc-health-chec
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
 import type { Services } from '../../store/services.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
-import { listen } from '../listen.ts';
+import type { RunningServer } from '../listen.ts';
+import { closeListener, listen } from '../listen.ts';
+import type { UploadRule } from '../upload-rule.ts';
+import { isForwarded, isLoopback, isTcp } from '../upload-rule.ts';
+import type { Caller } from './calls.ts';
 import { CallLimit, handler, reader } from './calls.ts';
 import { implementations } from './services.ts';
 
@@ -34,13 +39,7 @@ export interface GrpcServerOptions {
   readonly listen: ListenAddress;
   readonly ownership: SocketOwnership;
   readonly tls?: TlsFiles | undefined;
-}
-
-/** A running gRPC server. */
-export interface RunningServer {
-  readonly addresses: readonly string[];
-  /** Takes no new calls, lets running ones finish for a while, and ends. */
-  stop(): Promise<void>;
+  readonly uploads: UploadRule;
 }
 
 /** Serves a store over gRPC, under both package names, with health and reflection. */
@@ -50,7 +49,8 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
     'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
   });
   const limit = new CallLimit(MAX_CALLS);
-  addStore(server, options.store, limit);
+  const uploads = new UploadPermit(options.uploads, options.tls?.clientCa !== undefined);
+  addStore(server, options.store, limit, uploads);
   const health = new HealthImplementation({ '': 'SERVING' });
   health.addToServer(server);
   new ReflectionService(loadProtos()).addToServer(server);
@@ -58,12 +58,15 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   // Connections are accepted here and handed over: grpc-js cannot listen on all that we can.
   const injector = server.createConnectionInjector(credentials(options.tls));
   const sockets = new Set<Socket>();
-  const { servers, addresses } = await listen(options.listen, options.ownership, (socket) => {
+  const accept = (socket: Socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     socket.on('error', () => {});
     injector.injectConnection(socket);
-  });
+  };
+  const make = () => createServer({ noDelay: true }, accept);
+  const { servers, addresses } = await listen(options.listen, options.ownership, make);
+  uploads.listeners = servers;
   return {
     addresses,
     async stop() {
@@ -81,12 +84,11 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   };
 }
 
-function closeListener(listener: NetServer): Promise<void> {
-  return new Promise((resolve) => listener.close(() => resolve()));
-}
-
-function addStore(server: Server, store: Services, limit: CallLimit): void {
+function addStore(server: Server, store: Services, limit: CallLimit, uploads: UploadPermit): void {
   for (const { method, work } of implementations(store)) {
+    const permit = (caller: Caller) => {
+      if (method.name === 'Put') uploads.check(caller);
+    };
     for (const dialect of DIALECTS) {
       const path = methodPath(dialect, method as never);
       const definition = {
@@ -100,9 +102,31 @@ function addStore(server: Server, store: Services, limit: CallLimit): void {
         responseDeserialize: method.response.decode,
       };
       server.addService({ [method.name]: definition } as never, {
-        [method.name]: handler(method as never, work as never, limit),
+        [method.name]: handler(method as never, work as never, limit, permit),
       });
     }
+  }
+}
+
+/** Lets those put who may. */
+class UploadPermit {
+  readonly #rule: UploadRule;
+  /** Whether nobody gets a connection without a certificate. */
+  readonly #hasCertificate: boolean;
+  listeners: readonly NetServer[] = [];
+
+  constructor(rule: UploadRule, hasCertificate: boolean) {
+    this.#rule = rule;
+    this.#hasCertificate = hasCertificate;
+  }
+
+  check(caller: Caller): void {
+    // A peer without an address is at a unix socket, or has gone.
+    const [, address] = /^(.*):\d+$/.exec(caller.getPeer()) ?? [];
+    const isNear = address === undefined ? !this.listeners.some(isTcp) : isLoopback(address);
+    const isLocal = isNear && !isForwarded((name) => caller.metadata.get(name).length > 0);
+    const [authorization] = caller.metadata.get('authorization').map(String);
+    this.#rule.check({ isLocal, hasCertificate: this.#hasCertificate, authorization });
   }
 }
 

@@ -21,3 +21,8 @@ export interface PathInfo extends PathDescription {
   /** Root of the contents. */
   readonly node: Node;
 }
+
+/** Whether the contents are here, and not only described. */
+export function hasContents(info: PathDescription): info is PathInfo {
+  return 'node' in info;
+}

@@ -1,0 +1,61 @@
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import type { RunningServer } from '../server/listen.ts';
+import type { OpenedStore } from '../store/services.ts';
+import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
+import { parseListenAddress } from '../util/listen-address.ts';
+import { log } from '../util/log.ts';
+import { notifySystemd } from '../util/systemd.ts';
+import { numberArgument, socketModeOption } from './arguments.ts';
+import type { SigningFlags, StoreFlags } from './store-options.ts';
+import { openSigning, storeName } from './store-options.ts';
+
+/** Flags that say where a server listens. */
+export interface ListenFlags {
+  readonly listenAddress: string;
+  readonly socketMode?: number;
+  readonly socketUid?: number;
+  readonly socketGid?: number;
+}
+
+const MAX_ID = 2 ** 32 - 2;
+
+/** Adds the flags that say where to listen to a command. */
+export function withListenOptions(command: Command, address: string): Command {
+  return command
+    .option('-l, --listen-address <address>', 'host:port, [v6]:port, /path, @abstract or sd-listen', address)
+    .addOption(socketModeOption())
+    .addOption(
+      new Option('--socket-uid <n>', 'owner of the unix socket').argParser(numberArgument(0, MAX_ID)),
+    )
+    .addOption(
+      new Option('--socket-gid <n>', 'group of the unix socket').argParser(numberArgument(0, MAX_ID)),
+    );
+}
+
+/** Opens the store, starts a server over it, and lets that run until a signal ends it. */
+export async function serve(
+  flags: StoreFlags & SigningFlags & ListenFlags,
+  start: (
+    store: OpenedStore,
+    listening: { listen: ListenAddress; ownership: SocketOwnership },
+  ) => Promise<RunningServer>,
+): Promise<void> {
+  const listen = parseListenAddress(flags.listenAddress);
+  const ownership = { mode: flags.socketMode, uid: flags.socketUid, gid: flags.socketGid };
+  const store = await openSigning(flags);
+  try {
+    const server = await start(store, { listen, ownership });
+    const stop = new Promise<void>((resolve) => {
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
+    });
+    for (const at of server.addresses) log.info('listening', { at, store: storeName(flags) });
+    notifySystemd('READY=1');
+    await stop;
+    log.info('stopping');
+    notifySystemd('STOPPING=1');
+    await server.stop();
+  } finally {
+    await store.close();
+  }
+}

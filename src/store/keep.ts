@@ -1,0 +1,60 @@
+import type { Digest } from '../castore/digest.ts';
+import type { Directory } from '../castore/directory.ts';
+import type { LocalStore } from '../castore/local/store.ts';
+import type { Node } from '../castore/node.ts';
+import { Limiter } from '../util/concurrency.ts';
+import { StoreError } from '../util/errors.ts';
+import { TimeSlice } from '../util/time-slice.ts';
+import type { Store } from './services.ts';
+
+/** Questions to a store at once. */
+const AT_ONCE = 64;
+
+/**
+ * Whether all of a tree is in the store. In a local one it stays there while the store is open, so that what
+ * refers to the tree can be put (the design's "deleting safely"): due whenever something is relied on that an
+ * earlier process may have put.
+ */
+export async function keepTree(store: Store, root: Node, signal?: AbortSignal): Promise<boolean> {
+  const { local } = store;
+  local?.env.refresh();
+  if (root.kind === 'symlink') return true;
+  if (root.kind === 'file') return keepBlob(store, root.digest, signal);
+  const slice = new TimeSlice();
+  const directories: Digest[] = [];
+  try {
+    for await (const directory of store.directories.getRecursive(root.digest, signal)) {
+      directories.push(directory.digest);
+      if (!(await keepBlobs(store, directory, signal))) return false;
+      if (slice.isOver) await slice.pass();
+    }
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+    throw error;
+  }
+  if (directories.length === 0) return false;
+  // Children before parents: the collector goes the other way.
+  return !local || directories.reverse().every(({ bytes }) => local.writer.has(local.env.directories, bytes));
+}
+
+/** The blobs of the files in a directory. */
+async function keepBlobs(store: Store, directory: Directory, signal?: AbortSignal): Promise<boolean> {
+  const limiter = new Limiter(AT_ONCE);
+  const kept: Promise<boolean>[] = [];
+  for (const [, node] of directory.entries()) {
+    if (node.kind === 'file') kept.push(limiter.run(() => keepBlob(store, node.digest, signal)));
+  }
+  return (await Promise.all(kept)).every(Boolean);
+}
+
+async function keepBlob({ local, blobs }: Store, digest: Digest, signal?: AbortSignal): Promise<boolean> {
+  return local ? keepLocalBlob(local, digest) : (await blobs.chunks(digest, signal)) !== undefined;
+}
+
+function keepLocalBlob({ env, reader, writer }: LocalStore, { bytes }: Digest): boolean {
+  const chunks = reader.manifest(bytes);
+  if (!chunks) return writer.has(env.chunks, bytes);
+  return (
+    chunks.every(({ digest }) => writer.has(env.chunks, digest.bytes)) && writer.has(env.manifests, bytes)
+  );
+}
