@@ -11,9 +11,8 @@ import { cacheExperiments, STATIC_COLUMN } from './binary-cache.mjs';
 import { experiments } from './experiments.mjs';
 
 import { GUEST_COLUMN, guestExperiments } from './guest.mjs';
-
+import { keepingExperiments } from './keeping.mjs';
 import { movingExperiments } from './moving.mjs';
-
 import { stopEverything } from './processes.mjs';
 import { REMOTE_COLUMNS, remoteExperiments } from './remote.mjs';
 import { summary, table } from './report.mjs';
@@ -29,6 +28,7 @@ const GROUPS = [
   remoteExperiments,
   movingExperiments,
   cacheExperiments,
+  keepingExperiments,
   s3Experiments,
 ];
 const NAMES = GROUPS.flat().map(({ name }) => name);

@@ -1,31 +1,8 @@
 #!/usr/bin/env node
 import { setFlagsFromString } from 'node:v8';
-import { CommanderError } from 'commander';
-import { messageOf, StoreError, UsageError } from '../util/errors.ts';
-import { program } from './program.ts';
-
-/** Exit codes: 0 good, 1 failure, 2 wrong usage. */
-const FAILURE = 1;
-const USAGE = 2;
 
 // Our heap is small, and what goes through it are buffers outside of it. V8 takes those for a reason to mark the
-// heap bit by bit, without end: two thirds of the processor time of a daemon that sends large files.
+// heap bit by bit, without end: two thirds of the processor time of a daemon that sends large files. This comes
+// before the program is loaded: V8 crashes now and then when it has already begun.
 setFlagsFromString('--no-incremental-marking');
-
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // Whoever read our output has had enough.
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
-});
-
-try {
-  await program.parseAsync();
-} catch (error) {
-  if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode === 0 ? 0 : USAGE;
-  } else {
-    process.stderr.write(`error: ${messageOf(error)}\n`);
-    if (!(error instanceof StoreError) && process.env.DEBUG) console.error(error);
-    process.exitCode = error instanceof UsageError ? USAGE : FAILURE;
-  }
-}
+await import('./run.ts');

@@ -7,6 +7,8 @@ import { catCommand } from './commands/cat.ts';
 import { compositionCommand } from './commands/composition.ts';
 import { copyCommand } from './commands/copy.ts';
 import { daemonCommand } from './commands/daemon.ts';
+import { fsckCommand } from './commands/fsck.ts';
+import { gcCommand } from './commands/gc.ts';
 import { importCommand } from './commands/import.ts';
 import { keyCommand } from './commands/key.ts';
 import { lsCommand } from './commands/ls.ts';
@@ -16,7 +18,9 @@ import { narBridgeCommand } from './commands/nar-bridge.ts';
 import { nixDbCommand } from './commands/nix-db.ts';
 import { pathInfoCommand } from './commands/path-info.ts';
 import { realiseCommand } from './commands/realise.ts';
+import { rootCommand } from './commands/root.ts';
 import { signCommand } from './commands/sign.ts';
+import { statsCommand } from './commands/stats.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { virtiofsCommand } from './commands/virtiofs.ts';
 
@@ -49,6 +53,10 @@ for (const command of [
   compositionCommand,
   realiseCommand,
   copyCommand,
+  rootCommand,
+  gcCommand,
+  fsckCommand,
+  statsCommand,
 ]) {
   program.addCommand(command());
 }

@@ -43,7 +43,7 @@ export async function serve(
 ): Promise<void> {
   const listen = parseListenAddress(flags.listenAddress);
   const ownership = { mode: flags.socketMode, uid: flags.socketUid, gid: flags.socketGid };
-  const store = await openSigning(flags);
+  const store = await openSigning(flags, 'serve');
   try {
     const server = await start(store, { listen, ownership });
     const stop = new Promise<void>((resolve) => {

@@ -6,7 +6,7 @@ import { openStore } from '../store/store.ts';
 import type { Fields } from '../util/log.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/systemd.ts';
-import { numberArgument } from './arguments.ts';
+import { numberArgument, sizeArgument } from './arguments.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
 
@@ -14,6 +14,7 @@ import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
 export interface ServingFlags extends StoreFlags {
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
+  readonly cacheSize?: number;
   readonly timeout: number;
   readonly offline?: boolean;
   readonly json?: boolean;
@@ -34,6 +35,11 @@ export function withServingOptions(command: Command): Command {
       )
         .choices(['chunks', 'whole'])
         .default('chunks'),
+    )
+    .addOption(
+      new Option('--cache-size <size>', 'keep the cache below this: 500M, 20G (default: no limit)').argParser(
+        sizeArgument,
+      ),
     )
     .addOption(
       new Option('--timeout <seconds>', 'a read fails when nothing has arrived for so long')
@@ -66,6 +72,7 @@ export async function serveUntilStopped<Served extends ServedStore>(
       store,
       storeName: storeName(flags),
       cacheDir: flags.cache,
+      cacheSize: flags.cacheSize,
       listRoot: flags.listRoot ?? false,
       showXattr: flags.showXattr ?? false,
       timeoutMs: flags.timeout * 1000,

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import type { Use } from '../store/backends/backend.ts';
 import type { OpenedStore } from '../store/services.ts';
 import type { Addresses } from '../store/store.ts';
 import { openStore, shownAddress } from '../store/store.ts';
@@ -80,8 +81,11 @@ export function signingOption(): Option {
 }
 
 /** Opens the store of a command that puts paths. */
-export async function openSigning(flags: StoreFlags & SigningFlags): Promise<OpenedStore> {
-  const store = await openStore(addressesOf(flags), 'write');
+export async function openSigning(
+  flags: StoreFlags & SigningFlags,
+  use: Use = 'write',
+): Promise<OpenedStore> {
+  const store = await openStore(addressesOf(flags), use);
   if (flags.signingKeyFile === undefined) return store;
   const { withSigning } = await import('../store/signing.ts');
   return withSigning(store, flags.signingKeyFile);

@@ -1,8 +1,8 @@
 import type { Directory } from '../castore/directory.ts';
 import { KIND } from '../castore/directory-codec.ts';
 import type { Node } from '../castore/node.ts';
+import { RECORD } from './node-record.ts';
 import type { NodeDescription } from './node-table.ts';
-import { RECORD } from './node-table.ts';
 
 const NO_BYTES = new Uint8Array(32);
 

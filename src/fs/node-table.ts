@@ -2,43 +2,39 @@ import { asBuffer } from '../util/bytes.ts';
 import { ROOT_ID as ROOT } from './file-system.ts';
 import type { InodeNumber } from './inode-number.ts';
 import { childInode, fileInode, storePathInode } from './inode-number.ts';
-
-/** Kinds of records. A `storePath` record stands for the name in the root under which a tree was reached. */
-export const RECORD = { free: 0, directory: 1, file: 2, symlink: 3, storePath: 4 } as const;
-
-/**
- * A record takes 16 words of 32 bits:
- *
- *   0 kind, 8 bits | executable, read | size above 2^32, 16 bits      6 next in its bucket, or in the free list
- *   1 references that the kernel holds                                7 size, low 32 bits
- *   2 references from other records                                   8-15 digest, or a store path's hash
- *   3 parent   4 entry in the parent   5 store path record
- *
- * Of a file, parent and entry tell where it was last come upon: a hint, the parent may be another by now.
- */
-const WORDS = 16;
-const EXECUTABLE = 0x100;
-const READ = 0x200;
-const LOOKUPS = 1;
-const REFS = 2;
-const PARENT = 3;
-const ENTRY = 4;
-const STORE_PATH = 5;
-const NEXT = 6;
-const SIZE_LOW = 7;
-const DIGEST = 8;
-
-/** Words of the table's own state, before the buckets. */
-const LOCK = 0;
-const COUNT = 1;
-const FREE = 2;
-const TOP = 3;
-const BUCKETS = 4;
-const STATE_WORDS = 16;
-const FIRST_BUCKETS = 1024;
+import { NodeIndex } from './node-index.ts';
+import {
+  BUCKETS,
+  COUNT,
+  DIGEST,
+  ENTRY,
+  EXECUTABLE,
+  FIRST_BUCKETS,
+  FREE,
+  FREE_NAMES,
+  LOCK,
+  LOOKUPS,
+  NEXT,
+  PARENT,
+  PINS,
+  READ,
+  RECORD,
+  REFS,
+  SIZE_LOW,
+  STATE_WORDS,
+  STORE_PATH,
+  TOP,
+  WORDS,
+} from './node-record.ts';
 
 /** Files from this size on cannot be shown: the record has 48 bits for it. */
 export const MAX_SIZE = 2 ** 48;
+
+/** Told, by a number from 0, of each store path when the kernel gets to know it and when it has forgotten it. */
+export interface Pins {
+  pin(slot: number, hash: Uint8Array): void;
+  unpin(slot: number): void;
+}
 
 /** What an `acquire` needs to know of a node. */
 export interface NodeDescription {
@@ -67,6 +63,8 @@ export class NodeTable {
   readonly #capacity: number;
   /** Word at which records begin. */
   readonly #base: number;
+  readonly #index: NodeIndex;
+  readonly #pins: Pins | undefined;
 
   /** Shared memory for a table of up to `capacity` nodes. */
   static allocate(capacity: number): SharedArrayBuffer {
@@ -78,11 +76,13 @@ export class NodeTable {
     return buffer;
   }
 
-  constructor(buffer: SharedArrayBuffer) {
+  constructor(buffer: SharedArrayBuffer, pins?: Pins) {
+    this.#pins = pins;
     this.#words = new Int32Array(buffer);
     this.#bytes = Buffer.from(buffer as unknown as ArrayBuffer);
     this.#capacity = (this.#words.length - STATE_WORDS) / (WORDS + 1);
     this.#base = STATE_WORDS + this.#capacity;
+    this.#index = new NodeIndex(this.#words, this.#bytes, this.#base);
   }
 
   /** Number of records in use. */
@@ -146,17 +146,18 @@ export class NodeTable {
   /** The same for an entry of the root: a store path, by its hash. */
   acquireStorePath(hash: Uint8Array, root: number, node: NodeDescription): number {
     return this.#locked(() => {
-      let name = this.#findStorePath(hash);
+      let name = this.#index.findStorePath(hash);
       if (name === 0) {
-        name = this.#allocate();
+        name = this.#allocateName();
         if (name === 0) return 0;
-        this.#words[this.#at(name)] = RECORD.storePath;
         const start = (this.#at(name) + DIGEST) * 4;
         this.#bytes.fill(0, start, start + 32).set(hash, start);
-        this.#link(name);
+        this.#index.link(name);
+        this.#pins?.pin(this.#words[this.#at(name) + ENTRY]!, hash);
       }
       const id = this.#acquire(root, name, name, node);
-      // Content that was known already keeps the name under which it was found first, not this one.
+      // A file that was known already has been found under another name first.
+      if (id !== 0 && this.#words[this.#at(name) + REFS] === 0) this.#chain(this.storePath(id), name);
       this.#release(name);
       return id;
     });
@@ -190,7 +191,7 @@ export class NodeTable {
   /** The ids of the files with this content: plain, executable, or none. */
   filesOf(digest: Uint8Array): number[] {
     return this.#locked(() =>
-      [false, true].map((executable) => this.#findFile(digest, 0, executable)),
+      [false, true].map((executable) => this.#index.findFile(digest, 0, executable)),
     ).filter(Boolean);
   }
 
@@ -215,11 +216,19 @@ export class NodeTable {
     });
   }
 
+  /** Lets a store path stay as long as another does. */
+  #chain(holder: number, name: number): void {
+    const words = this.#words;
+    words[this.#at(name) + PARENT] = words[this.#at(holder) + PARENT]!;
+    words[this.#at(holder) + PARENT] = name;
+    words[this.#at(name) + REFS]!++;
+  }
+
   #acquire(parent: number, entry: number, storePath: number, node: NodeDescription): number {
     let id =
       node.kind === RECORD.file
-        ? this.#findFile(node.bytes, node.digestStart, node.executable)
-        : this.#findPlace(parent, entry);
+        ? this.#index.findFile(node.bytes, node.digestStart, node.executable)
+        : this.#index.findPlace(parent, entry);
     if (id === 0) {
       id = this.#allocate();
       if (id === 0) return 0;
@@ -248,34 +257,61 @@ export class NodeTable {
     // The parent stays while a child is known, and the store path while anything in it is.
     if (!isFile) words[this.#at(parent) + REFS]!++;
     words[this.#at(storePath) + REFS]!++;
-    this.#link(id);
+    this.#index.link(id);
   }
 
   /** Frees a record that nothing refers to any more, and then those that it referred to. */
   #release(id: number): void {
     const words = this.#words;
-    const at = this.#at(id);
-    if (id === 1 || words[at + LOOKUPS] !== 0 || words[at + REFS] !== 0) return;
-    const kind = words[at]! & 0xff;
-    if (kind === RECORD.free) return;
-    const parent = kind === RECORD.file ? 0 : words[at + PARENT]!;
-    const storePath = words[at + STORE_PATH]!;
-    this.#unlink(id);
-    words.fill(0, at, at + WORDS);
-    words[at + NEXT] = words[FREE]!;
-    words[FREE] = id;
-    words[COUNT]!--;
-    for (const other of kind === RECORD.storePath ? [] : [parent, storePath]) {
-      if (other === 0) continue;
-      words[this.#at(other) + REFS]!--;
-      this.#release(other);
+    const candidates = [id];
+    for (let next = candidates.pop(); next !== undefined; next = candidates.pop()) {
+      const at = this.#at(next);
+      if (next === 1 || words[at + LOOKUPS] !== 0 || words[at + REFS] !== 0) continue;
+      const kind = words[at]! & 0xff;
+      if (kind === RECORD.free) continue;
+      const parent = kind === RECORD.file ? 0 : words[at + PARENT]!;
+      const storePath = words[at + STORE_PATH]!;
+      this.#index.unlink(next);
+      this.#free(next, kind === RECORD.storePath);
+      for (const other of [parent, storePath]) {
+        if (other === 0) continue;
+        words[this.#at(other) + REFS]!--;
+        candidates.push(other);
+      }
     }
   }
 
-  #allocate(): number {
+  #free(id: number, isName: boolean): void {
     const words = this.#words;
-    let id = words[FREE]!;
-    if (id !== 0) words[FREE] = words[this.#at(id) + NEXT]!;
+    const at = this.#at(id);
+    const slot = words[at + ENTRY]!;
+    words.fill(0, at, at + WORDS);
+    words[COUNT]!--;
+    const list = isName ? FREE_NAMES : FREE;
+    words[at + NEXT] = words[list]!;
+    words[list] = id;
+    if (!isName) return;
+    // It remains a record for store paths, with its pin.
+    words[at + ENTRY] = slot;
+    this.#pins?.unpin(slot);
+  }
+
+  #allocateName(): number {
+    const words = this.#words;
+    const free = words[FREE_NAMES]!;
+    const slot = free === 0 ? words[PINS]! : words[this.#at(free) + ENTRY]!;
+    const id = this.#allocate(free === 0 ? FREE : FREE_NAMES);
+    if (id === 0) return 0;
+    if (free === 0) words[PINS] = slot + 1;
+    words[this.#at(id)] = RECORD.storePath;
+    words[this.#at(id) + ENTRY] = slot;
+    return id;
+  }
+
+  #allocate(list = FREE): number {
+    const words = this.#words;
+    let id = words[list]!;
+    if (id !== 0) words[list] = words[this.#at(id) + NEXT]!;
     else {
       id = words[TOP]!;
       if (id >= this.#capacity) return 0;
@@ -283,96 +319,8 @@ export class NodeTable {
     }
     words.fill(0, this.#at(id), this.#at(id) + WORDS);
     words[COUNT]!++;
-    if (words[COUNT]! > words[BUCKETS]! && words[BUCKETS]! < this.#capacity) this.#grow();
+    if (words[COUNT]! > words[BUCKETS]! && words[BUCKETS]! < this.#capacity) this.#index.grow();
     return id;
-  }
-
-  // The index. A record's bucket follows from what identifies it.
-
-  #hash(id: number): number {
-    const at = this.#at(id);
-    const kind = this.#words[at]! & 0xff;
-    if (kind === RECORD.directory || kind === RECORD.symlink) {
-      return placeHash(this.#words[at + PARENT]!, this.#words[at + ENTRY]!);
-    }
-    return contentHash(this.#words[at + DIGEST]!, this.executable(id));
-  }
-
-  #bucket(hash: number): number {
-    const buckets = this.#words[BUCKETS]!;
-    const mask = (1 << (31 - Math.clz32(buckets))) - 1;
-    // Buckets below the split point have been divided by one more bit already.
-    const wide = hash & (mask * 2 + 1);
-    return STATE_WORDS + (wide < buckets ? wide : hash & mask);
-  }
-
-  #link(id: number): void {
-    const bucket = this.#bucket(this.#hash(id));
-    this.#words[this.#at(id) + NEXT] = this.#words[bucket]!;
-    this.#words[bucket] = id;
-  }
-
-  #unlink(id: number): void {
-    const words = this.#words;
-    let slot = this.#bucket(this.#hash(id));
-    while (words[slot] !== id) {
-      if (words[slot] === 0) return;
-      slot = this.#at(words[slot]!) + NEXT;
-    }
-    words[slot] = words[this.#at(id) + NEXT]!;
-  }
-
-  /** Adds one bucket and moves to it what belongs there from the bucket it divides. */
-  #grow(): void {
-    const words = this.#words;
-    const added = words[BUCKETS]!;
-    const divided = STATE_WORDS + (added - (1 << (31 - Math.clz32(added))));
-    words[BUCKETS] = added + 1;
-    let id = words[divided]!;
-    words[divided] = 0;
-    while (id !== 0) {
-      const next = words[this.#at(id) + NEXT]!;
-      this.#link(id);
-      id = next;
-    }
-  }
-
-  #findPlace(parent: number, entry: number): number {
-    const words = this.#words;
-    let id = words[this.#bucket(placeHash(parent, entry))]!;
-    for (; id !== 0; id = words[this.#at(id) + NEXT]!) {
-      const at = this.#at(id);
-      const kind = words[at]! & 0xff;
-      if (kind !== RECORD.directory && kind !== RECORD.symlink) continue;
-      if (words[at + PARENT] === parent && words[at + ENTRY] === entry) return id;
-    }
-    return 0;
-  }
-
-  #findFile(bytes: Uint8Array, start: number, executable: boolean): number {
-    const words = this.#words;
-    const source = asBuffer(bytes);
-    let id = words[this.#bucket(contentHash(source.readInt32LE(start), executable))]!;
-    for (; id !== 0; id = words[this.#at(id) + NEXT]!) {
-      const at = this.#at(id);
-      if ((words[at]! & (0xff | EXECUTABLE)) !== (RECORD.file | (executable ? EXECUTABLE : 0))) continue;
-      const digest = (at + DIGEST) * 4;
-      if (source.compare(this.#bytes, digest, digest + 32, start, start + 32) === 0) return id;
-    }
-    return 0;
-  }
-
-  #findStorePath(hash: Uint8Array): number {
-    const words = this.#words;
-    const source = asBuffer(hash);
-    let id = words[this.#bucket(contentHash(source.readInt32LE(0), false))]!;
-    for (; id !== 0; id = words[this.#at(id) + NEXT]!) {
-      const at = this.#at(id);
-      if ((words[at]! & 0xff) !== RECORD.storePath) continue;
-      const start = (at + DIGEST) * 4;
-      if (source.compare(this.#bytes, start, start + source.length) === 0) return id;
-    }
-    return 0;
   }
 
   #locked<T>(work: () => T): T {
@@ -383,19 +331,4 @@ export class NodeTable {
       Atomics.store(this.#words, LOCK, 0);
     }
   }
-}
-
-function placeHash(parent: number, entry: number): number {
-  return mix(Math.imul(parent, 0x9e3779b1) ^ Math.imul(entry, 0x85ebca77));
-}
-
-function contentHash(word: number, executable: boolean): number {
-  return executable ? mix(word ^ 0x5bd1e995) : mix(word);
-}
-
-function mix(value: number): number {
-  let hash = value;
-  hash = Math.imul(hash ^ (hash >>> 16), 0x7feb352d);
-  hash = Math.imul(hash ^ (hash >>> 15), 0x846ca68b);
-  return (hash ^ (hash >>> 16)) >>> 0;
 }

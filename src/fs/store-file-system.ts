@@ -17,8 +17,8 @@ import { DirectoryListing, RootListing } from './listing.ts';
 import type { Place, StoreNeed } from './need.ts';
 import { needBlob, needDirectory, needPathInfo, needPathInfos } from './need.ts';
 import { describeEntry, describeNode } from './node-description.ts';
+import { RECORD } from './node-record.ts';
 import type { NodeTable } from './node-table.ts';
-import { RECORD } from './node-table.ts';
 import type { Source } from './source.ts';
 
 const MODES: Record<number, number> = {
@@ -95,9 +95,15 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     return this.acquireStorePath(info, out);
   }
 
-  /** References the node of a store path and fills `out`. */
-  acquireStorePath(info: PathInfo, out: Attributes): number {
-    return this.#acquireRoot(info.storePath.hash, info.node, out);
+  /** References the node of a store path and fills `out`; ENOENT when it has just been deleted. */
+  acquireStorePath({ storePath: { hash }, node }: PathInfo, out: Attributes): number {
+    const result = this.#acquireRoot(hash, node, out);
+    if (result < 0 || this.#options.remote) return result;
+    // From here on it is pinned. A collector may have come first.
+    this.#source.refresh();
+    if (this.#source.pathInfo(hash)) return result;
+    this.#nodes.forget(out.id, 1);
+    return -ERRNO.ENOENT;
   }
 
   #acquireRoot(hash: Uint8Array, node: Node, out: Attributes): number {

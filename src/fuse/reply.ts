@@ -115,8 +115,10 @@ export class Reply {
         if (isDots) this.#out.fill(0, at, dirent);
         else {
           const error = listing.acquire(attributes);
-          if (error < 0) return at > start ? at - start : error;
-          this.entry(at, attributes);
+          // What has just gone is listed once more, without attributes.
+          if (error === -ERRNO.ENOENT) this.#out.fill(0, at, dirent);
+          else if (error < 0) return at > start ? at - start : error;
+          else this.entry(at, attributes);
         }
       }
       this.#view.setUint32(dirent, attributes.inodeLow, true);

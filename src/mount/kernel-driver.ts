@@ -27,7 +27,7 @@ export const kernelDriver: Driver = async (options, context) => {
     for (const [i, thread] of threads.entries()) {
       const fd = i === 0 ? mounted.fd : cloneDevice(mounted.fd);
       setNonBlocking(fd);
-      thread.serve(fd, context.handOver);
+      thread.serve(fd, context);
     }
     context.handOver.add(revoker(mounted.fd, new NodeTable(context.nodes)));
   } catch (error) {

@@ -1,7 +1,9 @@
+import { PinWriter } from '../castore/local/pins.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
 import { FreshSource } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
 import { NodeTable } from '../fs/node-table.ts';
+import { NotingSource } from '../fs/noting-source.ts';
 import { LocalSource } from '../fs/source.ts';
 import { StoreFileSystem } from '../fs/store-file-system.ts';
 import { isMounted, unmountPath } from '../fuse/mounting.ts';
@@ -28,8 +30,10 @@ export const nativeDriver: Driver = async (options, context) => {
   const Fuse = await loadPackage();
   const counts: NativeCounts = { requests: 0, misses: 0, bytesRead: 0, filesRead: 0 };
   const entered = new Map<string, Closure>();
-  const source = new FreshSource(new LocalSource(context.env));
-  const fs = new StoreFileSystem(source, new NodeTable(context.nodes), {
+  const local = new LocalSource(context.env);
+  const source = new FreshSource(context.onUsed ? new NotingSource(local, context.onUsed) : local);
+  const pins = context.pinPath === undefined ? undefined : new PinWriter(context.pinPath);
+  const fs = new StoreFileSystem(source, new NodeTable(context.nodes, pins), {
     remote: context.remote,
     storeDir: context.env.dir,
     witness: {

@@ -1,7 +1,9 @@
 import type { Environment } from '../castore/local/environment.ts';
+import { PinFile } from '../castore/local/pins.ts';
 import { LocalStore } from '../castore/local/store.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import type { Store } from '../store/services.ts';
+import { CacheLimit } from './fetch/cache-limit.ts';
 import { Fetcher } from './fetch/fetcher.ts';
 import { Keeper } from './fetch/keeper.ts';
 import { HandOver } from './hand-over.ts';
@@ -21,6 +23,8 @@ export interface ServeOptions {
   readonly cacheDir: string;
   /** A read fails after this long without content, in milliseconds. */
   readonly timeoutMs: number;
+  /** How large the cache may get, in bytes. */
+  readonly cacheSize?: number | undefined;
   /** Serve what the cache holds, and ask nobody. */
   readonly offline: boolean;
   /** Serve nothing of a blob before the whole has been checked. */
@@ -36,6 +40,10 @@ export interface ServeContext {
   readonly handOver: HandOver;
   /** Memory of the node table. */
   readonly nodes: SharedArrayBuffer;
+  /** Where to pin store paths, if anybody might delete them. */
+  readonly pinPath: string | undefined;
+  /** Hears now and then what was read, by digests with one character a byte. */
+  readonly onUsed: ((digests: readonly string[]) => void) | undefined;
 }
 
 /** A file system that is being served to a kernel. */
@@ -64,11 +72,16 @@ export async function serveStore(
   const local = options.offline
     ? LocalStore.open(options.cacheDir)
     : (store.local ?? LocalStore.open(options.cacheDir, 'cache'));
+  // What a cache lacks is fetched again, so nothing in it needs to be held.
+  const pins = local.env.kind === 'store' ? PinFile.create(local.env) : undefined;
   let fetcher: Fetcher | undefined;
   let keeper: Keeper | undefined;
+  let limit: CacheLimit | undefined;
   const release = async () => {
     await fetcher?.close();
     await keeper?.close();
+    await limit?.close();
+    pins?.close();
     if (local !== store.local) await local.close();
   };
   try {
@@ -77,7 +90,8 @@ export async function serveStore(
       fetch: (need, progress, signal) => fetcher!.fetch(need, progress, signal),
     });
     if (local !== store.local && !options.offline) {
-      keeper = new Keeper(local, handOver, options.storeName);
+      if (options.cacheSize !== undefined) limit = new CacheLimit(local.env, options.cacheSize);
+      keeper = new Keeper(local, handOver, options.storeName, limit);
       fetcher = new Fetcher(store, keeper, { verifyWhole: options.verifyWhole });
     }
     const serving = await begin({
@@ -85,6 +99,8 @@ export async function serveStore(
       remote: fetcher !== undefined,
       handOver,
       nodes: NodeTable.allocate(NODE_CAPACITY),
+      pinPath: pins?.path,
+      onUsed: limit && ((digests) => limit?.used(digests)),
     });
     const closed = serving.closed.then(() => {
       handOver.close();

@@ -4,9 +4,9 @@ import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
 import { CONTROL } from '../fuse/dispatcher.ts';
 import { addressOf, libc } from '../util/libc.ts';
 import { currentLogLevel, log } from '../util/log.ts';
-import type { HandOver, Server } from './hand-over.ts';
+import type { Server } from './hand-over.ts';
 import type { ServeContext, ServeOptions } from './serve.ts';
-import type { Closure, EnteredMessage, MountStatistics } from './statistics.ts';
+import type { Closure, EnteredMessage, MountStatistics, UsedMessage } from './statistics.ts';
 import type { TransportName, WorkerData } from './worker.ts';
 
 /** How long a stopping mount waits for its threads, in milliseconds. */
@@ -46,6 +46,8 @@ export class ServingThread implements Server {
       listRoot: options.listRoot,
       showXattr: options.showXattr,
       nodes: context.nodes,
+      pinPath: context.pinPath,
+      notesUse: context.onUsed !== undefined,
       control: new SharedArrayBuffer(4 * CONTROL.LENGTH),
       wakeFd: libc.eventfd(0, EFD_NONBLOCK),
       logLevel: currentLogLevel(),
@@ -58,10 +60,11 @@ export class ServingThread implements Server {
   }
 
   /** Lets it serve the kernel on a descriptor, which must not block. */
-  serve(fd: number, handOver: HandOver): void {
+  serve(fd: number, { handOver, onUsed }: Pick<ServeContext, 'handOver' | 'onUsed'>): void {
     handOver.add(this);
-    this.#worker.on('message', (message: SessionMessage | EnteredMessage) => {
+    this.#worker.on('message', (message: SessionMessage | EnteredMessage | UsedMessage) => {
       if (message.type === 'entered') this.closures.push(message.closure);
+      else if (message.type === 'used') onUsed?.(message.digests);
       else handOver.receive(this, message);
     });
     this.#worker.on('error', (error) => log.error('a serving thread failed', { error: String(error) }));

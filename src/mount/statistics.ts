@@ -18,6 +18,12 @@ export interface EnteredMessage {
   readonly closure: Closure;
 }
 
+/** Word of a serving thread of what it has read from the cache. */
+export interface UsedMessage {
+  readonly type: 'used';
+  readonly digests: readonly string[];
+}
+
 export function closureOf({ storePath, node, narSize }: PathInfo): Closure {
   const entries = node.kind === 'directory' ? Number(node.size) / 2 + 1 : 1;
   return { name: String(storePath), entries, size: Number(narSize) };

@@ -21,7 +21,7 @@ export async function serveVirtiofs(options: VirtiofsOptions): Promise<Virtiofs>
   try {
     const served = await serveStore(options, async (context) => {
       const thread = await ServingThread.start('vhost-user', options, context);
-      thread.serve(listener.fd, context.handOver);
+      thread.serve(listener.fd, context);
       return {
         closed: thread.ended.then(() => listener.close()),
         stop: () => thread.stop(),

@@ -1,8 +1,10 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Environment } from '../castore/local/environment.ts';
+import { PinWriter } from '../castore/local/pins.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
 import { FreshSource } from '../fs/fresh-source.ts';
 import { NodeTable } from '../fs/node-table.ts';
+import { NotingSource } from '../fs/noting-source.ts';
 import { LocalSource } from '../fs/source.ts';
 import type { Witness } from '../fs/store-file-system.ts';
 import { StoreFileSystem } from '../fs/store-file-system.ts';
@@ -12,7 +14,7 @@ import { createHandler } from '../fuse/handler.ts';
 import { VhostUserSession } from '../fuse/vhost/session.ts';
 import type { Level } from '../util/log.ts';
 import { setLogLevel } from '../util/log.ts';
-import type { EnteredMessage } from './statistics.ts';
+import type { EnteredMessage, UsedMessage } from './statistics.ts';
 import { closureOf } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
 
@@ -31,6 +33,10 @@ export interface WorkerData {
   readonly listRoot: boolean;
   readonly showXattr: boolean;
   readonly nodes: SharedArrayBuffer;
+  /** Where to pin store paths, if anybody might delete them. */
+  readonly pinPath: string | undefined;
+  /** Tell what is read. */
+  readonly notesUse: boolean;
   readonly control: SharedArrayBuffer;
   readonly wakeFd: number;
   readonly logLevel: Level;
@@ -39,7 +45,10 @@ export interface WorkerData {
 const data = workerData as WorkerData;
 const port = parentPort!;
 setLogLevel(data.logLevel);
-const source = new FreshSource(new LocalSource(Environment.open(data.storeDir)));
+const local = new LocalSource(Environment.open(data.storeDir));
+const tell = (digests: readonly string[]) =>
+  port.postMessage({ type: 'used', digests } satisfies UsedMessage);
+const source = new FreshSource(data.notesUse ? new NotingSource(local, tell) : local);
 warmUp(source, data.storeDir);
 const control = new Int32Array(data.control);
 const entered = new Set<string>();
@@ -54,7 +63,8 @@ const witness: Witness = {
     control[CONTROL.FILES]!++;
   },
 };
-const fs = new StoreFileSystem(source, new NodeTable(data.nodes), { ...data, witness });
+const nodes = new NodeTable(data.nodes, data.pinPath === undefined ? undefined : new PinWriter(data.pinPath));
+const fs = new StoreFileSystem(source, nodes, { ...data, witness });
 const { Session, notifies } = TRANSPORTS[data.transport];
 const handler = createHandler(fs, { ...data, notifies });
 

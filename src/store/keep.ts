@@ -1,6 +1,5 @@
 import type { Digest } from '../castore/digest.ts';
 import type { Directory } from '../castore/directory.ts';
-import type { LocalStore } from '../castore/local/store.ts';
 import type { Node } from '../castore/node.ts';
 import { Limiter } from '../util/concurrency.ts';
 import { StoreError } from '../util/errors.ts';
@@ -34,7 +33,10 @@ export async function keepTree(store: Store, root: Node, signal?: AbortSignal): 
   }
   if (directories.length === 0) return false;
   // Children before parents: the collector goes the other way.
-  return !local || directories.reverse().every(({ bytes }) => local.writer.has(local.env.directories, bytes));
+  for (const { bytes } of local ? directories.reverse() : []) {
+    if (!(await local!.writer.has(local!.env.directories, bytes))) return false;
+  }
+  return true;
 }
 
 /** The blobs of the files in a directory. */
@@ -48,13 +50,6 @@ async function keepBlobs(store: Store, directory: Directory, signal?: AbortSigna
 }
 
 async function keepBlob({ local, blobs }: Store, digest: Digest, signal?: AbortSignal): Promise<boolean> {
-  return local ? keepLocalBlob(local, digest) : (await blobs.chunks(digest, signal)) !== undefined;
-}
-
-function keepLocalBlob({ env, reader, writer }: LocalStore, { bytes }: Digest): boolean {
-  const chunks = reader.manifest(bytes);
-  if (!chunks) return writer.has(env.chunks, bytes);
-  return (
-    chunks.every(({ digest }) => writer.has(env.chunks, digest.bytes)) && writer.has(env.manifests, bytes)
-  );
+  if (local) return local.writer.hasBlob(digest.bytes, local.reader.manifest(digest.bytes));
+  return (await blobs.chunks(digest, signal)) !== undefined;
 }

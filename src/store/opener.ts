@@ -34,7 +34,8 @@ export class Opener {
       use,
       cache: () => this.#openCache(),
       contents: this.#contents,
-      open: (address, as) => this.#open(address, as),
+      // Who writes for others does so in every part.
+      open: (address, as) => this.#open(address, use === 'serve' && as === 'write' ? use : as),
     };
   }
 

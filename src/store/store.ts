@@ -5,7 +5,7 @@ import type { BackendContext, OpenBackend, Use } from './backends/backend.ts';
 import { takeParameter } from './backends/backend.ts';
 import { openGrpc } from './backends/grpc.ts';
 import { openCache, openCombined } from './backends/layered.ts';
-import { openLocal } from './backends/local.ts';
+import { directoryOf, openLocal } from './backends/local.ts';
 import { openMemory } from './backends/memory.ts';
 import { openNix } from './backends/nix.ts';
 import { openObjectStore } from './backends/objectstore.ts';
@@ -121,4 +121,10 @@ export function checkAddress(address: string): { url: URL; backend: OpenBackend 
     );
   }
   return { url, backend };
+}
+
+/** The directory of a local store's address; `undefined` when it is that of another kind of store. */
+export function localDirectory(address: string): string | undefined {
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  return url && BACKENDS[url.protocol.slice(0, -1)] === openLocal ? directoryOf(url) : undefined;
 }

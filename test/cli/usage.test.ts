@@ -21,19 +21,25 @@ const COMMANDS = [
   'composition',
   'realise',
   'copy',
+  ...['root', 'gc', 'fsck', 'stats'],
 ];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
 
 describe('help', () => {
-  test.each([...COMMANDS, 'key generate', 'key public', 'composition check', 'composition show'])(
-    'of %s has an example, and is no failure',
-    async (command) => {
-      const { status, stdout, stderr } = await tvixStore([...command.split(' '), '--help']);
-      expect(status).toBe(0);
-      expect(stdout).toMatch(new RegExp(`Example:\\n {2}tvix-store ${command}`));
-      expect(stderr).toBe('');
-    },
-  );
+  test.each([
+    ...COMMANDS,
+    'key generate',
+    'key public',
+    'composition check',
+    'composition show',
+    'root add',
+    'root remove',
+  ])('of %s has an example, and is no failure', async (command) => {
+    const { status, stdout, stderr } = await tvixStore([...command.split(' '), '--help']);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(new RegExp(`Example:\\n {2}tvix-store ${command}`));
+    expect(stderr).toBe('');
+  });
 
   test('names every command', async () => {
     const { status, stdout } = await tvixStore(['--help']);
@@ -59,6 +65,13 @@ describe('wrong usage', () => {
     [['mount']],
     [['nix-db']],
     [['mount', '--readers', '0', '/mnt']],
+    [['mount', '--cache-size', 'large', '/mnt']],
+    [['gc', '--older-than', 'yesterday']],
+    [['gc', '--store', 'memory:']],
+    [['stats', '--store', 'memory:']],
+    [['fsck', '--store', 'memory:']],
+    [['root']],
+    [['root', 'add', 'name']],
     [['mount', '--readers', '1.5', '/mnt']],
     [['virtiofs']],
     [['virtiofs', '--socket-mode', '9', '/run/socket']],

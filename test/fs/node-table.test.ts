@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { RECORD } from '../../src/fs/node-record.ts';
 import type { NodeDescription } from '../../src/fs/node-table.ts';
-import { NodeTable, RECORD } from '../../src/fs/node-table.ts';
+import { NodeTable } from '../../src/fs/node-table.ts';
 import { forAll } from '../helpers/arbitraries.ts';
 
 const ROOT = 1;
@@ -101,13 +102,40 @@ describe('the node table', () => {
     }
   });
 
-  test('a store path under which only known content was found leaves nothing behind', () => {
+  test('every store path under which a file was found stays as long as the file', () => {
     const table = makeTable();
     const first = table.acquireStorePath(hash(0), ROOT, file(1));
-    for (let i = 1; i < 50; i++) expect(table.acquireStorePath(hash(i), ROOT, file(1))).toBe(first);
-    expect(table.size).toBe(2);
-    table.forget(first, 50);
+    for (let round = 0; round < 2; round++) {
+      for (let i = 1; i < 50; i++) expect(table.acquireStorePath(hash(i), ROOT, file(1))).toBe(first);
+      expect(table.size).toBe(51);
+    }
+    table.forget(first, 99);
     expect(table.size).toBe(0);
+  });
+
+  test('tells of each store path when it gets known and when it is forgotten, under a number that is used again', () => {
+    const pinned = new Map<number, string>();
+    const table = new NodeTable(NodeTable.allocate(4096), {
+      pin: (slot, path) => pinned.set(slot, Buffer.from(path).toString('hex')),
+      unpin: (slot) => pinned.delete(slot),
+    });
+    const names = (...paths: number[]) => new Set(paths.map((path) => hash(path).toString('hex')));
+    const root = table.acquireStorePath(hash(0), ROOT, dir(1));
+    const inner = table.acquire(root, 0, file(5));
+    expect(table.acquireStorePath(hash(1), ROOT, file(5))).toBe(inner);
+    const other = table.acquireStorePath(hash(2), ROOT, link(1));
+    expect(new Set(pinned.values())).toEqual(names(0, 1, 2));
+    table.forget(root, 1);
+    expect(new Set(pinned.values())).toEqual(names(0, 1, 2));
+    table.forget(inner, 2);
+    expect(new Set(pinned.values())).toEqual(names(2));
+    for (let i = 3; i < 50; i++) table.forget(table.acquireStorePath(hash(i), ROOT, dir(i)), 1);
+    const last = table.acquireStorePath(hash(50), ROOT, dir(1));
+    expect(new Set(pinned.values())).toEqual(names(2, 50));
+    expect(Math.max(...pinned.keys())).toBeLessThan(3);
+    table.forget(other, 1);
+    table.forget(last, 1);
+    expect([pinned.size, table.size]).toEqual([0, 0]);
   });
 
   test('forgetting too much, or what is not known, does no harm', () => {
@@ -165,7 +193,7 @@ describe('the node table', () => {
 class Model {
   readonly nodes = new Map<
     string,
-    { id: number; lookups: number; refs: number; parent?: string; storePath: string }
+    { id: number; lookups: number; refs: number; parent?: string; storePath: string; others: string[] }
   >();
   readonly storePaths = new Map<string, number>();
 
@@ -176,10 +204,13 @@ class Model {
   acquire(key: string, id: number, parent: string | undefined, storePath: string): void {
     let node = this.nodes.get(key);
     if (!node) {
-      node = { id, lookups: 0, refs: 0, storePath, ...(parent === undefined ? {} : { parent }) };
+      node = { id, lookups: 0, refs: 0, storePath, others: [], ...(parent === undefined ? {} : { parent }) };
       this.nodes.set(key, node);
       if (parent !== undefined) this.nodes.get(parent)!.refs++;
       this.storePaths.set(storePath, (this.storePaths.get(storePath) ?? 0) + 1);
+    } else if (!this.storePaths.has(storePath)) {
+      node.others.push(storePath);
+      this.storePaths.set(storePath, 1);
     }
     node.lookups++;
   }
@@ -194,9 +225,11 @@ class Model {
     const node = this.nodes.get(key)!;
     if (node.lookups > 0 || node.refs > 0) return;
     this.nodes.delete(key);
-    const left = this.storePaths.get(node.storePath)! - 1;
-    if (left > 0) this.storePaths.set(node.storePath, left);
-    else this.storePaths.delete(node.storePath);
+    for (const storePath of [node.storePath, ...node.others]) {
+      const left = this.storePaths.get(storePath)! - 1;
+      if (left > 0) this.storePaths.set(storePath, left);
+      else this.storePaths.delete(storePath);
+    }
     if (node.parent === undefined) return;
     this.nodes.get(node.parent)!.refs--;
     this.#release(node.parent);

@@ -3,7 +3,8 @@
  * It uses what was built.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { NodeTable, RECORD } from '../../dist/fs/node-table.js';
+import { RECORD } from '../../dist/fs/node-record.js';
+import { NodeTable } from '../../dist/fs/node-table.js';
 
 const { buffer, seed, rounds } = workerData;
 const table = new NodeTable(buffer);

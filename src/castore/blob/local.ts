@@ -14,8 +14,12 @@ export class LocalBlobService implements BlobService {
   }
 
   async chunks(digest: Digest): Promise<readonly Chunk[] | undefined> {
-    const { reader } = this.#store;
-    return reader.manifest(digest.bytes) ?? (reader.chunkSize(digest.bytes) === undefined ? undefined : []);
+    const { reader, isWritable } = this.#store;
+    const manifest = reader.manifest(digest.bytes);
+    if (!manifest && reader.chunkSize(digest.bytes) === undefined) return undefined;
+    // Whoever asks for this before an upload will leave it out.
+    if (isWritable && !(await this.#store.writer.hasBlob(digest.bytes, manifest))) return undefined;
+    return manifest ?? [];
   }
 
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
@@ -87,7 +91,8 @@ export class LocalBlobService implements BlobService {
   async assemble(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
     const { writer, env } = this.#store;
     // Looked up by the writer, so that no collector takes them before the list is there.
-    if (!chunks.every((chunk) => writer.has(env.chunks, chunk.digest.bytes))) return;
+    const found = await Promise.all(chunks.map((chunk) => writer.has(env.chunks, chunk.digest.bytes)));
+    if (!found.every(Boolean)) return;
     await writer.manifest(digest, chunks);
     await writer.flush();
   }

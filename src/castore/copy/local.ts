@@ -70,7 +70,7 @@ export class LocalTreeCopier implements TreeCopier {
   }
 
   async #blob(file: FileNode, chunks: readonly Chunk[], turns: Turns): Promise<void> {
-    if (this.#isThere(file)) return;
+    if (await this.#isThere(file)) return;
     if (chunks.reduce((sum, chunk) => sum + chunk.size, 0) !== Number(file.size)) throw anotherSize(file);
     const hasher = new DigestHasher();
     for (const chunk of chunks) {
@@ -83,24 +83,21 @@ export class LocalTreeCopier implements TreeCopier {
   }
 
   /** Whether the target has a blob with all its chunks, which may be other ones than ours. */
-  #isThere({ digest }: FileNode): boolean {
-    const { writer, reader, env } = this.#to;
+  async #isThere({ digest }: FileNode): Promise<boolean> {
+    const { writer, reader } = this.#to;
     const chunks = reader.manifest(digest.bytes);
-    return (
-      chunks?.every((chunk) => writer.has(env.chunks, chunk.digest.bytes)) === true &&
-      writer.has(env.manifests, digest.bytes)
-    );
+    return chunks !== undefined && writer.hasBlob(digest.bytes, chunks);
   }
 
   async #chunk(chunk: Chunk): Promise<void> {
     const { writer, env } = this.#to;
-    if (!writer.has(env.chunks, chunk.digest.bytes)) await this.#copyChunk(chunk);
+    if (!(await writer.has(env.chunks, chunk.digest.bytes))) await this.#copyChunk(chunk);
   }
 
   async #copyChunk({ digest, size }: Chunk): Promise<Uint8Array> {
     const { writer, env } = this.#to;
     const bytes = this.#source.chunk(digest, size);
-    if (writer.has(env.chunks, digest.bytes)) return bytes;
+    if (await writer.has(env.chunks, digest.bytes)) return bytes;
     await writer.chunk(digest, bytes);
     tell(this.#options, size);
     this.#unflushed += size;

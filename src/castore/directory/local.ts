@@ -2,18 +2,28 @@ import { damaged } from '../../util/errors.ts';
 import { Digest } from '../digest.ts';
 import { Directory } from '../directory.ts';
 import type { LocalStore } from '../local/store.ts';
+import { TreeKeeper } from '../local/tree-keeper.ts';
 import type { DirectoryPutter, DirectoryService } from './service.ts';
 import { validatingPutter, walkClosure } from './service.ts';
 
 /** Directories in a local store. */
 export class LocalDirectoryService implements DirectoryService {
   readonly #store: LocalStore;
+  readonly #keeper: TreeKeeper;
 
   constructor(store: LocalStore) {
     this.#store = store;
+    this.#keeper = new TreeKeeper(store);
   }
 
   async get(digest: Digest): Promise<Directory | undefined> {
+    const directory = this.#read(digest);
+    // Whoever asks for this before an upload will leave it out.
+    if (directory && this.#store.isWritable) await this.#keeper.keep(digest.bytes);
+    return directory;
+  }
+
+  #read(digest: Digest): Directory | undefined {
     const bytes = this.#store.reader.directory(digest.bytes);
     if (bytes && !Digest.hash(bytes).equals(digest)) {
       throw damaged(`the local store's directory ${digest} is damaged`);
@@ -24,7 +34,7 @@ export class LocalDirectoryService implements DirectoryService {
   getRecursive(digest: Digest): AsyncIterable<Directory> {
     return walkClosure(
       digest,
-      (one) => this.get(one),
+      async (one) => this.#read(one),
       (one) => damaged(`directory ${one} is missing from the local store`),
     );
   }

@@ -3,14 +3,15 @@ import { closeSync, fdatasyncSync, fsyncSync, mkdirSync, openSync, unlinkSync, w
 import { dirname, join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
 import { libc, syncFileSystem } from '../../util/libc.ts';
+import { unlinkIfThere } from './lock.ts';
 
 const SYNC_FILE_RANGE_WRITE = 2;
 /** Up to this many files are synced one by one; beyond it the whole file system is, at once. */
 const SYNC_EACH_LIMIT = 8;
 
 /**
- * The files of larger chunks: `chunks/a/b/<digest in hex>.<suffix>`. The random suffix makes a name
- * unique for ever; a file that no row names does not exist. There are no more folders than this because
+ * The files of larger chunks: `chunks/a/b/<digest in hex>.<suffix>`. The suffix, the tag of the writer's
+ * session and four random characters, tells the files of one chunk apart; a file that no row names does not exist. There are no more folders than this because
  * ext4 takes a millisecond to make one.
  */
 export class ChunkFiles {
@@ -24,11 +25,16 @@ export class ChunkFiles {
     return `${this.#dir}/${hex[0]}/${hex[1]}/${hex}.${suffix}`;
   }
 
-  /** Writes a new file, not yet synced, and gives its suffix. Throws NO_SPACE and leaves nothing behind. */
-  write(hex: string, bytes: Uint8Array): string {
-    const suffix = randomBytes(4).toString('hex');
+  /**
+   * Writes a new file, not yet synced, and gives its suffix, which begins with the tag of the writer's session.
+   * Throws NO_SPACE and leaves nothing behind.
+   */
+  write(hex: string, bytes: Uint8Array, tag: string): string {
+    const suffix = tag + randomBytes(2).toString('hex');
     const path = this.path(hex, suffix);
     const fd = create(path, this.#dir);
+    // By chance, this session has written the same chunk under the same name before.
+    if (fd === undefined) return this.write(hex, bytes, tag);
     try {
       for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at);
       // The disk begins now, and not when a flush waits for it.
@@ -43,11 +49,7 @@ export class ChunkFiles {
   }
 
   remove(hex: string, suffix: string): void {
-    try {
-      unlinkSync(this.path(hex, suffix));
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
-    }
+    unlinkIfThere(this.path(hex, suffix));
   }
 
   /** Puts these files, and their names, on disk. */
@@ -68,10 +70,11 @@ export class ChunkFiles {
   }
 }
 
-function create(path: string, dir: string): number {
+function create(path: string, dir: string): number | undefined {
   try {
     return openSync(path, 'wx', 0o444);
   } catch (error) {
+    if (systemCode(error) === 'EEXIST') return undefined;
     if (systemCode(error) !== 'ENOENT') throw noSpace(error, dir);
   }
   try {

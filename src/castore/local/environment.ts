@@ -13,6 +13,7 @@ import type { Database, Key, RootDatabase } from 'lmdb';
 import * as lmdb from 'lmdb';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { syncPath } from './chunk-files.ts';
+import { SharedTransaction } from './shared-transaction.ts';
 
 /** A table with byte strings as keys and values. */
 export type Table = Database<Uint8Array, Key>;
@@ -20,7 +21,8 @@ export type Table = Database<Uint8Array, Key>;
 /** A store keeps what it is given; a cache may evict what can be fetched again. */
 export type StoreKind = 'store' | 'cache';
 
-const FORMAT = '1';
+/** Of the tables and rows. */
+export const FORMAT = '1';
 /** Address space for the database. It costs nothing until it is used. */
 const MAP_SIZE = 2 ** 40;
 /** In the first page of an LMDB file. */
@@ -30,6 +32,20 @@ const MAX_READERS = 1024;
 const MAX_TABLES = 16;
 
 const ENOSPC = 28;
+
+/** What LMDB tells of a tree of pages. */
+interface PageCounts {
+  readonly treeBranchPageCount: number;
+  readonly treeLeafPageCount: number;
+  readonly overflowPages: number;
+}
+
+interface DatabaseStats extends PageCounts {
+  readonly pageSize: number;
+  readonly lastPageNumber: number;
+  readonly root: PageCounts;
+  readonly free: PageCounts;
+}
 
 /** What LMDB rejects with. */
 interface CommitFailure {
@@ -50,6 +66,8 @@ export class Environment {
   readonly manifests: Table;
   readonly chunks: Table;
   readonly #root: RootDatabase<Uint8Array, Key>;
+  readonly #tables: Table[] = [];
+  readonly #shared = new SharedTransaction((work) => this.transaction(work));
   readonly #meta: Table;
   /** After a commit that failed, LMDB's own promise of a flush never settles. */
   #lastFailed = false;
@@ -117,18 +135,59 @@ export class Environment {
   }
 
   table(name: string): Table {
-    return this.#root.openDB<Uint8Array, Key>({ name, encoding: 'binary', keyEncoding: 'binary' });
+    const table = this.#root.openDB<Uint8Array, Key>({ name, encoding: 'binary', keyEncoding: 'binary' });
+    this.#tables.push(table);
+    return table;
   }
 
   /** The collector's counter, as committed now. */
   epoch(): number {
     this.refresh();
+    return this.epochNow();
+  }
+
+  /** Begins another epoch, and gives it. */
+  bumpEpoch(): number {
+    return this.transaction(() => {
+      const epoch = this.epochNow() + 1;
+      this.#meta.putSync(key('epoch'), Buffer.from(String(epoch)));
+      return epoch;
+    });
+  }
+
+  /** The collector's counter as the transaction that is under way sees it. */
+  epochNow(): number {
     return Number(this.#meta.get(key('epoch'))?.toString());
   }
 
-  /** Runs a transaction that sees the latest state. Short, and never round a wait. */
+  /**
+   * Runs a transaction that sees the latest state. Short, and never round a wait. Throws NO_SPACE, or INTERNAL,
+   * when it cannot be committed.
+   */
   transaction<T>(work: () => T): T {
-    return this.#root.transactionSync(work);
+    try {
+      return this.#root.transactionSync(work);
+    } catch (error) {
+      throw error instanceof StoreError ? error : this.#failure(error);
+    }
+  }
+
+  /** The same together with what others want in this moment, soon: for what is small. It must not throw. */
+  transactionSoon<T>(work: () => T): Promise<T> {
+    return this.#shared.run(work);
+  }
+
+  /** Bytes of the database file, and those of them that are in use. */
+  databaseSize(): { bytes: number; used: number } {
+    this.refresh();
+    const stats = this.#root.getStats() as DatabaseStats;
+    const tables = this.#tables.map((table) => table.getStats() as DatabaseStats);
+    const pages = [stats.root, stats.free, ...tables].reduce(
+      (sum, { treeBranchPageCount, treeLeafPageCount, overflowPages }) =>
+        sum + treeBranchPageCount + treeLeafPageCount + overflowPages,
+      0,
+    );
+    return { bytes: (stats.lastPageNumber + 1) * stats.pageSize, used: pages * stats.pageSize };
   }
 
   /**
@@ -209,6 +268,7 @@ function isDatabase(path: string): boolean {
   }
 }
 
-function databasePath(dir: string): string {
+/** The database of the store in a directory. */
+export function databasePath(dir: string): string {
   return join(dir, 'store.lmdb');
 }

@@ -54,7 +54,7 @@ export class CacheFiller {
       return;
     }
     try {
-      const suffix = this.#files.write(digest.hex, bytes);
+      const suffix = this.#files.write(digest.hex, bytes, this.#session.tag);
       await this.row(this.#env.chunks, digest.bytes, fileRow(epoch, bytes.length, suffix, BOOT_TAG));
     } catch (error) {
       this.#complain(error);

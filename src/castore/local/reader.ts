@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
 import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
 import { systemCode } from '../../util/errors.ts';
@@ -48,6 +48,19 @@ export class LocalReader {
     return this.#lookUp(this.#env.manifests, digest, (row) =>
       parseManifestRow(Buffer.from(row.subarray(0)), digest),
     );
+  }
+
+  /** Whether a chunk can be read: its row is there, and the file that it names, whole as far as that is in doubt. */
+  hasChunk(digest: Uint8Array): boolean {
+    this.refresh();
+    const found = this.#lookUp(this.#env.chunks, digest, (bytes) => parseChunkRow(bytes, digest));
+    if (found?.kind !== 'file') return found !== undefined;
+    // Not by the files that are kept open: others may not have this one.
+    const path = this.#files.path(toHex(digest), found.suffix);
+    if (found.boot === 0 || found.boot === BOOT_TAG) return existsSync(path);
+    const key = latin1(digest);
+    this.#open.delete(key);
+    return this.#openFile(key, digest, found);
   }
 
   /** Length of a chunk in bytes; `undefined` when it is not there. */

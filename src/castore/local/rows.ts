@@ -53,11 +53,28 @@ function sealRow(row: Buffer): void {
   row.writeUInt32LE(crc32(row.subarray(EPOCH_LENGTH, row.length - 4)), row.length - 4);
 }
 
+/** A row of another layer's: epoch u32 | body | crc u32. */
+export function sealedRow(epoch: number, body: Uint8Array): Uint8Array {
+  const row = Buffer.alloc(EPOCH_LENGTH + body.length + 4);
+  row.writeUInt32LE(epoch, 0);
+  row.set(body, EPOCH_LENGTH);
+  sealRow(row);
+  return row;
+}
+
+/** Its body; `undefined` when it is damaged. */
+export function sealedBody(bytes: Uint8Array): Buffer | undefined {
+  const row = asBuffer(bytes);
+  return isSealed(row) ? row.subarray(EPOCH_LENGTH, row.length - 4) : undefined;
+}
+
+function isSealed(row: Buffer): boolean {
+  if (row.length < EPOCH_LENGTH + 4) return false;
+  return crc32(row.subarray(EPOCH_LENGTH, row.length - 4)) === row.readUInt32LE(row.length - 4);
+}
+
 function checkRow(row: Buffer, what: string, digest: Uint8Array): void {
-  if (row.length >= EPOCH_LENGTH + 4) {
-    const sum = crc32(row.subarray(EPOCH_LENGTH, row.length - 4));
-    if (sum === row.readUInt32LE(row.length - 4)) return;
-  }
+  if (isSealed(row)) return;
   throw damaged(`the local store's ${what} row of ${toHex(digest)} is damaged`);
 }
 

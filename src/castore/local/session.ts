@@ -1,21 +1,27 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readdirSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, readdirSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { StoreError, systemCode } from '../../util/errors.ts';
-import { libc } from '../../util/libc.ts';
+import { StoreError } from '../../util/errors.ts';
 import type { Environment } from './environment.ts';
+import { makeLocked, readLocked } from './lock.ts';
 
-const LOCK_EX = 2;
-const LOCK_NB = 4;
+const TAG_LENGTH = 4;
+
+/** What the collector knows of a writer. */
+export interface LiveSession {
+  readonly epoch: number;
+  /** The names of the chunk files that it writes end in this, and four more characters. */
+  readonly tag: string;
+}
 
 /**
  * A writer's presence in the store: a locked file `sessions/<id>` that holds the epoch at which the writer
- * began. The collector spares every row of that epoch or later. The kernel frees the lock when the
- * process dies, however that happens.
+ * began. The collector spares every row of that epoch or later, and every file with its tag; see collector.ts.
  */
-export class Session {
+export class Session implements LiveSession {
   /** Rows that this writer writes or relies on carry at least this epoch. */
   readonly epoch: number;
+  readonly tag: string;
   readonly #fd: number;
   readonly #path: string;
 
@@ -23,22 +29,21 @@ export class Session {
     this.#fd = fd;
     this.#path = path;
     this.epoch = epoch;
+    this.tag = tagOf(path);
   }
 
   static begin(env: Environment): Session {
     const dir = join(env.dir, 'sessions');
-    removeDead(dir);
+    liveSessions(env);
     for (let attempt = 0; attempt < 100; attempt++) {
       const path = join(dir, `${process.pid}-${randomBytes(6).toString('hex')}`);
-      const fd = openSync(path, 'wx');
-      // Somebody clearing up may have been faster: then this file is gone or locked, and another is made.
-      if (libc.flock(fd, LOCK_EX | LOCK_NB) === 0 && fstatSync(fd).nlink > 0) {
-        // The epoch is read after the lock is taken: a collector that does not see this file yet has
-        // already counted its epoch up.
-        const epoch = env.epoch();
-        writeSync(fd, `${epoch}\n`);
-        return new Session(fd, path, epoch);
-      }
+      const fd = makeLocked(path);
+      if (fd === undefined) continue;
+      const epoch = env.epoch();
+      writeSync(fd, `${epoch}\n`);
+      // A collector that has read the file before the epoch stood in it has counted up by now: that shows here.
+      if (env.epoch() === epoch) return new Session(fd, path, epoch);
+      unlinkSync(path);
       closeSync(fd);
     }
     throw new StoreError('UNAVAILABLE', `cannot take a lock in ${dir}; does its file system support flock?`);
@@ -50,16 +55,17 @@ export class Session {
   }
 }
 
-/** Removes the files of writers that are no more. */
-function removeDead(dir: string): void {
+/** The writers at work. Files of those that are no more are removed; one that is just beginning is left out. */
+export function liveSessions(env: Environment): LiveSession[] {
+  const dir = join(env.dir, 'sessions');
+  const live: LiveSession[] = [];
   for (const name of readdirSync(dir)) {
-    const path = join(dir, name);
-    try {
-      const fd = openSync(path, 'r');
-      if (libc.flock(fd, LOCK_EX | LOCK_NB) === 0) unlinkSync(path);
-      closeSync(fd);
-    } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
-    }
+    const text = readLocked(join(dir, name), (fd) => readFileSync(fd, 'latin1'));
+    if (text?.endsWith('\n')) live.push({ epoch: Number(text), tag: tagOf(name) });
   }
+  return live;
+}
+
+function tagOf(path: string): string {
+  return path.slice(path.lastIndexOf('-') + 1).slice(0, TAG_LENGTH);
 }

@@ -11,23 +11,33 @@ import { LocalWriter } from './writer.ts';
 export class LocalStore {
   readonly env: Environment;
   readonly reader: LocalReader;
+  /** Whether whoever is told that something is here may rely on it: what reads alone promises nothing. */
+  readonly isWritable: boolean;
   readonly #fills: boolean;
+  readonly #serves: boolean;
   #writer: LocalWriter | undefined;
 
-  private constructor(env: Environment, fills: boolean) {
+  private constructor(env: Environment, { isWritable = false, fills = false, serves = false }) {
     this.env = env;
+    this.#serves = serves;
+    this.isWritable = isWritable;
     this.#fills = fills;
     this.reader = new LocalReader(env);
   }
 
-  /** Opens the store in a directory; `create` makes one of that kind where there is none. */
-  static open(dir: string, create?: StoreKind): LocalStore {
-    return new LocalStore(Environment.open(dir, create), false);
+  /**
+   * Opens the store in a directory; `create` makes one of that kind where there is none. `serves` is for a
+   * process that writes for others as long as it lives.
+   */
+  static open(dir: string, create?: StoreKind, serves = false): LocalStore {
+    const env = Environment.open(dir, create);
+    return new LocalStore(env, { isWritable: create === 'store' && env.kind === 'store', serves });
   }
 
   /** Opens a cache, to write what comes from elsewhere and can come again. Makes one where there is none. */
   static openToFill(dir: string): LocalStore {
-    return new LocalStore(Environment.open(dir, 'cache'), true);
+    const env = Environment.open(dir, 'cache');
+    return new LocalStore(env, { isWritable: env.kind === 'store', fills: true, serves: true });
   }
 
   /** For acknowledged writes. Throws FAILED_PRECONDITION when this is a cache, which may evict. */
@@ -35,7 +45,7 @@ export class LocalStore {
     if (this.env.kind !== 'store' && !this.#fills) {
       throw new StoreError('FAILED_PRECONDITION', `${this.env.dir} is a cache; put into a store instead`);
     }
-    this.#writer ??= new LocalWriter(this.env);
+    this.#writer ??= new LocalWriter(this.env, this.#serves);
     return this.#writer;
   }
 

@@ -1,5 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
+import { messageOf } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
 import type { Chunk } from '../blob/service.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
@@ -14,6 +16,12 @@ export const INLINE_LIMIT = 64 * 1024;
 const TRANSACTION_BYTES = 4 << 20;
 /** Rows that wait for their files to be synced; beyond it they are not left waiting for a flush. */
 const MAX_WAITING_ROWS = 1 << 16;
+
+/**
+ * What a writer that serves others for ever has put, or said to be there, is kept for so long at least, in
+ * milliseconds, until something refers to it: nobody says when an upload is over.
+ */
+export const GRACE_MS = 3_600_000;
 
 interface Row {
   readonly table: Table;
@@ -30,7 +38,11 @@ interface Row {
 export class LocalWriter {
   readonly #env: Environment;
   readonly #files: ChunkFiles;
+  readonly #renews: boolean;
   #session: Session | undefined;
+  /** The session before, which ends a while after it was replaced. */
+  #retired: Session | undefined;
+  #renewal: NodeJS.Timeout | undefined;
   /** Keys of all rows that are not committed yet. */
   readonly #uncommitted = new Set<string>();
   /** Rows that depend on no file: they may be committed at any time. */
@@ -45,22 +57,55 @@ export class LocalWriter {
   #flushing: Promise<void> | undefined;
   #nextFlush: Promise<void> | undefined;
 
-  constructor(env: Environment) {
+  /** `renews` is for one that lives on when what it was asked for is done. */
+  constructor(env: Environment, renews: boolean) {
     this.#env = env;
+    this.#renews = renews;
     this.#files = new ChunkFiles(env.dir);
   }
 
-  /** The epoch of this writer's session, which begins with its first write. */
-  get #epoch(): number {
-    this.#session ??= Session.begin(this.#env);
-    return this.#session.epoch;
+  /** Begins with the first write, or the first answer that somebody may rely on. */
+  get #current(): Session {
+    if (!this.#session) {
+      this.#session = Session.begin(this.#env);
+      if (this.#renews) this.#renewLater();
+    }
+    return this.#session;
+  }
+
+  #renewLater(): void {
+    this.#renewal ??= setTimeout(() => {
+      this.#renewal = undefined;
+      void this.#renew();
+    }, GRACE_MS).unref();
+  }
+
+  /**
+   * Retires the session, so that a collector may take what was left lying: the next write begins another. The
+   * one before ends, unless a row that was written under it still cannot be committed.
+   */
+  async #renew(): Promise<void> {
+    try {
+      await this.flush();
+      this.#retired?.end();
+      this.#retired = this.#session;
+      this.#session = undefined;
+    } catch (error) {
+      log.warn('cannot end a session yet', { error: messageOf(error) });
+    }
+    if (this.#retired) this.#renewLater();
+  }
+
+  /** What this writer writes or relies on carries at least this epoch. */
+  get epoch(): number {
+    return this.#current.epoch;
   }
 
   /** Stores a chunk unless it is there. The bytes may change once this has resolved. */
   async chunk(digest: Digest, bytes: Uint8Array): Promise<void> {
-    const epoch = this.#epoch;
+    const { epoch, tag } = this.#current;
     if (this.#failed) await this.flush();
-    if (this.has(this.#env.chunks, digest.bytes)) return;
+    if (await this.#find(this.#env.chunks, digest.bytes)) return;
     const key = digest.bytes;
     if (bytes.length <= INLINE_LIMIT) {
       this.#remember(this.#env.chunks, key);
@@ -69,7 +114,7 @@ export class LocalWriter {
       if (this.#freeBytes >= TRANSACTION_BYTES) await this.#spill();
       return;
     }
-    const suffix = this.#files.write(digest.hex, bytes);
+    const suffix = this.#files.write(digest.hex, bytes, tag);
     this.#unsynced.push(this.#files.path(digest.hex, suffix));
     const value = fileRow(epoch, bytes.length, suffix, 0);
     await this.#wait({ table: this.#env.chunks, key, value, file: { hex: digest.hex, suffix } });
@@ -77,14 +122,14 @@ export class LocalWriter {
 
   /** Stores a blob's chunk list; its chunks were written before. */
   async manifest(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
-    const epoch = this.#epoch;
-    if (this.has(this.#env.manifests, digest.bytes)) return;
+    const { epoch } = this;
+    if (await this.#find(this.#env.manifests, digest.bytes)) return;
     await this.#wait({ table: this.#env.manifests, key: digest.bytes, value: manifestRow(epoch, chunks) });
   }
 
   async directory(directory: Directory): Promise<void> {
-    const epoch = this.#epoch;
-    if (this.has(this.#env.directories, directory.digest.bytes)) return;
+    const { epoch } = this;
+    if (await this.#find(this.#env.directories, directory.digest.bytes)) return;
     const value = directoryRow(epoch, directory.bytes);
     await this.#wait({ table: this.#env.directories, key: directory.digest.bytes, value });
   }
@@ -94,21 +139,35 @@ export class LocalWriter {
     await this.#wait({ table, key, value });
   }
 
-  /** Whether an object is there, or will be with the next flush. It stays until this session ends. */
-  has(table: Table, digest: Uint8Array): boolean {
+  /**
+   * Whether an object is there, or will be with the next flush. Then it stays until this session ends, provided
+   * that the same was asked of all that it refers to.
+   */
+  async has(table: Table, digest: Uint8Array): Promise<boolean> {
+    return this.#find(table, digest);
+  }
+
+  /** At once, but for older rows. */
+  #find(table: Table, digest: Uint8Array): boolean | Promise<boolean> {
     if (this.#uncommitted.has(uncommittedKey(table, digest))) return true;
     const row = table.getBinaryFast(asBuffer(digest));
     if (!row) return false;
-    return rowEpoch(row) >= this.#epoch || this.#touch(table, digest);
+    return rowEpoch(row) >= this.epoch || this.#touch(table, digest, this.epoch);
   }
 
-  /** Takes an older row into this session's epoch; false when it has just been deleted. */
-  #touch(table: Table, digest: Uint8Array): boolean {
-    return this.#env.transaction(() => {
+  /** Whether a blob is there, by its chunk list or as a single chunk. Then it stays until this session ends. */
+  async hasBlob(digest: Uint8Array, chunks: readonly Chunk[] | undefined): Promise<boolean> {
+    if (!chunks) return this.has(this.#env.chunks, digest);
+    const found = await Promise.all(chunks.map((chunk) => this.has(this.#env.chunks, chunk.digest.bytes)));
+    return found.every(Boolean) && this.has(this.#env.manifests, digest);
+  }
+
+  /** Takes a row into a later epoch; false when it has just been deleted. */
+  #touch(table: Table, digest: Uint8Array, epoch: number): Promise<boolean> {
+    return this.#env.transactionSoon(() => {
       const row = table.get(asBuffer(digest));
-      if (!row) return false;
-      if (rowEpoch(row) < this.#epoch) table.putSync(asBuffer(digest), withEpoch(row, this.#epoch));
-      return true;
+      if (row && rowEpoch(row) < epoch) table.putSync(asBuffer(digest), withEpoch(row, epoch));
+      return row !== undefined;
     });
   }
 
@@ -193,21 +252,23 @@ export class LocalWriter {
     }
   }
 
-  async #put({ table, key, value, file }: Row): Promise<void> {
-    if (!file) {
-      await this.#env.committed(table.put(asBuffer(key), value));
+  /** Puts a row, or raises the epoch of the one that is there: it never falls. */
+  async #put(row: Row): Promise<void> {
+    const { table, value, file } = row;
+    const key = asBuffer(row.key);
+    if (!isEpochal(this.#env, table)) {
+      await this.#env.committed(table.put(key, value));
       return;
     }
-    const isFirst = await this.#env.committed(
-      table.ifNoExists(asBuffer(key), () => {
-        void table.put(asBuffer(key), value);
-      }),
-    );
-    // It may be our own, of a commit that failed later on.
-    if (isFirst || asBuffer(value).equals(table.get(asBuffer(key)) ?? new Uint8Array())) return;
+    for (;;) {
+      const isFirst = await this.#env.committed(table.ifNoExists(key, () => void table.put(key, value)));
+      // It may be our own, of a commit that failed later on.
+      if (isFirst || asBuffer(value).equals(table.get(key) ?? new Uint8Array())) return;
+      if (await this.#touch(table, key, rowEpoch(value))) break;
+      // A collector took it between the two.
+    }
     // Another writer was faster with the same chunk: its file stays, ours goes.
-    this.#files.remove(file.hex, file.suffix);
-    this.#touch(table, key);
+    if (file) this.#files.remove(file.hex, file.suffix);
   }
 
   /** Ends the session. Whatever was not flushed is gone. */
@@ -215,9 +276,16 @@ export class LocalWriter {
     for (const { table, key, file } of this.#waiting) {
       if (file && !table.get(asBuffer(key))) this.#files.remove(file.hex, file.suffix);
     }
-    this.#session?.end();
+    clearTimeout(this.#renewal);
+    for (const session of [this.#session, this.#retired]) session?.end();
     this.#session = undefined;
+    this.#retired = undefined;
   }
+}
+
+/** Whether the rows of a table begin with an epoch. */
+function isEpochal({ chunks, manifests, directories }: Environment, table: Table): boolean {
+  return table === chunks || table === manifests || table === directories;
 }
 
 function uncommittedKey(table: Table, digest: Uint8Array): string {

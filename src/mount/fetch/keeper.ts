@@ -11,6 +11,7 @@ import { PathInfoTable } from '../../store/path-info/local.ts';
 import { encodePathInfo } from '../../store/path-info/message.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
+import type { CacheLimit } from './cache-limit.ts';
 
 /** Bytes served from memory for want of room in the cache. */
 const MAX_HOMELESS = 64 << 20;
@@ -36,6 +37,7 @@ export class Keeper {
   /** What has come from there. */
   readonly fetched = { objects: 0, bytes: 0 };
   readonly #filler: CacheFiller;
+  readonly #limit: CacheLimit | undefined;
   /** What has been handed on but not committed. */
   readonly #pending = new Map<string, Uint8Array>();
   /** What the cache could not take (a full disk): served from memory until something newer needs the room. */
@@ -47,7 +49,8 @@ export class Keeper {
   /** Bytes that have been handed on but not committed. */
   uncommitted = 0;
 
-  constructor(cache: LocalStore, recipient: Recipient, peer: string) {
+  constructor(cache: LocalStore, recipient: Recipient, peer: string, limit?: CacheLimit) {
+    this.#limit = limit;
     this.peer = peer;
     this.cache = cache;
     this.recipient = recipient;
@@ -76,6 +79,7 @@ export class Keeper {
 
   /** A chunk that nobody waits for. Resolves when the cache has it. */
   quietly(digest: Digest, bytes: Uint8Array): Promise<void> {
+    this.#limit?.added(digest.bytes, bytes.length);
     return this.#filler.chunk(digest, bytes);
   }
 
@@ -88,10 +92,8 @@ export class Keeper {
   has(kind: 'chunk' | 'directory', digest: Digest): boolean {
     const name = nameOf(kind, digest.bytes);
     if (this.#pending.has(name) || this.#homeless.has(name)) return true;
-    return this.#isCached(
-      kind === 'chunk' ? this.cache.env.chunks : this.cache.env.directories,
-      digest.bytes,
-    );
+    if (kind === 'directory') return this.#isCached(this.cache.env.directories, digest.bytes);
+    return this.cache.reader.hasChunk(digest.bytes);
   }
 
   /** The encoding of a directory that those who serve have. */
@@ -121,6 +123,7 @@ export class Keeper {
     this.fetched.objects++;
     this.fetched.bytes += item.bytes.length;
     this.recipient.deliver([item]);
+    if (item.kind !== 'pathInfo') this.#limit?.added(item.key, item.bytes.length);
     this.#pending.set(name, item.bytes);
     this.uncommitted += item.bytes.length;
     await committed;

@@ -3,10 +3,11 @@ import { UsageError } from '../../util/errors.ts';
 import type { Contents, Store } from '../services.ts';
 
 /**
- * What a store is opened for: only one that may be written to is made where there is none. One that is filled
- * keeps copies of what another has; where there is none, it becomes a cache.
+ * What a store is opened for: only one that may be written to is made where there is none. `serve` is for
+ * writing on behalf of others, who do not say when they are done. One that is filled keeps copies of what another
+ * has; where there is none, it becomes a cache.
  */
-export type Use = 'read' | 'write' | 'fill';
+export type Use = 'read' | 'write' | 'serve' | 'fill';
 
 /** What a back end may ask of its surroundings. */
 export interface BackendContext {

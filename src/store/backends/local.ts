@@ -9,13 +9,18 @@ import { restrict } from './backend.ts';
 
 /** `local:///dir`: a local store. */
 export function openLocal(url: URL, { use }: BackendContext): Store {
+  const dir = directoryOf(url);
+  if (use === 'fill') return localBackend(LocalStore.openToFill(dir));
+  return localBackend(LocalStore.open(dir, use === 'read' ? undefined : 'store', use === 'serve'));
+}
+
+/** The directory of a local store's address. */
+export function directoryOf(url: URL): string {
   restrict(url, { path: true });
   const dir = decodeURIComponent(url.pathname);
   if (dir === '' || dir === '/')
     throw new UsageError(`${url.href}: name a directory, as in local:///var/lib/tvix-store`);
-  return localBackend(
-    use === 'fill' ? LocalStore.openToFill(dir) : LocalStore.open(dir, use === 'write' ? 'store' : undefined),
-  );
+  return dir;
 }
 
 /** The services of an opened local store. */

@@ -31,11 +31,8 @@ export class NarIndex {
   /** Throws DATA_LOSS for a damaged row. */
   get(narSha256: Uint8Array): KnownNar | undefined {
     this.#store.env.refresh();
-    const bytes = this.table.get(asBuffer(narSha256));
-    if (!bytes) return undefined;
-    const row = parseCheckedRow(bytes, SIZE_LENGTH, `NAR ${toHex(narSha256)}`);
-    const message = tvix.castore.v1.Node.decode(row.subarray(SIZE_LENGTH));
-    return { node: nodeFromMessage(message).node, narSize: row.readBigUInt64LE(0) };
+    const row = this.table.get(asBuffer(narSha256));
+    return row && parseNarRow(row, narSha256);
   }
 
   /** Visible and durable with the next flush of the store. */
@@ -52,4 +49,11 @@ export class NarIndex {
   async forget(narSha256: Uint8Array): Promise<void> {
     await this.#store.env.committed(this.table.remove(asBuffer(narSha256)));
   }
+}
+
+/** Reads a row. Throws DATA_LOSS for a damaged one. */
+export function parseNarRow(bytes: Uint8Array, narSha256: Uint8Array): KnownNar {
+  const row = parseCheckedRow(bytes, SIZE_LENGTH, `NAR ${toHex(narSha256)}`);
+  const message = tvix.castore.v1.Node.decode(row.subarray(SIZE_LENGTH));
+  return { node: nodeFromMessage(message).node, narSize: row.readBigUInt64LE(0) };
 }

@@ -1,9 +1,11 @@
 import { crc32 } from 'node:zlib';
 import type { Environment, Table } from '../../castore/local/environment.ts';
+import { scan } from '../../castore/local/scan.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import { asBuffer, toHex } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import { NarIndex } from '../nar/index.ts';
+import { UseTable } from '../uses.ts';
 import { decodePathInfo, encodePathInfo } from './message.ts';
 import type { PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
@@ -27,14 +29,20 @@ export class PathInfoTable {
       this.#env.refresh();
       row = this.table.get(asBuffer(hash));
     }
-    return row && parse(row, hash);
+    return row && parsePathInfoRow(row, hash);
   }
 
   /** All whose hash is at least `from`, in the order of the hashes. */
   *list(from?: Uint8Array): Generator<PathInfo> {
     this.#env.refresh();
     const range = from ? { start: asBuffer(from) } : {};
-    for (const { key, value } of this.table.getRange(range)) yield parse(value, key as Uint8Array);
+    for (const { key, value } of this.table.getRange(range)) yield parsePathInfoRow(value, key as Uint8Array);
+  }
+
+  /** All of them in slices, so that others have their turn. */
+  async *all(): AsyncGenerator<PathInfo> {
+    for await (const rows of scan(this.#env, this.table))
+      for (const { key, value } of rows) yield parsePathInfoRow(value, key);
   }
 
   row(info: PathInfo): Uint8Array {
@@ -46,7 +54,8 @@ export class PathInfoTable {
   }
 }
 
-function parse(bytes: Uint8Array, hash: Uint8Array): PathInfo {
+/** Reads a row. Throws DATA_LOSS for a damaged one. */
+export function parsePathInfoRow(bytes: Uint8Array, hash: Uint8Array): PathInfo {
   const row = asBuffer(bytes);
   const body = row.subarray(0, Math.max(0, row.length - CHECKSUM_LENGTH));
   if (row.length < CHECKSUM_LENGTH || crc32(body) !== row.readUInt32LE(body.length)) {
@@ -60,15 +69,19 @@ export class LocalPathInfoService implements PathInfoService {
   readonly #store: LocalStore;
   readonly #infos: PathInfoTable;
   readonly #nars: NarIndex;
+  readonly #uses: UseTable;
 
   constructor(store: LocalStore) {
     this.#store = store;
     this.#nars = new NarIndex(store);
     this.#infos = new PathInfoTable(store.env);
+    this.#uses = new UseTable(store.env);
   }
 
   async get(hash: Uint8Array): Promise<PathInfo | undefined> {
-    return this.#infos.get(hash);
+    const info = this.#infos.get(hash);
+    // Somebody may rely on it from now on: unless a collector has just been faster.
+    return info && (!this.#store.isWritable || (await this.#note(hash))) ? info : undefined;
   }
 
   describe(hash: Uint8Array): Promise<PathInfo | undefined> {
@@ -76,15 +89,23 @@ export class LocalPathInfoService implements PathInfoService {
   }
 
   async put(info: PathInfo): Promise<PathInfo> {
+    const { writer } = this.#store;
+    const { hash } = info.storePath;
     const row = this.#infos.row(info);
-    const present = this.#infos.table.get(asBuffer(info.storePath.hash));
+    const isThere = await this.#note(hash);
+    this.#store.env.refresh();
     // Writing nothing for nothing new: but what is there must be durable, and all before it.
-    if (!present || !asBuffer(present).equals(row)) {
+    if (!isThere || !asBuffer(row).equals(this.#infos.table.get(asBuffer(hash)) ?? new Uint8Array())) {
       await this.#nars.put(info.narSha256, info);
-      await this.#store.writer.row(this.#infos.table, info.storePath.hash, row);
+      await writer.row(this.#infos.table, hash, row);
     }
-    await this.#store.writer.flush();
+    await writer.flush();
     return info;
+  }
+
+  /** Notes a use before a collector may look; tells whether the path info is there. */
+  async #note(hash: Uint8Array): Promise<boolean> {
+    return this.#uses.noted(hash, this.#store.writer.epoch, this.#infos.table);
   }
 
   async *list(): AsyncGenerator<PathInfo> {

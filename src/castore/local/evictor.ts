@@ -1,0 +1,116 @@
+import { closeSync } from 'node:fs';
+import { asBuffer } from '../../util/bytes.ts';
+import { deleteRows, lockForDeleting } from './collector.ts';
+import type { Environment, Table } from './environment.ts';
+import { removeOrphans } from './orphans.ts';
+import type { RecentUse } from './recent-use.ts';
+import { parseChunkRow } from './rows.ts';
+import { scan } from './scan.ts';
+
+/** How far below its limit a cache is brought: so it is not done for every chunk. */
+const TARGET = 0.9;
+const BATCH = 512;
+
+export interface Eviction {
+  /** Bytes that the cache holds now, and that went. */
+  readonly size: number;
+  readonly freed: number;
+}
+
+/**
+ * Brings a cache below a size: what was used least recently goes. Nobody relies on what is in a cache; who
+ * misses something fetches it again, and a file that is open stays readable. So this needs no epochs, only
+ * that one does it at a time. Throws UNAVAILABLE when another process does.
+ */
+export async function evict(env: Environment, uses: RecentUse, limit: number): Promise<Eviction> {
+  const lock = lockForDeleting(env);
+  try {
+    const byMinute = await measure(env, uses);
+    const size = sizeOf(env, byMinute.files);
+    if (size <= limit) return { size, freed: 0 };
+    const freed = await remove(env, uses, oldest(byMinute.bytes, size - limit * TARGET));
+    return { size: size - freed, freed: freed + (await removeOrphans(env)) };
+  } finally {
+    closeSync(lock);
+  }
+}
+
+/** What a cache takes: its chunk files, and what is in use of its database. */
+function sizeOf(env: Environment, files: number): number {
+  return files + env.databaseSize().used;
+}
+
+/** Bytes by the minute of the last use, and bytes in chunk files. */
+async function measure(env: Environment, uses: RecentUse) {
+  const bytes = new Map<number, number>();
+  let files = 0;
+  for (const table of tables(env)) {
+    for await (const rows of scan(env, table)) {
+      for (const { key, value } of rows) {
+        const size = rowSize(env, table, key, value);
+        if (size !== value.length) files += size;
+        const minute = uses.lastUse(key);
+        bytes.set(minute, (bytes.get(minute) ?? 0) + size);
+      }
+    }
+  }
+  return { bytes, files };
+}
+
+/** Until which minute all may go, and how many bytes of that one, so that `excess` bytes are freed. */
+function oldest(bytes: ReadonlyMap<number, number>, excess: number): { minute: number; ofIt: number } {
+  let left = excess;
+  for (const [minute, size] of [...bytes].sort(([a], [b]) => a - b)) {
+    if (size >= left) return { minute, ofIt: left };
+    left -= size;
+  }
+  return { minute: Number.POSITIVE_INFINITY, ofIt: 0 };
+}
+
+async function remove(
+  env: Environment,
+  uses: RecentUse,
+  until: { minute: number; ofIt: number },
+): Promise<number> {
+  const marks = env.table('provisional');
+  let ofIt = until.ofIt;
+  let freed = 0;
+  for (const table of tables(env)) {
+    for await (const rows of scan(env, table)) {
+      const going = rows.filter(({ key, value }) => {
+        const minute = uses.lastUse(key);
+        if (minute !== until.minute) return minute < until.minute;
+        ofIt -= rowSize(env, table, key, value);
+        return ofIt >= 0 || ofIt + rowSize(env, table, key, value) > 0;
+      });
+      for (let next = 0; next < going.length; next += BATCH) {
+        const keys = going.slice(next, next + BATCH).map(({ key }) => key);
+        const deleted = env.transaction(() => {
+          for (const key of keys) {
+            uses.forget(key);
+            if (table === env.manifests) marks.removeSync(asBuffer(key));
+          }
+          return deleteRows(env, table, keys, () => true);
+        });
+        deleted.removeFiles();
+        freed += deleted.bytes;
+      }
+    }
+  }
+  return freed;
+}
+
+/** Chunks last: what refers goes before what is referred to. */
+function tables(env: Environment): Table[] {
+  return [env.directories, env.manifests, env.chunks];
+}
+
+function rowSize(env: Environment, table: Table, key: Uint8Array, value: Uint8Array): number {
+  if (table !== env.chunks) return value.length;
+  try {
+    const row = parseChunkRow(value, key);
+    return row.kind === 'file' ? row.size : value.length;
+  } catch {
+    return value.length;
+  }
+}

@@ -1,0 +1,58 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { damaged } from '../../util/errors.ts';
+import { DIGEST_LENGTH } from '../digest.ts';
+import type { Environment } from './environment.ts';
+import { unlinkIfThere } from './lock.ts';
+import { parseChunkRow } from './rows.ts';
+import { liveSessions } from './session.ts';
+
+const HEX_LENGTH = DIGEST_LENGTH * 2;
+
+/**
+ * Removes chunk files that no row names: those of killed writers and collectors. Gives the bytes freed.
+ *
+ * A file whose row has yet to come belongs to a session that lives: its name ends in the tag of that session.
+ * So a file that is listed, whose tag then is that of no live session, and that no row then names, will never
+ * be named.
+ */
+export async function removeOrphans(env: Environment): Promise<number> {
+  let bytes = 0;
+  const chunks = join(env.dir, 'chunks');
+  for (const folder of folders(chunks)) {
+    await turn();
+    const names = readdirSync(folder);
+    const tags = new Set(liveSessions(env).map(({ tag }) => tag));
+    env.refresh();
+    for (const name of names) {
+      if (tags.has(name.slice(HEX_LENGTH + 1, HEX_LENGTH + 5)) || isNamed(env, name)) continue;
+      const path = join(folder, name);
+      const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+      if (unlinkIfThere(path)) bytes += size;
+    }
+  }
+  return bytes;
+}
+
+/** `chunks/a/b`, as they are there. */
+export function* folders(chunks: string): Generator<string> {
+  for (const first of readdirSync(chunks)) {
+    for (const second of readdirSync(join(chunks, first))) yield join(chunks, first, second);
+  }
+}
+
+/** Whether a row names this file. A damaged row may: what is wrong with it is for others to find. */
+function isNamed(env: Environment, name: string): boolean {
+  const digest = Buffer.from(name.slice(0, HEX_LENGTH), 'hex');
+  if (digest.length !== DIGEST_LENGTH)
+    throw damaged(`${name} among the chunk files is not one of the store's`);
+  const bytes = env.chunks.get(digest);
+  if (!bytes) return false;
+  try {
+    const row = parseChunkRow(bytes, digest);
+    return row.kind === 'file' && name === `${name.slice(0, HEX_LENGTH)}.${row.suffix}`;
+  } catch {
+    return true;
+  }
+}

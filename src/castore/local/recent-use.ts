@@ -1,0 +1,60 @@
+import { asBuffer, latin1 } from '../../util/bytes.ts';
+import type { Environment, Table } from './environment.ts';
+
+/** Uses in one transaction. */
+const BATCH = 4096;
+/** A use is written again only when the last one is so many minutes back. */
+const EXACTNESS = 10;
+
+/**
+ * When the objects of a cache were used last, by digest, in minutes: what eviction goes by. Uses gather in
+ * memory and are written in batches; those of a mount that is killed are lost, which does no harm.
+ *
+ * What cannot be fetched by itself, because it came as part of a whole, is to be noted as that whole: then it
+ * also leaves together.
+ */
+export class RecentUse {
+  readonly #env: Environment;
+  readonly #table: Table;
+  readonly #noted = new Set<string>();
+
+  constructor(env: Environment) {
+    this.#env = env;
+    this.#table = env.table('used');
+  }
+
+  note(digest: Uint8Array): void {
+    this.#noted.add(latin1(digest));
+  }
+
+  /** In minutes since 1970, 0 when it is not known. */
+  lastUse(digest: Uint8Array): number {
+    const row = this.#table.get(asBuffer(digest));
+    return row?.length === 4 ? asBuffer(row).readUInt32LE(0) : 0;
+  }
+
+  /** Writes down what was noted. */
+  flush(): void {
+    const now = minutes();
+    const value = Buffer.alloc(4);
+    value.writeUInt32LE(now);
+    const old = [...this.#noted].map((key) => Buffer.from(key, 'latin1'));
+    this.#noted.clear();
+    this.#env.refresh();
+    const due = old.filter((key) => now - this.lastUse(key) >= EXACTNESS);
+    for (let next = 0; next < due.length; next += BATCH) {
+      this.#env.transaction(() => {
+        for (const key of due.slice(next, next + BATCH)) this.#table.putSync(key, value);
+      });
+    }
+  }
+
+  /** Within a transaction of the caller's. */
+  forget(digest: Uint8Array): void {
+    this.#table.removeSync(asBuffer(digest));
+  }
+}
+
+function minutes(): number {
+  return Math.floor(Date.now() / 60_000);
+}

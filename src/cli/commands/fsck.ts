@@ -1,0 +1,108 @@
+import { Command } from 'commander';
+import type { CheckReport, DamagedPath } from '../../store/check/report.ts';
+import { checkStore, repairStore } from '../../store/fsck.ts';
+import { localDirectory, openStore } from '../../store/store.ts';
+import { formatSize } from '../../util/bytes.ts';
+import { UsageError } from '../../util/errors.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { addressesOf, withStoreOptions } from '../store-options.ts';
+
+interface Flags extends StoreFlags {
+  readonly repair?: boolean;
+  readonly from?: string;
+  readonly json?: boolean;
+}
+
+/** Damages that are named one by one. */
+const MOST_NAMED = 100;
+
+export function fsckCommand(): Command {
+  return withStoreOptions(new Command('fsck'))
+    .summary('check a local store, and repair it')
+    .description(
+      'Checks every row of a local store against its key or checksum, every chunk file, and that no store path\n' +
+        'lacks anything; names the store paths that are touched by damage. Ends with 1 when there is any.',
+    )
+    .option(
+      '--repair',
+      'take what is damaged out of service, so that it is fetched or imported again. If nobody else\n' +
+        'uses the store, its database is built anew of what is good',
+    )
+    .option('--from <url>', 'repair, and get what is damaged or missing from this store')
+    .option('--json', 'one JSON object')
+    .addHelpText(
+      'after',
+      '\nExample:\n  tvix-store fsck\n  tvix-store fsck --repair --from grpc+http://store.example:8000',
+    )
+    .action(run);
+}
+
+async function run(flags: Flags): Promise<void> {
+  const { blobs, directories, pathInfos, composition } = addressesOf(flags);
+  const isOne = composition === undefined && blobs === directories && blobs === pathInfos;
+  const dir = isOne ? localDirectory(blobs) : undefined;
+  if (dir === undefined) throw new UsageError(`this works on a local store only, not on ${flags.store}`);
+  if (flags.repair || flags.from !== undefined) await repair(dir, flags);
+  else await check(dir, flags);
+}
+
+async function check(dir: string, flags: Flags): Promise<void> {
+  const begun = performance.now();
+  const report = await checkStore(dir);
+  const seconds = (performance.now() - begun) / 1000;
+  if (flags.json) print(JSON.stringify({ ...report, seconds }));
+  else {
+    describe(report);
+    print(
+      `${report.objects} rows, ${formatSize(report.bytes)} checked in ${seconds.toFixed(1)} s: ` +
+        (isSound(report)
+          ? 'all is well'
+          : `${report.paths.length} store paths are damaged; --repair mends that`),
+    );
+  }
+  if (!isSound(report)) process.exitCode = 1;
+}
+
+async function repair(dir: string, flags: Flags): Promise<void> {
+  const { from: url } = flags;
+  const from =
+    url === undefined
+      ? undefined
+      : await openStore({ blobs: url, directories: url, pathInfos: url, cacheDir: flags.cache }, 'read');
+  try {
+    const report = await repairStore(dir, from);
+    if (flags.json) print(JSON.stringify(report));
+    else {
+      describe(report.found);
+      name('restored', report.restored);
+      name('taken out of service', report.removed);
+      print(
+        isSound(report.found)
+          ? 'all is well'
+          : `repaired: ${report.restored.length} store paths restored, ${report.removed.length} to be fetched or imported again`,
+      );
+    }
+    if (report.removed.length > 0) process.exitCode = 1;
+  } finally {
+    await from?.close();
+  }
+}
+
+function isSound({ structure, damages, paths }: CheckReport): boolean {
+  return structure.length + damages.length + paths.length === 0;
+}
+
+function describe({ structure, damages, paths }: CheckReport): void {
+  for (const what of structure) print(`the database: ${what}`);
+  for (const { table, key, problem } of damages.slice(0, MOST_NAMED)) print(`${table} ${key}: ${problem}`);
+  if (damages.length > MOST_NAMED) print(`and ${damages.length - MOST_NAMED} more`);
+  name('damaged', paths);
+}
+
+function name(what: string, paths: readonly DamagedPath[]): void {
+  for (const { path, problems } of paths) print(`${what}: ${path}\t${problems.join('; ')}`);
+}
+
+function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}

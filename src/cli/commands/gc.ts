@@ -1,0 +1,84 @@
+import { Command, Option } from 'commander';
+import { evict } from '../../castore/local/evictor.ts';
+import { RecentUse } from '../../castore/local/recent-use.ts';
+import type { GcReport } from '../../store/gc.ts';
+import { collectGarbage } from '../../store/gc.ts';
+import { formatSize } from '../../util/bytes.ts';
+import { UsageError } from '../../util/errors.ts';
+import { durationArgument, sizeArgument } from '../arguments.ts';
+import { withLocalStore } from '../local-store.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { withStoreOptions } from '../store-options.ts';
+
+interface Flags extends StoreFlags {
+  readonly olderThan: number;
+  readonly maxSize?: number;
+  readonly dryRun?: boolean;
+  readonly json?: boolean;
+}
+
+export function gcCommand(): Command {
+  return withStoreOptions(new Command('gc'))
+    .summary('delete the store paths that nothing holds')
+    .description(
+      'Deletes the store paths of a local store that nothing holds, and what they alone referred to. What holds\n' +
+        'a path: a root, a running mount in which it was looked up, a recent import, upload or question for it,\n' +
+        'a process that has just written it, and a reference from a path that is held. It is safe while mounts,\n' +
+        'imports and daemons use the store.',
+    )
+    .addOption(
+      new Option('--older-than <duration>', 'keep what was put or asked for within so long: 0, 90m, 12h, 7d')
+        .argParser(durationArgument)
+        .default(3600, '1h'),
+    )
+    .addOption(
+      new Option(
+        '--max-size <size>',
+        'for a cache: evict what was used least recently until it is below this: 500M, 20G',
+      ).argParser(sizeArgument),
+    )
+    .option('-n, --dry-run', 'delete nothing; name every store path, and what holds it or that it would go')
+    .option('--json', 'one JSON object of totals; with --dry-run, one for each store path before it')
+    .addHelpText('after', '\nExample:\n  tvix-store gc --dry-run\n  tvix-store gc --older-than 7d')
+    .action(run);
+}
+
+async function run(flags: Flags): Promise<void> {
+  const dryRun = flags.dryRun ?? false;
+  if (flags.maxSize !== undefined) return shrink(flags, flags.maxSize);
+  const report = await withLocalStore(flags, (local) =>
+    collectGarbage(local, {
+      olderThan: flags.olderThan,
+      dryRun,
+      onPath: ({ storePath, narSize }, heldBy) => {
+        if (!dryRun) return;
+        const path = storePath.absolute();
+        const line = flags.json
+          ? JSON.stringify({ path, narSize: Number(narSize), ...(heldBy ? { heldBy } : {}) })
+          : `${heldBy ? `kept   ${path}\theld by ${heldBy}` : `freed  ${path}`}`;
+        process.stdout.write(`${line}\n`);
+      },
+    }),
+  );
+  process.stdout.write(`${flags.json ? JSON.stringify(report) : describe(report, dryRun)}\n`);
+}
+
+async function shrink(flags: Flags, size: number): Promise<void> {
+  if (flags.dryRun) throw new UsageError('--max-size and --dry-run do not go together');
+  const report = await withLocalStore(flags, ({ env }) => {
+    if (env.kind === 'cache') return evict(env, new RecentUse(env), size);
+    throw new UsageError(`${env.dir} is a store: what is in it is held by roots, not by --max-size`);
+  });
+  const { freed, size: left } = report;
+  process.stdout.write(
+    `${flags.json ? JSON.stringify(report) : `freed ${formatSize(freed)}; ${formatSize(left)} are left`}\n`,
+  );
+}
+
+function describe(report: GcReport, dryRun: boolean): string {
+  const objects = report.directories + report.manifests + report.chunks;
+  return (
+    `${dryRun ? 'would free' : 'freed'} ${report.paths} store paths, ${objects} objects, ` +
+    `${formatSize(report.bytes)}; ${report.kept} store paths are left`
+  );
+}

@@ -1,0 +1,55 @@
+import { Command, Option } from 'commander';
+import type { StoreStats } from '../../store/stats.ts';
+import { statsOf } from '../../store/stats.ts';
+import { formatSize } from '../../util/bytes.ts';
+import { numberArgument } from '../arguments.ts';
+import { withLocalStore } from '../local-store.ts';
+import type { StoreFlags } from '../store-options.ts';
+import { withStoreOptions } from '../store-options.ts';
+
+interface Flags extends StoreFlags {
+  readonly json?: boolean;
+  readonly largest: number;
+}
+
+export function statsCommand(): Command {
+  return withStoreOptions(new Command('stats'))
+    .summary('tell what is in a local store')
+    .description(
+      'Counts what is in a local store: paths, directories, blobs and chunks, their sizes as they are and as\n' +
+        'stored, and which store paths hold the most that no other refers to.',
+    )
+    .addOption(
+      new Option('--largest <n>', 'how many store paths to name')
+        .argParser(numberArgument(0, 1_000_000))
+        .default(10),
+    )
+    .option('--json', 'one JSON object, sizes in bytes')
+    .addHelpText('after', '\nExample:\n  tvix-store stats --largest 3')
+    .action(run);
+}
+
+async function run(flags: Flags): Promise<void> {
+  const stats = await withLocalStore(flags, (local) => statsOf(local, flags.largest));
+  process.stdout.write(flags.json ? `${JSON.stringify(stats, undefined, 2)}\n` : describe(stats));
+}
+
+function describe(stats: StoreStats): string {
+  const { unreferenced, database } = stats;
+  const lines = [
+    `store paths:   ${stats.paths}`,
+    `directories:   ${stats.directories}`,
+    `blobs:         ${stats.blobs}`,
+    `chunks:        ${stats.chunks}, ${stats.chunkFiles} of them in files`,
+    `as they are:   ${formatSize(stats.apparentSize)} (the NARs of all store paths)`,
+    `stored:        ${formatSize(stats.storedSize)}`,
+    `saved:         ${formatSize(stats.savedSize)} by keeping what is the same once`,
+    `unreferenced:  ${formatSize(unreferenced.size)} in ${unreferenced.objects} objects`,
+    `database:      ${formatSize(database.bytes)}, ${formatSize(database.used)} of it in use`,
+  ];
+  if (stats.largest.length > 0) lines.push('', 'alone hold (of):');
+  for (const { path, narSize, ownSize } of stats.largest) {
+    lines.push(`  ${formatSize(ownSize).padStart(10)} (${formatSize(narSize)})  ${path}`);
+  }
+  return `${lines.join('\n')}\n`;
+}

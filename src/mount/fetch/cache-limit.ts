@@ -1,0 +1,83 @@
+import type { Environment } from '../../castore/local/environment.ts';
+import { evict } from '../../castore/local/evictor.ts';
+import { RecentUse } from '../../castore/local/recent-use.ts';
+import { formatSize } from '../../util/bytes.ts';
+import { messageOf, StoreError } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
+
+/** Uses are written down, and the size is looked at, so often at the most, in milliseconds. */
+const INTERVAL_MS = 60_000;
+/** After so many looks the size is measured, whatever this mount has added: others may use the same cache. */
+const MEASURE_EVERY = 10;
+
+/** Keeps a cache below a size, in the background. */
+export class CacheLimit {
+  readonly #env: Environment;
+  readonly #limit: number;
+  readonly #uses: RecentUse;
+  readonly #timer: NodeJS.Timeout;
+  /** As measured last, and what was added since. */
+  #size = Number.POSITIVE_INFINITY;
+  #looks = 0;
+  #running: Promise<void> | undefined;
+
+  constructor(env: Environment, limit: number) {
+    this.#env = env;
+    this.#limit = limit;
+    this.#uses = new RecentUse(env);
+    this.#timer = setInterval(() => this.#look(), INTERVAL_MS).unref();
+    this.#look();
+  }
+
+  /** Notes that something was fetched. */
+  added(digest: Uint8Array, size: number): void {
+    this.#uses.note(digest);
+    this.#size += size;
+    if (this.#size > this.#limit && Number.isFinite(this.#size)) this.#run();
+  }
+
+  used(digests: readonly string[]): void {
+    for (const digest of digests) this.#uses.note(Buffer.from(digest, 'latin1'));
+  }
+
+  #look(): void {
+    this.#writeUses();
+    if (this.#size > this.#limit || ++this.#looks % MEASURE_EVERY === 0) this.#run();
+  }
+
+  #writeUses(): void {
+    try {
+      this.#uses.flush();
+    } catch (error) {
+      log.debug('cannot note what was used', { error: messageOf(error) });
+    }
+  }
+
+  #run(): void {
+    this.#running ??= this.#evict().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  async #evict(): Promise<void> {
+    // What has just come is the last to go.
+    this.#writeUses();
+    try {
+      const { size, freed } = await evict(this.#env, this.#uses, this.#limit);
+      this.#size = size;
+      if (freed > 0) log.debug('evicted', { bytes: formatSize(freed), left: formatSize(size) });
+    } catch (error) {
+      // Another process is at it: what it leaves is measured at the next look.
+      if (!(error instanceof StoreError && error.code === 'UNAVAILABLE')) {
+        log.warn('cannot keep the cache below its size', { error: messageOf(error) });
+      }
+      this.#size = Number.POSITIVE_INFINITY;
+    }
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#running;
+    this.#writeUses();
+  }
+}

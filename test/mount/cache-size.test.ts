@@ -1,0 +1,43 @@
+import { readFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { tvixStore } from '../helpers/cli.ts';
+import { startDaemon } from '../helpers/daemon.ts';
+import { mount } from '../helpers/mount.ts';
+import { randomBytes } from '../helpers/random.ts';
+import { tempDir } from '../helpers/temp.ts';
+import { directory, file, writeTree } from '../helpers/trees.ts';
+
+test('a mount with --cache-size shows all of a store that is larger than that', async () => {
+  const dir = tempDir();
+  await mkdir(join(dir, 'trees'));
+  const tree = join(dir, 'trees', 'tree');
+  const names = Array.from({ length: 24 }, (_, i) => `f${i}`);
+  writeTree(
+    tree,
+    directory(Object.fromEntries(names.map((name) => [name, file(randomBytes(500_000, name))]))),
+  );
+  const store = `local://${join(dir, 'store')}`;
+  const [path] = (await tvixStore(['import', '--store', store, tree])).stdout.trim().split('\n');
+  const daemon = await startDaemon(store);
+  const cache = join(dir, 'cache');
+  const args = ['--store', daemon.url, '--cache', cache, '--cache-size', '4M', '--log-level', 'debug'];
+  // The second one has what the kernel no longer has fetched again.
+  for (let round = 0; round < 2; round++) {
+    const mounted = await mount(args);
+    for (const name of names) {
+      const read = readFileSync(join(mounted.dir, path!.slice('/nix/store/'.length), name));
+      expect([name, read.equals(randomBytes(500_000, name))]).toEqual([name, true]);
+    }
+    const { log, status } = await mounted.stop();
+    expect([status, log]).toEqual([0, expect.stringContaining('debug: evicted')]);
+  }
+  await daemon.stop();
+  const at = ['--store', `local://${cache}`];
+  const shrunk = JSON.parse((await tvixStore(['gc', '--max-size', '1M', '--json', ...at])).stdout);
+  expect(shrunk.size).toBeLessThanOrEqual(1 << 20);
+  expect(shrunk.size + shrunk.freed).toBeLessThan(7 << 20);
+  expect((await tvixStore(['fsck', ...at])).status).toBe(0);
+  expect((await tvixStore(['gc', ...at])).stderr).toContain('--max-size');
+});
