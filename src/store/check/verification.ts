@@ -10,6 +10,7 @@ import { encodeBase32 } from '../../nix/base32.ts';
 import { STORE_DIR, STORE_PATH_HASH_LENGTH } from '../../nix/store-path.ts';
 import { toHex } from '../../util/bytes.ts';
 import { messageOf } from '../../util/errors.ts';
+import { parseCheckedRow } from '../checked-row.ts';
 import { parseNarRow } from '../nar/index.ts';
 import { parsePathInfoRow } from '../path-info/local.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
@@ -59,6 +60,8 @@ export class Verification {
         if (Buffer.compare(storePath.hash, key) !== 0) throw new Error(`it is that of ${storePath}`);
       }),
       nar: checking((key, row) => parseNarRow(row, key)),
+      'nar-file': checking((_, row) => parseCheckedRow(row, 0, 'a NAR file')),
+      'narinfo-lines': checking((_, row) => parseCheckedRow(row, 0, 'a narinfo')),
       root: checking((key, row) => parseRootRow(key, row)),
       use: checking((_, row) => {
         if (!sealedBody(row)) throw new Error('its row is damaged');
