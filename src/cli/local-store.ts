@@ -2,16 +2,19 @@ import type { Store } from '../store/services.ts';
 import { openStore } from '../store/store.ts';
 import { UsageError } from '../util/errors.ts';
 import type { StoreFlags } from './store-options.ts';
-import { addressesOf } from './store-options.ts';
+import { addressesOf, storeName } from './store-options.ts';
 
 /** Opens the store of a command that works on local stores alone, and closes it behind `work`. */
 export async function withLocalStore<T>(
   flags: StoreFlags,
   work: (local: NonNullable<Store['local']>) => Promise<T> | T,
 ): Promise<T> {
+  const refusal = `this works on a local store only, and leaves ${storeName(flags)} alone`;
+  // Before it is opened: a bucket would first want to be reached.
+  if (!flags.storeComposition && !/^(local|lmdb):/.test(flags.store)) throw new UsageError(refusal);
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    if (!store.local) throw new UsageError(`this works on a local store only, not on ${flags.store}`);
+    if (!store.local) throw new UsageError(refusal);
     return await work(store.local);
   } finally {
     await store.close();
