@@ -5,6 +5,7 @@ import { asBuffer, printable } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
 import type { Services } from '../services.ts';
 import { writeStep } from './render.ts';
+import type { NarStep } from './steps.ts';
 import { narSteps } from './steps.ts';
 
 /** Listings are made in pieces of about this many characters. */
@@ -23,7 +24,7 @@ export async function* narListing(
   const nar = new NarWriter({ update() {}, skip() {} });
   let text = '{"version":1,"root":';
   let separator = '';
-  for await (const step of narSteps(castore, root, signal)) {
+  const tell = (step: NarStep) => {
     switch (step.kind) {
       case 'beginDirectory':
         text += '{"type":"directory","entries":{';
@@ -51,10 +52,12 @@ export async function* narListing(
       }
     }
     if (step.kind !== 'file') writeStep(nar, step);
-    if (text.length >= PIECE_LENGTH) {
-      yield text;
-      text = '';
-    }
+  };
+  for await (const steps of narSteps(castore, root, signal)) {
+    for (const step of steps) tell(step);
+    if (text.length < PIECE_LENGTH) continue;
+    yield text;
+    text = '';
   }
   yield `${text}}`;
 }

@@ -1,16 +1,10 @@
-import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
 import type { FileNode, Node } from '../../castore/node.ts';
 import type { NarSink } from '../../nix/nar/writer.ts';
 import { NarWriter, STAGE_LENGTH } from '../../nix/nar/writer.ts';
-import { collect } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
-import type { Services } from '../services.ts';
+import type { Contents } from '../services.ts';
+import { anotherSize, StepsAhead } from './ahead.ts';
 import type { NarStep } from './steps.ts';
-import { narSteps } from './steps.ts';
-
-/** Small files are asked for ahead of their turn, for a store where each takes a round trip. */
-const STEPS_AHEAD = 96;
-const BYTES_AHEAD = 2 << 20;
 
 export interface RenderOptions {
   /** Where to begin and to end, in bytes of the NAR; contents outside are not read. */
@@ -19,20 +13,22 @@ export interface RenderOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-type Castore = Pick<Services, 'blobs' | 'directories'>;
-
 /**
  * The NAR of a tree in the store, or a part of it, in pieces as they come. Memory does not grow with the
  * tree. Throws DATA_LOSS when a part of it is missing or has another size than it should.
  */
 export async function* renderNar(
-  castore: Castore,
+  castore: Contents,
   root: Node,
   { start = 0, end = Number.MAX_SAFE_INTEGER, signal }: RenderOptions = {},
 ): AsyncGenerator<Uint8Array> {
   const window = new Window(start, end);
   const nar = new NarWriter(window);
-  for await (const step of withContents(castore, root, () => nar.size >= start, signal)) {
+  const ahead = new StepsAhead(castore, root, () => nar.size >= start, signal);
+  for (;;) {
+    if (ahead.isLow) await ahead.fill();
+    const step = ahead.next();
+    if (!step) break;
     if (step.kind !== 'file') writeStep(nar, step);
     else {
       const size = Number(step.node.size);
@@ -66,51 +62,8 @@ export function writeStep(nar: NarWriter, step: Exclude<NarStep, { kind: 'file' 
   else nar[step.kind]();
 }
 
-type Step = NarStep & { contents?: Promise<Uint8Array> };
-
-/** The steps of a tree; once the range has begun, small files are on their way when their turn comes. */
-async function* withContents(
-  castore: Castore,
-  root: Node,
-  hasBegun: () => boolean,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<Step> {
-  const walk = narSteps(castore, root, signal);
-  const queue: Step[] = [];
-  let ahead = 0;
-  for (let ended = false; ; ) {
-    while (!ended && queue.length < STEPS_AHEAD && ahead < BYTES_AHEAD) {
-      const { value, done } = await walk.next();
-      if (done) {
-        ended = true;
-        break;
-      }
-      const step: Step = value;
-      if (step.kind === 'file' && step.node.size <= SINGLE_CHUNK_LIMIT && hasBegun()) {
-        step.contents = small(castore, step.node, signal);
-        step.contents.catch(() => {});
-        ahead += Number(step.node.size);
-      }
-      queue.push(step);
-    }
-    const step = queue.shift();
-    if (!step) return;
-    if (step.kind === 'file' && step.contents) ahead -= Number(step.node.size);
-    yield step;
-  }
-}
-
-async function small({ blobs }: Castore, node: FileNode, signal: AbortSignal | undefined) {
-  const size = Number(node.size);
-  const contents = await blobs.read(node.digest, { size, signal });
-  if (!contents) throw damaged(`blob ${node.digest} is missing`);
-  const bytes = await collect(contents, size);
-  if (bytes?.length !== size) throw anotherSize(node);
-  return bytes;
-}
-
 async function* contentsOf(
-  { blobs }: Castore,
+  { blobs }: Contents,
   node: FileNode,
   from: number,
   signal: AbortSignal | undefined,
@@ -125,10 +78,6 @@ async function* contentsOf(
     yield part;
   }
   if (left !== 0) throw anotherSize(node);
-}
-
-export function anotherSize(node: FileNode): Error {
-  return damaged(`blob ${node.digest} has another size than ${node.size}`);
 }
 
 /** Keeps what lies within a range, until it is taken. */

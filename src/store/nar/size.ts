@@ -17,15 +17,17 @@ export async function narSize(
 ): Promise<number> {
   const nar = new NarWriter({ update() {}, skip() {} });
   const slice = new TimeSlice();
-  for await (const step of narSteps(castore, root, signal)) {
+  for await (const steps of narSteps(castore, root, signal)) {
     if (nar.size > limit) break;
     if (slice.isOver) await slice.pass();
-    if (step.kind !== 'file') writeStep(nar, step);
-    else {
-      const size = Number(step.node.size);
-      nar.beginFile(size, step.node.executable);
-      nar.skipContents(size);
-      nar.endFile();
+    for (const step of steps) {
+      if (step.kind !== 'file') writeStep(nar, step);
+      else {
+        const size = Number(step.node.size);
+        nar.beginFile(size, step.node.executable);
+        nar.skipContents(size);
+        nar.endFile();
+      }
     }
   }
   return nar.size;

@@ -14,6 +14,9 @@ const BEGIN_DIRECTORY: NarStep = { kind: 'beginDirectory' };
 const END_DIRECTORY: NarStep = { kind: 'endDirectory' };
 const END_ENTRY: NarStep = { kind: 'endEntry' };
 
+/** Steps that come at once, at the most: one by one each would have to be waited for. */
+const BATCH = 256;
+
 /**
  * Walks a tree in the store depth first, in the order of names. Holds one directory a level. Throws DATA_LOSS
  * when a directory is missing.
@@ -22,22 +25,30 @@ export async function* narSteps(
   { directories }: Pick<Services, 'directories'>,
   root: Node,
   signal?: AbortSignal,
-): AsyncGenerator<NarStep> {
+): AsyncGenerator<NarStep[]> {
   const open: ReturnType<Directory['entries']>[] = [];
   let node: Node | undefined = root;
+  let batch: NarStep[] = [];
   for (;;) {
-    signal?.throwIfAborted();
+    if (batch.length >= BATCH || (node?.kind === 'directory' && batch.length > 0)) {
+      yield batch;
+      batch = [];
+      signal?.throwIfAborted();
+    }
     if (node?.kind === 'directory') {
       const directory: Directory | undefined = await directories.get(node.digest, signal);
       if (!directory) throw damaged(`directory ${node.digest} is missing`);
-      yield BEGIN_DIRECTORY;
+      batch.push(BEGIN_DIRECTORY);
       open.push(directory.entries());
     } else {
-      if (node?.kind === 'symlink') yield node;
-      else if (node) yield { kind: 'file', node };
-      else yield END_DIRECTORY;
-      if (open.length === 0) return;
-      yield END_ENTRY;
+      if (node?.kind === 'symlink') batch.push(node);
+      else if (node) batch.push({ kind: 'file', node });
+      else batch.push(END_DIRECTORY);
+      if (open.length === 0) {
+        yield batch;
+        return;
+      }
+      batch.push(END_ENTRY);
     }
     const next: IteratorResult<readonly [Name, Node]> = open.at(-1)!.next();
     node = undefined;
@@ -46,7 +57,7 @@ export async function* narSteps(
       continue;
     }
     const [name, child] = next.value;
-    yield { kind: 'entry', name };
+    batch.push({ kind: 'entry', name });
     node = child;
   }
 }
