@@ -32,9 +32,9 @@ async function filesAsked(): Promise<number> {
 test('small files that are read one behind the other bring those that follow', async () => {
   mount = await GatedMount.start({ trees: [tree] });
   await readAll(0, 1);
-  await expect.poll(filesAsked, PATIENT).toBe(6);
+  await expect.poll(filesAsked, PATIENT).toBe(10);
   await mount.gate('blobs', 'failing');
-  expect(await readAll(2, 3, 4, 5)).toBe([2, 3, 4, 5].map((i) => `contents of ${NAMES[i]}`).join(''));
+  expect(await readAll(2, 3, 8, 9)).toBe([2, 3, 8, 9].map((i) => `contents of ${NAMES[i]}`).join(''));
   expect(await readAll(20)).toContain('Input/output error');
 });
 

@@ -1,3 +1,4 @@
+import type { Scratch } from '../../util/scratch.ts';
 import type { Digest } from '../digest.ts';
 
 /** A blob of at most this many bytes is always a single chunk. */
@@ -15,6 +16,9 @@ export type BlobContent = Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint
 
 /** Byte strings of any length, named by their BLAKE3 digest. */
 export interface BlobService {
+  /** Whether reading takes no round trip, so that nothing is won by asking ahead. */
+  readonly isNear?: boolean;
+
   /**
    * The chunks that a blob is made of, in order; empty when it is a single chunk or nothing finer is
    * known. `undefined` when the blob is not there. A chunk is found by its digest like a blob.
@@ -51,5 +55,7 @@ export interface ReadOptions {
   readonly offset?: number;
   /** Length of the blob, if it is known: a short one may come in one piece. */
   readonly size?: number;
+  /** Where a part may lie; then it is valid until the next is asked for, of this or another read. */
+  readonly scratch?: Scratch | undefined;
   readonly signal?: AbortSignal | undefined;
 }

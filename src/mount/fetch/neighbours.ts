@@ -8,8 +8,8 @@ import type { AheadQueue } from './ahead-queue.ts';
 
 /** Bytes and files read ahead at the most, and files to begin with. */
 const MAX_BYTES = 2 << 20;
-const MAX_FILES = 64;
-const FIRST_FILES = 4;
+const MAX_FILES = 128;
+const FIRST_FILES = 8;
 /** Entries between two reads that still are in order: what lies between is no file, or was there. */
 const MAX_GAP = 8;
 /** Directories that are followed. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import * as token from './tokens.ts';
 
 /** What goes to a sink in one piece and is longer than this is the caller's own memory. */
-export const STAGE_LENGTH = 64 * 1024;
+export const STAGE_LENGTH = 128 * 1024;
 
 /** Takes the bytes of a NAR in order. */
 export interface NarSink {
@@ -35,7 +35,7 @@ export class NarWriter {
 
   beginEntry(name: Uint8Array): void {
     this.#write(token.ENTRY);
-    this.#write(token.narString(name));
+    this.#string(name);
     this.#write(token.NODE);
   }
 
@@ -51,9 +51,7 @@ export class NarWriter {
     this.#write(token.REGULAR);
     if (executable) this.#write(token.EXECUTABLE);
     this.#write(token.CONTENTS);
-    const length = Buffer.alloc(8);
-    length.writeBigUInt64LE(BigInt(size));
-    this.#write(length);
+    this.#length(this.#reserve(8), size);
     this.#padding = token.paddingLength(size);
   }
 
@@ -70,13 +68,13 @@ export class NarWriter {
   }
 
   endFile(): void {
-    this.#write(Buffer.alloc(this.#padding));
+    this.#zeros(this.#reserve(this.#padding), this.#padding);
     this.#write(token.CLOSE);
   }
 
   symlink(target: Uint8Array): void {
     this.#write(token.SYMLINK);
-    this.#write(token.narString(target));
+    this.#string(target);
     this.#write(token.CLOSE);
   }
 
@@ -84,6 +82,32 @@ export class NarWriter {
   finish(): void {
     this.#sink.update(this.#stage.subarray(0, this.#staged));
     this.#staged = 0;
+  }
+
+  /** Room in the stage, where it begins. For a few bytes at a time: there are no allocations in here. */
+  #reserve(length: number): number {
+    if (this.#staged + length > STAGE_LENGTH) this.finish();
+    const at = this.#staged;
+    this.#staged += length;
+    this.size += length;
+    return at;
+  }
+
+  #length(at: number, length: number): void {
+    this.#stage.writeUInt32LE(length % 2 ** 32, at);
+    this.#stage.writeUInt32LE(Math.floor(length / 2 ** 32), at + 4);
+  }
+
+  #zeros(at: number, count: number): void {
+    for (let i = at; i < at + count; i++) this.#stage[i] = 0;
+  }
+
+  #string(bytes: Uint8Array): void {
+    const padding = token.paddingLength(bytes.length);
+    const at = this.#reserve(8 + bytes.length + padding);
+    this.#length(at, bytes.length);
+    this.#stage.set(bytes, at + 8);
+    this.#zeros(at + 8 + bytes.length, padding);
   }
 
   #write(bytes: Uint8Array): void {

@@ -1,6 +1,6 @@
 import { zstdCompress } from '../../util/zstd.ts';
 
-/** Contents are compressed in pieces of at least this length, a frame each. */
+/** Contents are compressed in pieces of this length, a frame each. */
 const FRAME_LENGTH = 512 * 1024;
 
 /** Whether an Accept-Encoding header names an encoding, and not only to refuse it. */
@@ -11,17 +11,20 @@ export function accepts(header: string | undefined, encoding: string): boolean {
   });
 }
 
-/** Compresses by zstd on the way. */
+/** Compresses by zstd on the way. A part may be overwritten when the next is asked for. */
 export async function* zstdEncoded(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let parts: Uint8Array[] = [];
+  const frame = Buffer.allocUnsafeSlow(FRAME_LENGTH);
   let length = 0;
   for await (const part of bytes) {
-    parts.push(part);
-    length += part.length;
-    if (length < FRAME_LENGTH) continue;
-    yield zstdCompress(Buffer.concat(parts));
-    parts = [];
-    length = 0;
+    for (let from = 0; from < part.length; ) {
+      const piece = part.subarray(from, from + FRAME_LENGTH - length);
+      frame.set(piece, length);
+      from += piece.length;
+      length += piece.length;
+      if (length < FRAME_LENGTH) continue;
+      yield zstdCompress(frame);
+      length = 0;
+    }
   }
-  if (length > 0) yield zstdCompress(Buffer.concat(parts));
+  if (length > 0) yield zstdCompress(frame.subarray(0, length));
 }

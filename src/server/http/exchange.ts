@@ -135,7 +135,7 @@ export class Exchange {
     );
   }
 
-  /** Answers with a body that is made as the client takes it; what `headers` say of its length must hold. */
+  /** Answers with a body that is made as the client takes it, each part before the next is made; what `headers` say of its length must hold. */
   async stream(
     status: number,
     headers: OutgoingHttpHeaders,
@@ -157,7 +157,7 @@ export class Exchange {
       for (; !next.done; next = await parts.next()) {
         this.sent += next.value.length;
         if (length !== undefined && this.sent > length) throw damaged('an answer is longer than was said');
-        if (!this.#response.write(next.value)) await this.#taken();
+        await this.#write(next.value);
         if (slice.isOver) await slice.pass();
         this.signal.throwIfAborted();
       }
@@ -173,11 +173,14 @@ export class Exchange {
     if (!this.#response.socket) await orAborted(once(this.#response, 'socket'), this.signal);
   }
 
-  /** Resolves when the client has taken what was written. */
-  async #taken(): Promise<void> {
+  /** Resolves when the system has taken all of it: its memory may then be used again. */
+  async #write(part: Uint8Array | string): Promise<void> {
+    let taken = () => {};
+    this.#response.write(part, () => taken());
+    if (this.#response.writableLength === 0) return;
     const socket: Socket | null = this.#response.socket;
     socket?.setTimeout(IDLE_MS);
-    await orAborted(once(this.#response, 'drain'), this.signal);
+    await orAborted(new Promise<void>((resolve) => (taken = resolve)), this.signal);
     socket?.setTimeout(0);
   }
 

@@ -116,7 +116,7 @@ export class NarSender {
 
   async *#render(node: Node, start: number, end: number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
     if (!(await this.#hasRoot(node))) throw missing();
-    yield* renderNar(this.#store, node, { start, end, signal });
+    yield* renderNar(this.#store, node, { start, end, transient: true, signal });
   }
 
   async #send(exchange: Exchange, body: Body): Promise<void> {

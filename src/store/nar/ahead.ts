@@ -8,9 +8,9 @@ import { narSteps } from './steps.ts';
 
 /** Small files are asked for ahead of their turn, for a store where each takes a round trip. */
 const STEPS_AHEAD = 96;
-const BYTES_AHEAD = 2 << 20;
+const BYTES_AHEAD = 512 << 10;
 
-/** A step; the contents of a small file are on their way. */
+/** A step; the contents of a small file are on their way, unless the store is near. */
 export type StepAhead = NarStep & { contents?: Promise<Uint8Array> };
 
 /** The steps of a tree, some of them ahead of their turn. */
@@ -33,7 +33,8 @@ export class StepsAhead {
   }
 
   get #isShort(): boolean {
-    return this.#queue.length - this.#taken < STEPS_AHEAD && this.#bytes < BYTES_AHEAD;
+    const steps = this.#castore.blobs.isNear ? 1 : STEPS_AHEAD;
+    return this.#queue.length - this.#taken < steps && this.#bytes < BYTES_AHEAD;
   }
 
   /** Whether `fill` is due. */
@@ -52,7 +53,8 @@ export class StepsAhead {
   }
 
   #add(step: StepAhead): void {
-    if (step.kind === 'file' && step.node.size <= SINGLE_CHUNK_LIMIT && this.#mayFetch()) {
+    const isFile = step.kind === 'file' && !this.#castore.blobs.isNear;
+    if (isFile && step.node.size <= SINGLE_CHUNK_LIMIT && this.#mayFetch()) {
       step.contents = this.#small(step.node);
       step.contents.catch(() => {});
       this.#bytes += Number(step.node.size);

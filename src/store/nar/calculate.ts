@@ -12,7 +12,7 @@ export async function calculateNar(
   const sha256 = new ParallelSha256();
   try {
     let size = 0;
-    for await (const part of renderNar(castore, root, { signal })) {
+    for await (const part of renderNar(castore, root, { transient: true, signal })) {
       size += part.length;
       sha256.update(part);
     }

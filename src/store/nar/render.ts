@@ -2,6 +2,7 @@ import type { FileNode, Node } from '../../castore/node.ts';
 import type { NarSink } from '../../nix/nar/writer.ts';
 import { NarWriter, STAGE_LENGTH } from '../../nix/nar/writer.ts';
 import { damaged } from '../../util/errors.ts';
+import { Scratch } from '../../util/scratch.ts';
 import type { Contents } from '../services.ts';
 import { anotherSize, StepsAhead } from './ahead.ts';
 import type { NarStep } from './steps.ts';
@@ -10,6 +11,8 @@ export interface RenderOptions {
   /** Where to begin and to end, in bytes of the NAR; contents outside are not read. */
   readonly start?: number;
   readonly end?: number;
+  /** Whether a part may be overwritten when the next is asked for: spares an allocation a part. */
+  readonly transient?: boolean;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -20,9 +23,10 @@ export interface RenderOptions {
 export async function* renderNar(
   castore: Contents,
   root: Node,
-  { start = 0, end = Number.MAX_SAFE_INTEGER, signal }: RenderOptions = {},
+  { start = 0, end = Number.MAX_SAFE_INTEGER, transient = false, signal }: RenderOptions = {},
 ): AsyncGenerator<Uint8Array> {
-  const window = new Window(start, end);
+  const window = new Window(start, end, transient);
+  const scratch = transient ? new Scratch() : undefined;
   const nar = new NarWriter(window);
   const ahead = new StepsAhead(castore, root, () => nar.size >= start, signal);
   for (;;) {
@@ -40,7 +44,7 @@ export async function* renderNar(
         // Nothing of it is wanted.
       } else if (step.contents) nar.contents((await step.contents).subarray(from));
       else {
-        for await (const part of contentsOf(castore, step.node, from, signal)) {
+        for await (const part of contentsOf(castore, step.node, { offset: from, scratch, signal })) {
           nar.contents(part);
           if (window.isFull) yield* window.take();
           if (nar.size >= end) break;
@@ -65,13 +69,12 @@ export function writeStep(nar: NarWriter, step: Exclude<NarStep, { kind: 'file' 
 async function* contentsOf(
   { blobs }: Contents,
   node: FileNode,
-  from: number,
-  signal: AbortSignal | undefined,
+  options: { offset: number; scratch: Scratch | undefined; signal: AbortSignal | undefined },
 ) {
   const size = Number(node.size);
-  const contents = await blobs.read(node.digest, { offset: from, size, signal });
+  const contents = await blobs.read(node.digest, { ...options, size });
   if (!contents) throw damaged(`blob ${node.digest} is missing`);
-  let left = size - from;
+  let left = size - options.offset;
   for await (const part of contents) {
     left -= part.length;
     if (left < 0) throw anotherSize(node);
@@ -80,6 +83,9 @@ async function* contentsOf(
   if (left !== 0) throw anotherSize(node);
 }
 
+/** Stages that a step may fill: what comes before the contents of a small file, those, and what comes after. */
+const COPIES = 3;
+
 /** Keeps what lies within a range, until it is taken. */
 class Window implements NarSink {
   /** Bytes of the NAR that have gone by. */
@@ -87,10 +93,13 @@ class Window implements NarSink {
   readonly #start: number;
   readonly #end: number;
   #parts: Uint8Array[] = [];
+  readonly #copies: Buffer[] | undefined;
+  #copied = 0;
 
-  constructor(start: number, end: number) {
+  constructor(start: number, end: number, transient: boolean) {
     this.#start = start;
     this.#end = end;
+    if (transient) this.#copies = Array.from({ length: COPIES }, () => Buffer.allocUnsafeSlow(STAGE_LENGTH));
   }
 
   get isFull(): boolean {
@@ -104,7 +113,14 @@ class Window implements NarSink {
     if (from >= to) return;
     const part = bytes.subarray(from, to);
     // The writer uses its stage again; what is longer than that never lay in it.
-    this.#parts.push(bytes.length > STAGE_LENGTH ? part : Buffer.from(part));
+    this.#parts.push(bytes.length > STAGE_LENGTH ? part : this.#copy(part));
+  }
+
+  #copy(part: Uint8Array): Uint8Array {
+    if (!this.#copies) return Buffer.from(part);
+    const copy = this.#copies[this.#copied++ % COPIES]!;
+    copy.set(part);
+    return copy.subarray(0, part.length);
   }
 
   skip(length: number): void {

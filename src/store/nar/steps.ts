@@ -15,7 +15,7 @@ const END_DIRECTORY: NarStep = { kind: 'endDirectory' };
 const END_ENTRY: NarStep = { kind: 'endEntry' };
 
 /** Steps that come at once, at the most: one by one each would have to be waited for. */
-const BATCH = 256;
+const BATCH = 64;
 
 /**
  * Walks a tree in the store depth first, in the order of names. Holds one directory a level. Throws DATA_LOSS
