@@ -11,7 +11,6 @@ const MAX_SOUND = 1 << 18;
 
 /** Blobs in a local store. */
 export class LocalBlobService implements BlobService {
-  readonly isNear = true;
   readonly #store: LocalStore;
   /** Chunks that have been hashed since this began: a disk that damages them now is found by fsck. */
   #sound = new DigestMap();
@@ -32,7 +31,7 @@ export class LocalBlobService implements BlobService {
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
     const { reader } = this.#store;
     if (options.size !== undefined && options.size <= SINGLE_CHUNK_LIMIT) {
-      const bytes = this.#chunk(digest, options.size, options.scratch);
+      const bytes = this.readAtOnce(digest, options.size, options.scratch);
       return bytes && one(bytes.subarray(options.offset ?? 0));
     }
     const chunks = reader.manifestChunks(digest.bytes);
@@ -55,6 +54,10 @@ export class LocalBlobService implements BlobService {
       if (!bytes) throw damaged(`chunk ${digest} is missing from the local store`);
       yield from > 0 ? bytes.subarray(from) : bytes;
     }
+  }
+
+  readAtOnce(digest: Digest, size: number, scratch?: Scratch): Uint8Array | undefined {
+    return this.#chunk(digest, size, scratch);
   }
 
   /** A chunk of this size, checked once. Throws DATA_LOSS when it is another or damaged. */

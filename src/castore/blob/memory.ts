@@ -4,7 +4,6 @@ import type { BlobContent, BlobService, Chunk, ReadOptions } from './service.ts'
 
 /** Blobs in the memory of this process. */
 export class MemoryBlobService implements BlobService {
-  readonly isNear = true;
   readonly #chunks = new Map<string, Uint8Array>();
   readonly #manifests = new Map<string, readonly Chunk[]>();
 

@@ -16,8 +16,11 @@ export type BlobContent = Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint
 
 /** Byte strings of any length, named by their BLAKE3 digest. */
 export interface BlobService {
-  /** Whether reading takes no round trip, so that nothing is won by asking ahead. */
-  readonly isNear?: boolean;
+  /**
+   * All of a blob of `size` bytes, at most 128 KiB, checked as by `read`; `undefined` when it is not there. Only
+   * where that takes no waiting, so that nothing is won by asking ahead.
+   */
+  readAtOnce?(digest: Digest, size: number, scratch?: Scratch): Uint8Array | undefined;
 
   /**
    * The chunks that a blob is made of, in order; empty when it is a single chunk or nothing finer is

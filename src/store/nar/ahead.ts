@@ -10,7 +10,7 @@ import { narSteps } from './steps.ts';
 const STEPS_AHEAD = 96;
 const BYTES_AHEAD = 512 << 10;
 
-/** A step; the contents of a small file are on their way, unless the store is near. */
+/** A step; the contents of a small file are on their way, unless they can be read at once. */
 export type StepAhead = NarStep & { contents?: Promise<Uint8Array> };
 
 /** The steps of a tree, some of them ahead of their turn. */
@@ -33,7 +33,7 @@ export class StepsAhead {
   }
 
   get #isShort(): boolean {
-    const steps = this.#castore.blobs.isNear ? 1 : STEPS_AHEAD;
+    const steps = this.#castore.blobs.readAtOnce ? 1 : STEPS_AHEAD;
     return this.#queue.length - this.#taken < steps && this.#bytes < BYTES_AHEAD;
   }
 
@@ -53,7 +53,7 @@ export class StepsAhead {
   }
 
   #add(step: StepAhead): void {
-    const isFile = step.kind === 'file' && !this.#castore.blobs.isNear;
+    const isFile = step.kind === 'file' && !this.#castore.blobs.readAtOnce;
     if (isFile && step.node.size <= SINGLE_CHUNK_LIMIT && this.#mayFetch()) {
       step.contents = this.#small(step.node);
       step.contents.catch(() => {});

@@ -1,3 +1,4 @@
+import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
 import type { FileNode, Node } from '../../castore/node.ts';
 import type { NarSink } from '../../nix/nar/writer.ts';
 import { NarWriter, STAGE_LENGTH } from '../../nix/nar/writer.ts';
@@ -43,7 +44,11 @@ export async function* renderNar(
       if (from === size || nar.size >= end) {
         // Nothing of it is wanted.
       } else if (step.contents) nar.contents((await step.contents).subarray(from));
-      else {
+      else if (castore.blobs.readAtOnce && size <= SINGLE_CHUNK_LIMIT) {
+        const bytes = castore.blobs.readAtOnce(step.node.digest, size, scratch);
+        if (bytes?.length !== size) throw bytes ? anotherSize(step.node) : missing(step.node);
+        nar.contents(bytes.subarray(from));
+      } else {
         for await (const part of contentsOf(castore, step.node, { offset: from, scratch, signal })) {
           nar.contents(part);
           if (window.isFull) yield* window.take();
@@ -66,6 +71,10 @@ export function writeStep(nar: NarWriter, step: Exclude<NarStep, { kind: 'file' 
   else nar[step.kind]();
 }
 
+function missing(node: FileNode): Error {
+  return damaged(`blob ${node.digest} is missing`);
+}
+
 async function* contentsOf(
   { blobs }: Contents,
   node: FileNode,
@@ -73,7 +82,7 @@ async function* contentsOf(
 ) {
   const size = Number(node.size);
   const contents = await blobs.read(node.digest, { ...options, size });
-  if (!contents) throw damaged(`blob ${node.digest} is missing`);
+  if (!contents) throw missing(node);
   let left = size - options.offset;
   for await (const part of contents) {
     left -= part.length;
