@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { secondsOf } from './experiments.mjs';
-import { run, Service } from './processes.mjs';
+import { run, Service, tvixStore } from './processes.mjs';
 
 const CLIENT = fileURLToPath(new URL('./http-client.mjs', import.meta.url));
 const STATIC = fileURLToPath(new URL('./static-server.mjs', import.meta.url));
@@ -21,6 +21,42 @@ export const cacheExperiments = [
     source: workspace.large(),
     stored: workspace.largeStore(),
   })),
+  {
+    name: 'nar-import',
+    columns: ['nix', 'tvix-store'],
+    mostRounds: 3,
+    lines: {
+      tree: {
+        title: 'NAR of 16 000 files into a store on tmpfs (nix: --restore)',
+        unit: 's',
+        goal: { atMost: 2 },
+      },
+      large: { title: 'NAR of 1 GiB into a store on tmpfs', unit: 'MB/s', goal: { atLeast: 500 } },
+    },
+    async measure(column, workspace) {
+      const sources = { tree: await workspace.tree(), large: await workspace.large() };
+      const seconds = {};
+      for (const [name, { root }] of Object.entries(sources)) {
+        seconds[name] = await workspace.withMemoryFolder(async (folder) => {
+          await run('sh', ['-c', 'nix-store --dump "$0" > "$1/nar"', root, folder]);
+          return secondsOf(() =>
+            column === 'nix'
+              ? run('sh', ['-c', 'nix-store --restore "$0/tree" < "$0/nar"', folder])
+              : tvixStore([
+                  'nar',
+                  'import',
+                  '--store',
+                  `local://${folder}/store`,
+                  '--name',
+                  'n',
+                  `${folder}/nar`,
+                ]),
+          );
+        });
+      }
+      return { tree: seconds.tree, large: 2 ** 30 / 1e6 / seconds.large };
+    },
+  },
   {
     name: 'nix-copy',
     columns: [STATIC_COLUMN, 'tvix-store'],
