@@ -9,6 +9,8 @@ import * as fuse from './protocol.ts';
 const EAGAIN = 11;
 const ENODEV = 19;
 const ECONNABORTED = 103;
+/** Waiting for the next request without sleeping, in milliseconds. */
+const SPIN_MS = 0.15;
 
 export interface DeviceSessionOptions extends DispatcherOptions {
   /** The FUSE device, non-blocking. */
@@ -22,7 +24,7 @@ export interface DeviceSessionOptions extends DispatcherOptions {
 export class DeviceSession {
   readonly #options: DeviceSessionOptions;
   readonly #dispatcher: Dispatcher<undefined>;
-  readonly #patience = new Patience();
+  readonly #patience = new Patience(SPIN_MS);
   readonly #request = Buffer.allocUnsafeSlow(fuse.REQUEST_BUFFER_LENGTH);
   readonly #requestAddress = addressOf(this.#request);
   /** Two `struct pollfd`: the device and the eventfd. */
