@@ -2,9 +2,21 @@ import { latin1 } from '../../util/bytes.ts';
 import type { PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
 
+/** Keeps path infos by the hash of the store path, one character a byte. */
+export interface MemoryPathInfos {
+  get(key: string): PathInfo | undefined;
+  set(key: string, info: PathInfo): unknown;
+  values(): Iterable<PathInfo>;
+}
+
 /** Path infos in the memory of this process. */
 export class MemoryPathInfoService implements PathInfoService {
-  readonly #infos = new Map<string, PathInfo>();
+  readonly #infos: MemoryPathInfos;
+
+  /** `infos`: what keeps them. */
+  constructor(infos: MemoryPathInfos = new Map()) {
+    this.#infos = infos;
+  }
 
   async get(hash: Uint8Array): Promise<PathInfo | undefined> {
     return this.#infos.get(latin1(hash));
