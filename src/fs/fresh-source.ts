@@ -10,7 +10,7 @@ export interface FreshItem {
   readonly kind: 'pathInfo' | 'directory' | 'manifest' | 'chunk';
   /** A digest, or a store path's hash. */
   readonly key: Uint8Array;
-  /** As encoded; a manifest as (digest 32, size u32) for each chunk. */
+  /** As encoded; a manifest as (digest 32, size u32) for each chunk; a chunk as its row in the local store. */
   readonly bytes: Uint8Array;
 }
 
@@ -70,9 +70,7 @@ export class FreshSource implements Source {
     out: Uint8Array,
     at: number,
   ): number | undefined {
-    const fresh = this.#fresh('chunk', digest);
-    if (!fresh) return this.#local.readChunk(digest, offset, length, out, at);
-    return asBuffer(fresh).copy(out, at, offset, Math.min(offset + length, fresh.length));
+    return this.#local.readChunk(digest, offset, length, out, at, this.#fresh('chunk', digest));
   }
 
   refresh(): void {

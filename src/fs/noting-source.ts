@@ -53,8 +53,9 @@ export class NotingSource implements Source {
     length: number,
     out: Uint8Array,
     at: number,
+    fresh?: Uint8Array,
   ): number | undefined {
-    return this.#note(digest, this.#source.readChunk(digest, offset, length, out, at));
+    return this.#note(digest, this.#source.readChunk(digest, offset, length, out, at, fresh));
   }
 
   refresh(): void {

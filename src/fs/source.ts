@@ -13,13 +13,14 @@ export interface Source {
   directory(digest: Uint8Array): Uint8Array | undefined;
   /** The chunk list of a blob of several chunks. */
   manifest(digest: Uint8Array): readonly Chunk[] | undefined;
-  /** Copies part of a chunk into `out` at `at`; gives the number of bytes. */
+  /** Copies part of a chunk into `out` at `at`; gives the number of bytes. `fresh` as for a LocalReader. */
   readChunk(
     digest: Uint8Array,
     offset: number,
     length: number,
     out: Uint8Array,
     at: number,
+    fresh?: Uint8Array,
   ): number | undefined;
   refresh(): void;
 }

@@ -40,7 +40,7 @@ const digest = (i: number) => Digest.hash(contents(i));
 async function fill(count: number): Promise<void> {
   for (let i = 0; i < count; i++) {
     vi.setSystemTime(Date.now() + 60 * MINUTE);
-    await filler.chunk(digest(i), contents(i));
+    await filler.chunk(digest(i), contents(i)).kept;
     uses.note(digest(i).bytes);
     uses.flush();
   }
@@ -81,7 +81,7 @@ test('what was used least recently goes, until there is some room again', async 
 
 test('no more goes than has to, also of what was used in the same minute', async () => {
   for (let i = 0; i < 12; i++) {
-    await filler.chunk(digest(i), contents(i));
+    await filler.chunk(digest(i), contents(i)).kept;
     uses.note(digest(i).bytes);
   }
   uses.flush();
@@ -93,8 +93,8 @@ test('what was evicted can be put again, chunk lists and directories too', async
   const directory = directoryOf({ a: 'b' });
   const put = async () => {
     await filler.directory(directory.digest, directory.bytes);
-    await filler.chunk(digest(0), contents(0));
-    await filler.chunk(digest(1), contents(1));
+    await filler.chunk(digest(0), contents(0)).kept;
+    await filler.chunk(digest(1), contents(1)).kept;
     await filler.manifest(
       digest(2),
       [0, 1].map((i) => ({ digest: digest(i), size: CHUNK + i })),

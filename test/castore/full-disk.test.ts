@@ -92,7 +92,7 @@ describe.skipIf(!canMount())('a full disk (a small file system, which only root 
       await Promise.all(
         Array.from({ length: 8_000_000 / size }, (_, i) => {
           const bytes = randomBytes(size, `${size} ${i}`);
-          return filler.chunk(Digest.hash(bytes), bytes);
+          return filler.chunk(Digest.hash(bytes), bytes).kept;
         }),
       );
     }

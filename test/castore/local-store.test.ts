@@ -307,7 +307,7 @@ describe('a cache', () => {
     const filler = new CacheFiller(store.env);
     const parts = [randomBytes(1000, 'part'), randomBytes(100_000, 'other part')];
     const whole = Buffer.concat(parts);
-    for (const part of parts) await filler.chunk(Digest.hash(part), part);
+    for (const part of parts) await filler.chunk(Digest.hash(part), part).kept;
     await filler.manifest(
       Digest.hash(whole),
       parts.map((part) => ({ digest: Digest.hash(part), size: part.length })),
@@ -327,7 +327,7 @@ describe('a cache', () => {
     const { dir, store } = open(tempDir(), 'cache');
     const filler = new CacheFiller(store.env);
     const [good, torn] = [randomBytes(100_000, 'good'), randomBytes(100_000, 'torn')];
-    for (const bytes of [good, torn]) await filler.chunk(Digest.hash(bytes), bytes);
+    for (const bytes of [good, torn]) await filler.chunk(Digest.hash(bytes), bytes).kept;
     await filler.close();
     for (const path of chunkFiles(dir)) {
       const bytes = Digest.hash(readFileSync(path)).equals(Digest.hash(good)) ? good : torn;

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { closeSync, fdatasyncSync, fsyncSync, mkdirSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
@@ -11,11 +10,12 @@ const SYNC_EACH_LIMIT = 8;
 
 /**
  * The files of larger chunks: `chunks/a/b/<digest in hex>.<suffix>`. The suffix, the tag of the writer's
- * session and four random characters, tells the files of one chunk apart; a file that no row names does not exist. There are no more folders than this because
- * ext4 takes a millisecond to make one.
+ * session and a count in four digits, tells the files of one chunk apart; a file that no row names does not
+ * exist. There are no more folders than this because ext4 takes a millisecond to make one.
  */
 export class ChunkFiles {
   readonly #dir: string;
+  #written = 0;
 
   constructor(storeDir: string) {
     this.#dir = join(storeDir, 'chunks');
@@ -27,18 +27,17 @@ export class ChunkFiles {
 
   /**
    * Writes a new file, not yet synced, and gives its suffix, which begins with the tag of the writer's session.
-   * Throws NO_SPACE and leaves nothing behind.
+   * Throws NO_SPACE and leaves nothing behind. `syncedSoon`: the disk begins now, and not when a sync waits for it.
    */
-  write(hex: string, bytes: Uint8Array, tag: string): string {
-    const suffix = tag + randomBytes(2).toString('hex');
+  write(hex: string, bytes: Uint8Array, tag: string, syncedSoon: boolean): string {
+    const suffix = tag + (this.#written++ & 0xffff).toString(16).padStart(4, '0');
     const path = this.path(hex, suffix);
     const fd = create(path, this.#dir);
-    // By chance, this session has written the same chunk under the same name before.
-    if (fd === undefined) return this.write(hex, bytes, tag);
+    // This session has written the same chunk at the same count before, 65 536 files ago.
+    if (fd === undefined) return this.write(hex, bytes, tag, syncedSoon);
     try {
       for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at);
-      // The disk begins now, and not when a flush waits for it.
-      libc.sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+      if (syncedSoon) libc.sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
     } catch (error) {
       unlinkSync(path);
       throw noSpace(error, this.#dir);

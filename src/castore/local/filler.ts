@@ -47,17 +47,23 @@ export class CacheFiller {
     this.#session = Session.begin(env);
   }
 
-  async chunk(digest: Digest, bytes: Uint8Array): Promise<void> {
-    const { epoch } = this.#session;
-    if (bytes.length <= INLINE_LIMIT) {
-      await this.row(this.#env.chunks, digest.bytes, inlineRow(epoch, bytes));
-      return;
-    }
+  /** Gives the row at once as well: with it, the chunk can be read before the row is visible. */
+  chunk(digest: Digest, bytes: Uint8Array): { readonly row: Uint8Array; readonly kept: Promise<void> } {
+    const row = this.#chunkRow(digest, bytes);
+    if (row) return { row, kept: this.row(this.#env.chunks, digest.bytes, row) };
+    return { row: inlineRow(this.#session.epoch, bytes), kept: Promise.resolve() };
+  }
+
+  /** Writes the file of a larger chunk; `undefined` when that fails. */
+  #chunkRow(digest: Digest, bytes: Uint8Array): Uint8Array | undefined {
+    const { epoch, tag } = this.#session;
+    if (bytes.length <= INLINE_LIMIT) return inlineRow(epoch, bytes);
     try {
-      const suffix = this.#files.write(digest.hex, bytes, this.#session.tag);
-      await this.row(this.#env.chunks, digest.bytes, fileRow(epoch, bytes.length, suffix, BOOT_TAG));
+      const suffix = this.#files.write(digest.hex, bytes, tag, false);
+      return fileRow(epoch, bytes.length, suffix, BOOT_TAG);
     } catch (error) {
       this.#complain(error);
+      return undefined;
     }
   }
 

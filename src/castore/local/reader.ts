@@ -75,7 +75,8 @@ export class LocalReader {
 
   /**
    * Copies up to `length` bytes of a chunk from `offset` into `out` at `at`. Gives the number of bytes, fewer
-   * only at the chunk's end; `undefined` when the chunk is not there.
+   * only at the chunk's end; `undefined` when the chunk is not there. `fresh` is its row, where that may not be
+   * visible yet.
    */
   readChunk(
     digest: Uint8Array,
@@ -83,18 +84,20 @@ export class LocalReader {
     length: number,
     out: Uint8Array,
     at: number,
+    fresh?: Uint8Array,
   ): number | undefined {
     const key = latin1(digest);
     // Twice: a file that has gone since the look-up may lie elsewhere by now.
     for (let attempt = 0; attempt < 2; attempt++) {
       const open = this.#open.get(key);
       if (open) return readSync(open.fd, out, at, Math.min(length, out.length - at), offset);
-      const found = this.#lookUp(this.#env.chunks, digest, (bytes) => {
+      const read = (bytes: Uint8Array) => {
         const row = parseChunkRow(bytes, digest);
         if (row.kind === 'file') return this.#openFile(key, digest, row) ? 'opened' : 'gone';
         const end = Math.min(offset + length, row.bytes.length);
         return offset >= end ? 0 : asBuffer(row.bytes).copy(out, at, offset, end);
-      });
+      };
+      const found = fresh && attempt === 0 ? read(fresh) : this.#lookUp(this.#env.chunks, digest, read);
       if (typeof found !== 'string') return found;
       if (found === 'opened') attempt--;
       else this.refresh();

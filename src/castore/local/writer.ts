@@ -114,7 +114,7 @@ export class LocalWriter {
       if (this.#freeBytes >= TRANSACTION_BYTES) await this.#spill();
       return;
     }
-    const suffix = this.#files.write(digest.hex, bytes, tag);
+    const suffix = this.#files.write(digest.hex, bytes, tag, true);
     this.#unsynced.push(this.#files.path(digest.hex, suffix));
     const value = fileRow(epoch, bytes.length, suffix, 0);
     await this.#wait({ table: this.#env.chunks, key, value, file: { hex: digest.hex, suffix } });

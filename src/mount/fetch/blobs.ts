@@ -7,7 +7,8 @@ import { collect, latin1 } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import { SingleFlight } from '../../util/single-flight.ts';
 import { AheadQueue } from './ahead-queue.ts';
-import type { ChunkList } from './chunk-list.ts';
+import { BlobStream } from './blob-stream.ts';
+import type { ChunkList, ChunkRange } from './chunk-list.ts';
 import type { Keeper } from './keeper.ts';
 import { Neighbours } from './neighbours.ts';
 import type { FetcherOptions, Progress } from './options.ts';
@@ -30,6 +31,8 @@ export class BlobFetcher {
   readonly #verification: Verification;
   readonly #readAhead: ReadAhead;
   readonly #neighbours: Neighbours;
+  /** By digest: what is being read in order. */
+  readonly #streams = new Map<string, BlobStream>();
   readonly #closing = new AbortController();
 
   constructor(service: BlobService, keeper: Keeper, options: FetcherOptions) {
@@ -61,14 +64,46 @@ export class BlobFetcher {
       return;
     }
     const wanted = list.overlapping(need.offset, need.length);
+    const key = latin1(digest.bytes);
+    const stream = this.#streams.get(key) ?? this.#stream(key, digest, list, wanted);
+    // If it fails, every chunk can still be had by itself.
+    if (stream?.brings(wanted)) await stream.reach(wanted.end, progress, signal).catch(() => {});
     await Promise.all(
       list.chunks.slice(wanted.first, wanted.end).map((chunk) => get(chunk, progress, signal)),
     );
+    if (this.#streams.has(key)) return;
     this.#verification.checkWhenComplete(digest, list);
-    this.#readAhead.note(latin1(digest.bytes), list, wanted, async (chunk) => {
+    this.#readAhead.note(key, list, wanted, async (chunk) => {
       await get(chunk, () => {}, this.#closing.signal);
       this.#verification.checkWhenComplete(digest, list);
     });
+  }
+
+  /** Begins a stream for a reader who has read a large blob in order from its start, if nearly all of it is to come. */
+  #stream(key: string, digest: Digest, list: ChunkList, wanted: ChunkRange): BlobStream | undefined {
+    const again = list.start(wanted.first);
+    const rest = list.size - again;
+    if (again === 0 || again > MAX_AGAIN || rest < MIN_STREAMED || this.#streams.size >= MAX_STREAMS) return;
+    if (list.missingBytes < rest * MIN_MISSING || !this.#readAhead.isInOrder(key, wanted)) return;
+    const stream = new BlobStream(list, {
+      read: async (signal) => {
+        const contents = await this.#service.read(digest, { signal });
+        if (!contents) throw damaged(`blob ${digest} is missing`);
+        return contents;
+      },
+      take: (chunk, bytes) => {
+        this.#keeper.chunk(chunk.digest, bytes);
+        list.arrived(chunk);
+      },
+    });
+    this.#streams.set(key, stream);
+    stream.ended
+      .then(
+        () => this.#verification.proven(digest, list),
+        () => this.#verification.checkWhenComplete(digest, list),
+      )
+      .finally(() => this.#streams.delete(key));
+    return stream;
   }
 
   /** A file of one chunk. Those beside it come with it if they are read in order. */
@@ -164,6 +199,7 @@ export class BlobFetcher {
 
   async close(): Promise<void> {
     this.#closing.abort();
+    for (const stream of this.#streams.values()) stream.stop();
     await this.#verification.close();
   }
 }
@@ -172,5 +208,12 @@ export class BlobFetcher {
 const MAX_CHUNK_LENGTH = 16 << 20;
 /** A blob up to this many bytes that comes without a chunk list is answered from memory, not from the cache. */
 const WHOLE_IN_MEMORY = 8 << 20;
+/** Streams at once, and bytes of a blob for which one is worth while. */
+const MAX_STREAMS = 16;
+const MIN_STREAMED = 8 << 20;
+/** A stream brings the beginning of a blob again: not more of it than this, in bytes. */
+const MAX_AGAIN = 2 << 20;
+/** How much of the rest of a blob must be missing for a stream: it would bring again what is there. */
+const MIN_MISSING = 0.95;
 /** Chunks fetched at once when all are wanted. */
 const AT_ONCE = 8;

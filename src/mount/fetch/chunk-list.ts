@@ -1,12 +1,20 @@
 import type { Chunk } from '../../castore/blob/service.ts';
 
+/** Chunks of a list, from `first` up to `end`. */
+export interface ChunkRange {
+  readonly first: number;
+  readonly end: number;
+}
+
 /** The chunk list of a blob, and what of it is still to come. */
 export class ChunkList {
   readonly chunks: readonly Chunk[];
   /** Whether the whole blob has yet to be hashed: a peer's list is not to be believed. */
   provisional: boolean;
   readonly #ends: Float64Array;
-  readonly #missing: Set<string>;
+  readonly #missing = new Set<string>();
+  /** Bytes of the chunks that are still to come, each counted once. */
+  missingBytes = 0;
 
   constructor(chunks: readonly Chunk[], provisional: boolean, isLocal: (chunk: Chunk) => boolean) {
     this.chunks = chunks;
@@ -16,13 +24,25 @@ export class ChunkList {
     for (const [i, chunk] of chunks.entries()) {
       end += chunk.size;
       this.#ends[i] = end;
+      if (this.#missing.has(chunk.digest.hex) || isLocal(chunk)) continue;
+      this.#missing.add(chunk.digest.hex);
+      this.missingBytes += chunk.size;
     }
-    this.#missing = new Set(chunks.filter((chunk) => !isLocal(chunk)).map(({ digest }) => digest.hex));
+  }
+
+  /** Length of the blob in bytes. */
+  get size(): number {
+    return this.start(this.chunks.length);
+  }
+
+  /** Where a chunk begins, in bytes. */
+  start(index: number): number {
+    return index === 0 ? 0 : this.#ends[index - 1]!;
   }
 
   /** Notes that a chunk is there. */
-  arrived({ digest }: Chunk): void {
-    this.#missing.delete(digest.hex);
+  arrived({ digest, size }: Chunk): void {
+    if (this.#missing.delete(digest.hex)) this.missingBytes -= size;
   }
 
   /** Whether all of the blob is there. */
@@ -34,8 +54,8 @@ export class ChunkList {
     return this.#missing.has(digest.hex);
   }
 
-  /** Which chunks hold a part of the blob: from `first` up to `end`. */
-  overlapping(offset: number, length: number): { first: number; end: number } {
+  /** Which chunks hold a part of the blob. */
+  overlapping(offset: number, length: number): ChunkRange {
     const first = this.#indexAt(offset);
     return { first, end: Math.min(this.#indexAt(offset + length - 1) + 1, this.chunks.length) };
   }

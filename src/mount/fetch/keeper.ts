@@ -25,8 +25,7 @@ export interface Recipient {
 }
 
 /**
- * Hands verified content to whoever waits, at once and from memory, and keeps it in the cache, which may
- * take its time.
+ * Hands verified content to whoever waits, at once, and keeps it in the cache, whose commits take their time.
  */
 export class Keeper {
   readonly cache: LocalStore;
@@ -60,32 +59,32 @@ export class Keeper {
 
   pathInfo(info: PathInfo): Promise<void> {
     const item: FreshItem = { kind: 'pathInfo', key: info.storePath.hash, bytes: encodePathInfo(info) };
-    return this.#keep(
-      item,
-      this.infos.table,
-      this.#filler.row(this.infos.table, item.key, this.infos.row(info)),
-    );
+    const row = this.#filler.row(this.infos.table, item.key, this.infos.row(info));
+    return this.#keep(item, item.bytes.length, this.infos.table, row);
   }
 
   directory({ digest, bytes }: Directory): void {
     const item: FreshItem = { kind: 'directory', key: digest.bytes, bytes };
-    void this.#keep(item, this.cache.env.directories, this.#filler.directory(digest, bytes));
+    const row = this.#filler.directory(digest, bytes);
+    void this.#keep(item, bytes.length, this.cache.env.directories, row);
   }
 
   chunk(digest: Digest, bytes: Uint8Array): void {
-    const item: FreshItem = { kind: 'chunk', key: digest.bytes, bytes };
-    void this.#keep(item, this.cache.env.chunks, this.#filler.chunk(digest, bytes));
+    const { row, kept } = this.#filler.chunk(digest, bytes);
+    const item: FreshItem = { kind: 'chunk', key: digest.bytes, bytes: row };
+    void this.#keep(item, bytes.length, this.cache.env.chunks, kept);
   }
 
   /** A chunk that nobody waits for. Resolves when the cache has it. */
   quietly(digest: Digest, bytes: Uint8Array): Promise<void> {
     this.#limit?.added(digest.bytes, bytes.length);
-    return this.#filler.chunk(digest, bytes);
+    return this.#filler.chunk(digest, bytes).kept;
   }
 
   manifest(digest: Digest, chunks: readonly Chunk[]): void {
     const item: FreshItem = { kind: 'manifest', key: digest.bytes, bytes: encodeChunks(chunks) };
-    void this.#keep(item, this.cache.env.manifests, this.#filler.manifest(digest, chunks));
+    const row = this.#filler.manifest(digest, chunks);
+    void this.#keep(item, item.bytes.length, this.cache.env.manifests, row);
   }
 
   /** Whether those who serve have a chunk or directory. */
@@ -118,12 +117,13 @@ export class Keeper {
     return this.#filler.row(table, key, value);
   }
 
-  async #keep(item: FreshItem, table: Table, committed: Promise<void>): Promise<void> {
+  /** `size`: of what has come, in bytes. */
+  async #keep(item: FreshItem, size: number, table: Table, committed: Promise<void>): Promise<void> {
     const name = nameOf(item.kind, item.key);
     this.fetched.objects++;
-    this.fetched.bytes += item.bytes.length;
+    this.fetched.bytes += size;
     this.recipient.deliver([item]);
-    if (item.kind !== 'pathInfo') this.#limit?.added(item.key, item.bytes.length);
+    if (item.kind !== 'pathInfo') this.#limit?.added(item.key, size);
     this.#pending.set(name, item.bytes);
     this.uncommitted += item.bytes.length;
     await committed;

@@ -1,11 +1,11 @@
 import { LRUCache } from 'lru-cache';
 import type { Chunk } from '../../castore/blob/service.ts';
 import type { AheadQueue } from './ahead-queue.ts';
-import type { ChunkList } from './chunk-list.ts';
+import type { ChunkList, ChunkRange } from './chunk-list.ts';
 
 /** Bytes read ahead of a reader at the most, and to begin with. */
 const MAX_WINDOW = 8 << 20;
-const FIRST_WINDOW = 1 << 20;
+const FIRST_WINDOW = 512 << 10;
 /** Readers that are followed. */
 const MAX_READERS = 256;
 
@@ -24,17 +24,17 @@ export class ReadAhead {
     this.#queue = queue;
   }
 
-  /** Notes a read of a blob that lacked chunks from `first` up to `end`; `get` fetches one. */
-  note(
-    key: string,
-    list: ChunkList,
-    { first, end }: { first: number; end: number },
-    get: (chunk: Chunk) => Promise<void>,
-  ): void {
+  /** Whether a read goes on where another ended: at the start of the blob, or no further than the window reached. */
+  isInOrder(key: string, { first, end }: ChunkRange): boolean {
     const reader = this.#readers.get(key);
-    // In order: at the start of the blob, or no further than the window reached.
-    const inOrder = reader ? first <= reader.next && end + 1 >= reader.next - WINDOW_CHUNKS : first === 0;
-    if (!inOrder) {
+    return reader ? first <= reader.next && end + 1 >= reader.next - WINDOW_CHUNKS : first === 0;
+  }
+
+  /** Notes a read of a blob that lacked chunks from `first` up to `end`; `get` fetches one. */
+  note(key: string, list: ChunkList, wanted: ChunkRange, get: (chunk: Chunk) => Promise<void>): void {
+    const { end } = wanted;
+    const reader = this.#readers.get(key);
+    if (!this.isInOrder(key, wanted)) {
       // Two reads one behind the other are the beginning of an order.
       this.#readers.set(key, { next: end, window: 0 });
       return;

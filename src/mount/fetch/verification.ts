@@ -65,6 +65,13 @@ export class Verification {
     if (this.#revoked.has(digest.hex)) throw damaged(`the store's chunk list of blob ${digest} is wrong`);
   }
 
+  /** Takes note that the chunks of a list are the blob. */
+  proven(digest: Digest, list: ChunkList): void {
+    list.provisional = false;
+    void this.#keeper.note(this.#marks, digest.bytes, new Uint8Array());
+    this.#keeper.manifest(digest, list.chunks);
+  }
+
   /** Checks a blob in the background once all of it is there. */
   checkWhenComplete(digest: Digest, list: ChunkList): void {
     if (!list.provisional || !list.isComplete() || this.#checking.has(digest.hex)) return;
@@ -90,12 +97,12 @@ export class Verification {
       hasher.update(bytes);
       await turn();
     }
-    list.provisional = false;
-    void this.#keeper.note(this.#marks, digest.bytes, new Uint8Array());
     if (hasher.digest().equals(digest)) {
-      this.#keeper.manifest(digest, list.chunks);
+      this.proven(digest, list);
       return;
     }
+    list.provisional = false;
+    void this.#keeper.note(this.#marks, digest.bytes, new Uint8Array());
     if (this.#revoked.size < MAX_REVOKED) this.#revoked.add(digest.hex);
     this.#lists.delete(digest.hex);
     this.#keeper.forgetManifest(digest);

@@ -46,6 +46,24 @@ const encoded: Codec<Uint8Array> = {
 };
 
 const { castore, store } = tvix;
+
+const BLOB_DATA_TAG = 0x0a;
+/** Written by hand: protobufjs goes over the bytes twice. */
+const blobChunk: Codec<{ data?: Uint8Array | null }> = {
+  encode: ({ data }) => {
+    if (!data?.length) return Buffer.alloc(0);
+    const header = [BLOB_DATA_TAG];
+    let length = data.length;
+    for (; length > 0x7f; length >>>= 7) header.push((length & 0x7f) | 0x80);
+    header.push(length);
+    const message = Buffer.allocUnsafe(header.length + data.length);
+    message.set(header);
+    message.set(data, header.length);
+    return message;
+  },
+  decode: (bytes) => castore.v1.BlobChunk.decode(bytes),
+};
+
 type Castore = typeof tvix.castore.v1;
 type Store = typeof tvix.store.v1;
 type Input<T> = T extends { encode(message: infer M, ...rest: never[]): unknown } ? M : never;
@@ -75,8 +93,8 @@ function method<Request, Response>(
 
 export const BLOB = {
   stat: method('castore', 'BlobService', 'Stat', of('StatBlobRequest'), of('StatBlobResponse')),
-  read: method('castore', 'BlobService', 'Read', of('ReadBlobRequest'), of('BlobChunk'), { response: true }),
-  put: method('castore', 'BlobService', 'Put', of('BlobChunk'), of('PutBlobResponse'), { request: true }),
+  read: method('castore', 'BlobService', 'Read', of('ReadBlobRequest'), blobChunk, { response: true }),
+  put: method('castore', 'BlobService', 'Put', blobChunk, of('PutBlobResponse'), { request: true }),
 };
 
 export const DIRECTORY = {

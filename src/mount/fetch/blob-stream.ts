@@ -1,0 +1,95 @@
+import { alongChunks } from '../../castore/blob/along-chunks.ts';
+import type { Chunk } from '../../castore/blob/service.ts';
+import { Digest } from '../../castore/digest.ts';
+import type { Deferred } from '../../util/deferred.ts';
+import { deferred } from '../../util/deferred.ts';
+import { damaged } from '../../util/errors.ts';
+import { orAborted } from '../../util/single-flight.ts';
+import type { ChunkList, ChunkRange } from './chunk-list.ts';
+import type { Progress } from './options.ts';
+
+/** Bytes brought beyond what has been asked for. The connection has 3 MiB more under way, and grpc-js 16 messages. */
+const AHEAD = 512 << 10;
+/** A reader further ahead than this, in bytes, is not waited for: it has jumped. */
+const MAX_JUMP = 8 << 20;
+/** A stream that nobody follows, or that brings nothing, is given up after this long, in milliseconds. */
+const IDLE_MS = 5_000;
+
+/** What a stream does with what it brings. */
+export interface StreamOptions {
+  /** Begins to read the blob from its start; what has come when that ends well is all of the blob. */
+  readonly read: (signal: AbortSignal) => Promise<AsyncIterable<Uint8Array>>;
+  /** Takes a chunk that was missing and is right. */
+  readonly take: (chunk: Chunk, bytes: Uint8Array) => void;
+}
+
+/**
+ * One call that brings a large blob to a reader who reads it in order: a call for each chunk costs either side
+ * more than what is in the chunk. It keeps a little ahead of its reader and waits there.
+ */
+export class BlobStream {
+  /** Resolves when all of the blob has come, rejects when the stream ended before. */
+  readonly ended: Promise<void>;
+  readonly #list: ChunkList;
+  readonly #options: StreamOptions;
+  readonly #stop = new AbortController();
+  readonly #idle = setTimeout(() => this.stop(), IDLE_MS).unref();
+  /** The chunk that comes next, and the one before which the stream waits. */
+  #next = 0;
+  #until = 0;
+  #resume: Deferred<void> | undefined;
+  /** Settles when a chunk has come. */
+  #step = deferred<void>();
+
+  constructor(list: ChunkList, options: StreamOptions) {
+    this.#list = list;
+    this.#options = options;
+    this.ended = this.#run().finally(() => clearTimeout(this.#idle));
+    this.ended.catch((error) => this.#step.reject(error));
+    this.#step.promise.catch(() => {});
+  }
+
+  /** Whether the chunks before `end` are on their way, or may be soon. */
+  brings({ first, end }: ChunkRange): boolean {
+    if (this.#stop.signal.aborted || end <= this.#next) return false;
+    return this.#list.start(first) - this.#list.start(this.#next) <= MAX_JUMP;
+  }
+
+  /** Resolves when the chunks before `end` have come. Rejects when the stream ends before. */
+  async reach(end: number, progress: Progress, signal: AbortSignal): Promise<void> {
+    const until = this.#list.overlapping(this.#list.start(end) + AHEAD, 1).end;
+    this.#until = Math.max(this.#until, until);
+    this.#resume?.resolve();
+    this.#idle.refresh();
+    while (this.#next < end) {
+      await orAborted(this.#step.promise, signal);
+      progress();
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { chunks } = this.#list;
+    const { signal } = this.#stop;
+    const contents = await this.#options.read(signal);
+    for await (const bytes of alongChunks(contents, chunks)) {
+      const chunk = chunks[this.#next]!;
+      if (this.#list.isMissing(chunk)) {
+        if (!Digest.hash(bytes).equals(chunk.digest)) throw damaged('a blob is not what its chunks are');
+        this.#options.take(chunk, bytes);
+      }
+      this.#next++;
+      this.#idle.refresh();
+      const step = this.#step;
+      this.#step = deferred();
+      this.#step.promise.catch(() => {});
+      step.resolve();
+      if (this.#next < this.#until || this.#next === chunks.length) continue;
+      this.#resume = deferred();
+      await orAborted(this.#resume.promise, signal);
+    }
+  }
+
+  stop(): void {
+    this.#stop.abort();
+  }
+}
