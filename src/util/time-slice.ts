@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 
 /** Work goes on for so long, in milliseconds, before all else that waits has its turn. */
-const SLICE_MS = 5;
+const SLICE_MS = 2;
 
 /**
  * For long work that never has to wait: what a local store gives and a fast client takes at once would keep

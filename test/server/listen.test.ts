@@ -1,9 +1,10 @@
 import { existsSync, lstatSync, writeFileSync } from 'node:fs';
+import { connect as connectHttp2 } from 'node:http2';
 import type { Server, Socket } from 'node:net';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
 import { tvix } from '../../src/proto/messages.ts';
 import { CLI, run, start, startTvixStore, tvixStore } from '../helpers/cli.ts';
@@ -17,6 +18,7 @@ import { tempDir } from '../helpers/temp.ts';
 const { BlobChunk, PutBlobResponse } = tvix.castore.v1;
 const STAT = '/snix.castore.v1.BlobService/Stat';
 const PUT_BLOB = '/snix.castore.v1.BlobService/Put';
+const WINDOW = 8 << 20;
 /** As long as a fast stop may take on a busy machine, in milliseconds. */
 const SOON_MS = 3000;
 
@@ -76,6 +78,22 @@ describe('listening on TCP', () => {
       expect(await refusal('-l', address)).toContain('want host:port, [v6]:port, /path, @name or sd-listen');
     },
   );
+});
+
+test('lets an upload, and all of a connection, send 8 MiB ahead', async () => {
+  const daemon = await startDaemon('memory://');
+  const session = connectHttp2(`http://127.0.0.1:${daemon.port}`);
+  try {
+    // The first settings are those of grpc-js, and the connection's window follows.
+    await vi.waitFor(() => {
+      expect(session.remoteSettings.initialWindowSize).toBe(WINDOW);
+      expect(session.state.remoteWindowSize).toBe(WINDOW);
+    });
+    expect(session.remoteSettings.maxConcurrentStreams).toBe(1024);
+  } finally {
+    session.destroy();
+    await daemon.stop();
+  }
 });
 
 describe('listening on a unix socket', () => {

@@ -81,7 +81,8 @@ export class GrpcBlobService implements BlobService {
   }
 
   async put(content: BlobContent, { signal }: PutOptions = {}): Promise<Chunk> {
-    const isSmall = content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT;
+    if (content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT)
+      return this.#putSmall(content, signal);
     const hasher = new DigestHasher();
     let size = 0;
     const messages = async function* (): AsyncGenerator<{ data?: Uint8Array | null }> {
@@ -93,23 +94,19 @@ export class GrpcBlobService implements BlobService {
         }
       }
     };
-    const send = () => this.#channel.clientStream(BLOB.put, messages(), signal);
-    const response = isSmall ? await this.#twice(send) : await send();
-    const digest = isSmall ? Digest.hash(content) : hasher.digest();
-    if (!response.digest || !Buffer.from(digest.bytes).equals(response.digest)) {
-      throw damaged(`${this.#channel.address} stored something else than blob ${digest}`);
-    }
-    return { digest, size: isSmall ? content.length : size };
+    const response = await this.#channel.clientStream(BLOB.put, messages(), signal);
+    return this.#stored({ digest: hasher.digest(), size }, response);
   }
 
-  /** What is in memory can be sent again when the connection broke. */
-  async #twice<T>(send: () => Promise<T>): Promise<T> {
-    try {
-      return await send();
-    } catch (error) {
-      if (!(error instanceof StoreError) || error.code !== 'UNAVAILABLE') throw error;
-      return send();
-    }
+  /** A stream of one message is a plain call on the wire, and takes half the time as one. It can be repeated. */
+  async #putSmall(content: Uint8Array, signal: AbortSignal | undefined): Promise<Chunk> {
+    const response = await this.#channel.unary(BLOB.put, { data: content }, signal);
+    return this.#stored({ digest: Digest.hash(content), size: content.length }, response);
+  }
+
+  #stored(chunk: Chunk, { digest }: { digest?: Uint8Array | null }): Chunk {
+    if (digest && Buffer.from(chunk.digest.bytes).equals(digest)) return chunk;
+    throw damaged(`${this.#channel.address} stored something else than blob ${chunk.digest}`);
   }
 
   /** A put is acknowledged when it is durable. */

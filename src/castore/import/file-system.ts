@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { compareBytes, latin1, printable } from '../../util/bytes.ts';
 import { StoreError, systemCode } from '../../util/errors.ts';
+import { TimeSlice } from '../../util/time-slice.ts';
 import type { BlobService } from '../blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { Digest } from '../digest.ts';
@@ -45,8 +46,8 @@ export interface ImportTarget {
   readonly directories: Pick<DirectoryService, 'putMany'>;
 }
 
-/** Small files on their way into the store at once. */
-const MAX_IN_FLIGHT = 64;
+/** Files and directories on their way into the store at once. */
+const MAX_IN_FLIGHT = 256;
 const READ_LENGTH = 1 << 20;
 const SLASH = Buffer.from('/');
 
@@ -77,7 +78,10 @@ class Importer {
   readonly #blobs: ImportTarget['blobs'];
   readonly #putter: DirectoryPutter;
   readonly #options: ImportOptions;
-  readonly #inFlight = new Set<Promise<unknown>>();
+  #inFlight = 0;
+  /** Wakes the import, which waits for room. */
+  #landed: (() => void) | undefined;
+  readonly #slice = new TimeSlice();
   /** Buffers for small files, which are free again when the file is stored. */
   readonly #scratch: Buffer[] = [];
   readonly #block = Buffer.allocUnsafeSlow(READ_LENGTH);
@@ -161,7 +165,7 @@ class Importer {
       const visited = this.#later(digest.then((found): FileNode => ({ ...file, digest: found })));
       observer?.endFile();
       if (!isUnchanged(before, fstatSync(fd))) throw changed(path);
-      if (this.#inFlight.size >= MAX_IN_FLIGHT) await Promise.race(this.#inFlight);
+      await this.#room();
       return visited;
     } finally {
       closeSync(fd);
@@ -217,18 +221,23 @@ class Importer {
     this.#options.onProgress?.();
   }
 
+  /** Resolves when there is room for more. Time and again, what is on its way gets on meanwhile in any case. */
+  async #room(): Promise<void> {
+    if (this.#slice.isOver) await this.#slice.pass();
+    while (this.#inFlight >= MAX_IN_FLIGHT) await new Promise<void>((resolve) => (this.#landed = resolve));
+  }
+
   /** Lets the import go on while something is being stored. A failure stops it at the next node. */
   #later(stored: Promise<Node>): Visited {
-    const settled = stored.then(
-      () => {
-        this.#inFlight.delete(settled);
-      },
-      (error) => {
-        this.#inFlight.delete(settled);
-        this.#failure ??= { error };
-      },
-    );
-    this.#inFlight.add(settled);
+    this.#inFlight++;
+    const land = () => {
+      this.#inFlight--;
+      this.#landed?.();
+    };
+    stored.then(land, (error) => {
+      this.#failure ??= { error };
+      land();
+    });
     return { stored };
   }
 }

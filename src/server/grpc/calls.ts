@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events';
 import type {
   handleUnaryCall,
   Metadata,
@@ -91,12 +92,13 @@ export function handler<Q, R>(
   if (method.requestStream) return clientStream(work as ClientStream<Q, R>, limit, permit);
   if (method.responseStream) return serverStream(method, work as ServerStream<Q, R>, limit);
   const unary: handleUnaryCall<Q, R> = (call, callback) => {
-    const signal = cancellation(call);
+    const { signal, over } = cancellation(call);
     limit
       .run(async () => {
         permit(call);
         return (work as Unary<Q, R>)(readable(call.request), signal);
       })
+      .finally(over)
       .then(
         (response) => callback(null, response),
         (error) => callback(statusOf(error)),
@@ -107,7 +109,7 @@ export function handler<Q, R>(
 
 function serverStream<Q, R>(method: Method<Q, R>, work: ServerStream<Q, R>, limit: CallLimit) {
   return (call: ServerWritableStream<Q, Uint8Array>) => {
-    const signal = cancellation(call);
+    const { signal } = cancellation(call);
     const outbox = new Outbox(call, limit, signal);
     const send = async () => {
       try {
@@ -190,12 +192,13 @@ class Outbox<Q> {
 
 function clientStream<Q, R>(work: ClientStream<Q, R>, limit: CallLimit, permit: Permit) {
   return (call: ServerReadableStream<Q, R>, callback: (error: object | null, response?: R) => void) => {
-    const signal = cancellation(call);
+    const { signal, over } = cancellation(call);
     limit
       .run(async () => {
         permit(call);
         return work(messages(call, signal), signal);
       })
+      .finally(over)
       .then(
         (response) => callback(null, response),
         (error) => callback(statusOf(error)),
@@ -231,11 +234,12 @@ async function* messages<Q, R>(call: ServerReadableStream<Q, R>, signal: AbortSi
 /** One for all calls: making an error takes longer than answering. */
 const GONE = new StoreError('CANCELLED', 'the client went away');
 
-/** Fires when the client cancels or goes away. */
-function cancellation(call: { on(event: 'cancelled', listener: () => void): unknown }): AbortSignal {
+/** Fires when the client cancels or goes away. grpc-js says so of every call in the end: nobody listens when it is `over`. */
+function cancellation(call: EventEmitter): { readonly signal: AbortSignal; readonly over: () => void } {
   const controller = new AbortController();
-  call.on('cancelled', () => controller.abort(GONE));
-  return controller.signal;
+  const cancel = () => controller.abort(GONE);
+  call.on('cancelled', cancel);
+  return { signal: controller.signal, over: () => call.off('cancelled', cancel) };
 }
 
 function statusOf(error: unknown): { code: number; details: string; metadata?: Metadata } {

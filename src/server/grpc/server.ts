@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { type Server, ServerCredentials } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
@@ -18,6 +18,7 @@ import { isForwarded, isLoopback, isTcp } from '../upload-rule.ts';
 import type { Caller } from './calls.ts';
 import { CallLimit, handler, reader } from './calls.ts';
 import { implementations } from './services.ts';
+import { serverWithWindow } from './wide-window.ts';
 
 /** Calls under way at once, over all connections. */
 const MAX_CALLS = 4096;
@@ -44,7 +45,7 @@ export interface GrpcServerOptions {
 
 /** Serves a store over gRPC, under both package names, with health and reflection. */
 export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServer> {
-  const server = new Server({
+  const server = serverWithWindow(TRANSPORT_OPTIONS['grpc-node.flow_control_window'], {
     ...TRANSPORT_OPTIONS,
     'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
   });

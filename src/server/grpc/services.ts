@@ -1,4 +1,5 @@
-import type { Chunk } from '../../castore/blob/service.ts';
+import type { BlobContent, Chunk } from '../../castore/blob/service.ts';
+import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
 import { Digest } from '../../castore/digest.ts';
 import { Directory } from '../../castore/directory.ts';
 import { nodeFromMessage } from '../../castore/node-message.ts';
@@ -62,14 +63,28 @@ function blobMethods({ blobs }: Services): Implementation[] {
       }
     }),
     clientStream(BLOB.put, async (requests, signal) => {
-      const parts = async function* () {
-        for await (const { data } of requests) if (data) yield data;
-      };
-      const { digest } = await blobs.put(parts(), { signal });
+      const { digest } = await blobs.put(await contentOf(requests), { signal });
       await blobs.flush();
       return { digest: digest.bytes };
     }),
   ];
+}
+
+/** The contents of an upload. Most are one short message, which is stored with less effort than a stream. */
+async function contentOf(requests: AsyncIterable<{ data?: Uint8Array | null }>): Promise<BlobContent> {
+  const messages = requests[Symbol.asyncIterator]();
+  const first = await messages.next();
+  const begin = first.done ? undefined : first.value.data;
+  let next = first.done || (begin && begin.length > SINGLE_CHUNK_LIMIT) ? first : await messages.next();
+  if (next.done) return begin ?? Buffer.alloc(0);
+  return (async function* () {
+    try {
+      if (begin && next !== first) yield begin;
+      for (; !next.done; next = await messages.next()) if (next.value.data) yield next.value.data;
+    } finally {
+      await messages.return?.();
+    }
+  })();
 }
 
 function directoryMethods({ directories }: Services): Implementation[] {

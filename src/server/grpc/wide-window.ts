@@ -1,0 +1,23 @@
+import type { Http2Server } from 'node:http2';
+import { Server } from '@grpc/grpc-js';
+
+/** What grpc-js makes its HTTP/2 servers by; its types do not show it. */
+interface Internals {
+  createHttp2Server(...args: unknown[]): Http2Server;
+}
+
+/**
+ * Makes a gRPC server whose connections, and each of their calls, take `window` bytes before the sender has to
+ * wait for word from us. grpc-js reads its option for that in clients only, and an upload waits after 64 KiB.
+ */
+export function serverWithWindow(window: number, options: ConstructorParameters<typeof Server>[0]): Server {
+  const server = new Server(options);
+  const internals = server as unknown as Internals;
+  const create = internals.createHttp2Server.bind(server);
+  internals.createHttp2Server = (...args) =>
+    create(...args).on('session', (session) => {
+      session.settings({ initialWindowSize: window });
+      session.setLocalWindowSize(window);
+    });
+  return server;
+}
