@@ -1,3 +1,5 @@
+import { latin1 } from '../../util/bytes.ts';
+import { SingleFlight } from '../../util/single-flight.ts';
 import { DigestMap } from './digest-map.ts';
 import type { Table } from './environment.ts';
 import type { LocalStore } from './store.ts';
@@ -15,17 +17,24 @@ export class TreeKeeper {
   /** What has been kept under the session of this epoch. */
   #known = new DigestMap();
   #epoch = 0;
+  /** Many ask for the same tree at once, and to walk it takes memory. */
+  readonly #walks = new SingleFlight<void>();
 
   constructor(store: LocalStore) {
     this.#store = store;
   }
 
   async keep(digest: Uint8Array): Promise<void> {
-    const { env, reader, writer } = this.#store;
+    const { writer } = this.#store;
     if (this.#epoch !== writer.epoch || this.#known.size > MAX_KNOWN) this.#known = new DigestMap();
     this.#epoch = writer.epoch;
     const known = this.#known;
-    if (known.has(digest)) return;
+    if (!known.has(digest))
+      await this.#walks.run(`${this.#epoch}/${latin1(digest)}`, () => this.#walk(digest, known));
+  }
+
+  async #walk(digest: Uint8Array, known: DigestMap): Promise<void> {
+    const { env, reader, writer } = this.#store;
     const found: { table: Table; digest: Uint8Array }[] = [];
     const finder = (table: Table, skipped?: DigestMap) => {
       const seen = new DigestMap();

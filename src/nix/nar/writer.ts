@@ -7,6 +7,11 @@ export const STAGE_LENGTH = 128 * 1024;
 /** Takes the bytes of a NAR in order. */
 export interface NarSink {
   update(bytes: Uint8Array): void;
+  /**
+   * Memory of `STAGE_LENGTH` bytes for the small pieces that follow, for a sink that holds on to what it took.
+   * Without it, they gather where those did that came before.
+   */
+  nextStage?(): Buffer;
   /** Told that so many bytes of contents are left out; only a sink that allows for it. */
   skip?(length: number): void;
 }
@@ -18,7 +23,7 @@ export interface NarSink {
 export class NarWriter {
   readonly #sink: NarSink;
   /** Small pieces gather here: a call a piece would cost more than the hashing. */
-  readonly #stage = Buffer.allocUnsafeSlow(STAGE_LENGTH);
+  #stage: Buffer;
   #staged = 0;
   #padding = 0;
   /** Length of the NAR so far. */
@@ -26,6 +31,7 @@ export class NarWriter {
 
   constructor(sink: NarSink) {
     this.#sink = sink;
+    this.#stage = sink.nextStage?.() ?? Buffer.allocUnsafeSlow(STAGE_LENGTH);
     this.#write(token.MAGIC);
   }
 
@@ -80,8 +86,10 @@ export class NarWriter {
 
   /** Hands everything on. */
   finish(): void {
+    if (this.#staged === 0) return;
     this.#sink.update(this.#stage.subarray(0, this.#staged));
     this.#staged = 0;
+    if (this.#sink.nextStage) this.#stage = this.#sink.nextStage();
   }
 
   /** Room in the stage, where it begins. For a few bytes at a time: there are no allocations in here. */

@@ -55,6 +55,7 @@ export async function* renderNar(
           if (nar.size >= end) break;
         }
       }
+      if (window.isFull) yield* window.take();
       if (nar.size < end) nar.endFile();
     }
     if (window.isFull) yield* window.take();
@@ -92,8 +93,12 @@ async function* contentsOf(
   if (left !== 0) throw anotherSize(node);
 }
 
-/** Stages that a step may fill: what comes before the contents of a small file, those, and what comes after. */
-const COPIES = 3;
+/** Stages in use at once: two that are full, with what comes before the contents of a file and those, and one more. */
+const STAGES = 3;
+
+function newStage(): Buffer {
+  return Buffer.allocUnsafeSlow(STAGE_LENGTH);
+}
 
 /** Keeps what lies within a range, until it is taken. */
 class Window implements NarSink {
@@ -102,13 +107,13 @@ class Window implements NarSink {
   readonly #start: number;
   readonly #end: number;
   #parts: Uint8Array[] = [];
-  readonly #copies: Buffer[] | undefined;
-  #copied = 0;
+  readonly #stages: Buffer[] | undefined;
+  #staged = 0;
 
   constructor(start: number, end: number, transient: boolean) {
     this.#start = start;
     this.#end = end;
-    if (transient) this.#copies = Array.from({ length: COPIES }, () => Buffer.allocUnsafeSlow(STAGE_LENGTH));
+    if (transient) this.#stages = Array.from({ length: STAGES }, newStage);
   }
 
   get isFull(): boolean {
@@ -119,17 +124,11 @@ class Window implements NarSink {
     const from = Math.max(0, this.#start - this.#position);
     const to = Math.min(bytes.length, this.#end - this.#position);
     this.#position += bytes.length;
-    if (from >= to) return;
-    const part = bytes.subarray(from, to);
-    // The writer uses its stage again; what is longer than that never lay in it.
-    this.#parts.push(bytes.length > STAGE_LENGTH ? part : this.#copy(part));
+    if (from < to) this.#parts.push(bytes.subarray(from, to));
   }
 
-  #copy(part: Uint8Array): Uint8Array {
-    if (!this.#copies) return Buffer.from(part);
-    const copy = this.#copies[this.#copied++ % COPIES]!;
-    copy.set(part);
-    return copy.subarray(0, part.length);
+  nextStage(): Buffer {
+    return this.#stages ? this.#stages[this.#staged++ % STAGES]! : newStage();
   }
 
   skip(length: number): void {

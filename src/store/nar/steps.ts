@@ -14,8 +14,8 @@ const BEGIN_DIRECTORY: NarStep = { kind: 'beginDirectory' };
 const END_DIRECTORY: NarStep = { kind: 'endDirectory' };
 const END_ENTRY: NarStep = { kind: 'endEntry' };
 
-/** Steps that come at once, at the most: one by one each would have to be waited for. */
-const BATCH = 64;
+/** Steps that come at once, at the most: one by one each would have to be waited for, and those of many readers outlive V8's youth. */
+const BATCH = 16;
 
 /**
  * Walks a tree in the store depth first, in the order of names. Holds one directory a level. Throws DATA_LOSS
