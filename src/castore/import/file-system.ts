@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { compareBytes, latin1, printable } from '../../util/bytes.ts';
 import { StoreError, systemCode } from '../../util/errors.ts';
+import { InFlight } from '../../util/in-flight.ts';
 import { TimeSlice } from '../../util/time-slice.ts';
 import type { BlobService } from '../blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
@@ -78,14 +79,11 @@ class Importer {
   readonly #blobs: ImportTarget['blobs'];
   readonly #putter: DirectoryPutter;
   readonly #options: ImportOptions;
-  #inFlight = 0;
-  /** Wakes the import, which waits for room. */
-  #landed: (() => void) | undefined;
+  readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
   readonly #slice = new TimeSlice();
   /** Buffers for small files, which are free again when the file is stored. */
   readonly #scratch: Buffer[] = [];
   readonly #block = Buffer.allocUnsafeSlow(READ_LENGTH);
-  #failure: { error: unknown } | undefined;
 
   constructor(blobs: ImportTarget['blobs'], putter: DirectoryPutter, options: ImportOptions) {
     this.#blobs = blobs;
@@ -98,7 +96,7 @@ class Importer {
     path: Buffer,
     entry: Pick<Stats, 'isDirectory' | 'isFile' | 'isSymbolicLink'>,
   ): Promise<Visited> {
-    if (this.#failure) throw this.#failure.error;
+    this.#inFlight.check();
     this.#options.signal?.throwIfAborted();
     if (this.#options.progress) this.#options.progress.entries++;
     this.#options.onProgress?.();
@@ -165,7 +163,9 @@ class Importer {
       const visited = this.#later(digest.then((found): FileNode => ({ ...file, digest: found })));
       observer?.endFile();
       if (!isUnchanged(before, fstatSync(fd))) throw changed(path);
-      await this.#room();
+      // What is on its way gets on meanwhile.
+      if (this.#slice.isOver) await this.#slice.pass();
+      await this.#inFlight.room();
       return visited;
     } finally {
       closeSync(fd);
@@ -221,23 +221,9 @@ class Importer {
     this.#options.onProgress?.();
   }
 
-  /** Resolves when there is room for more. Time and again, what is on its way gets on meanwhile in any case. */
-  async #room(): Promise<void> {
-    if (this.#slice.isOver) await this.#slice.pass();
-    while (this.#inFlight >= MAX_IN_FLIGHT) await new Promise<void>((resolve) => (this.#landed = resolve));
-  }
-
   /** Lets the import go on while something is being stored. A failure stops it at the next node. */
   #later(stored: Promise<Node>): Visited {
-    this.#inFlight++;
-    const land = () => {
-      this.#inFlight--;
-      this.#landed?.();
-    };
-    stored.then(land, (error) => {
-      this.#failure ??= { error };
-      land();
-    });
+    this.#inFlight.add(stored);
     return { stored };
   }
 }

@@ -8,6 +8,7 @@ import { ParallelSha256 } from '../../nix/nar/parallel-sha256.ts';
 import type { NarVisitor } from '../../nix/nar/reader.ts';
 import { NarReader } from '../../nix/nar/reader.ts';
 import { invalid } from '../../util/errors.ts';
+import { InFlight } from '../../util/in-flight.ts';
 import { Channel } from './channel.ts';
 
 /** Small files on their way into the store at once. */
@@ -74,9 +75,8 @@ class TreeBuilder implements NarVisitor {
   readonly #putter: DirectoryPutter;
   readonly #signal: AbortSignal | undefined;
   readonly #open: OpenDirectory[] = [];
-  readonly #inFlight = new Set<Promise<unknown>>();
+  readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
   #root: Promise<Node> | undefined;
-  #failure: { error: unknown } | undefined;
   /** The file that is being read. */
   #size = 0;
   #executable = false;
@@ -161,24 +161,15 @@ class TreeBuilder implements NarVisitor {
     const parent = this.#open.at(-1);
     if (parent) parent.nodes.push(node);
     else this.#root = node;
-    const settled: Promise<void> = node.then(
-      () => {
-        this.#inFlight.delete(settled);
-      },
-      (error) => {
-        this.#inFlight.delete(settled);
-        this.#failure ??= { error };
-      },
-    );
-    this.#inFlight.add(settled);
+    this.#inFlight.add(node);
   }
 
   /** Resolves when the next part of the NAR may come. Throws what storing the last ones failed with. */
   async ready(): Promise<void> {
     for (const contents of this.#unused) await contents.drained();
     this.#unused = this.#large ? [this.#large] : [];
-    while (this.#inFlight.size >= MAX_IN_FLIGHT && !this.#failure) await Promise.race(this.#inFlight);
-    if (this.#failure) throw this.#failure.error;
+    await this.#inFlight.room();
+    this.#inFlight.check();
   }
 
   async finish(): Promise<Node> {
@@ -190,6 +181,6 @@ class TreeBuilder implements NarVisitor {
   /** Ends what is under way. */
   async abandon(error: unknown): Promise<void> {
     this.#large?.fail(error);
-    await Promise.all(this.#inFlight);
+    await this.#inFlight.ended();
   }
 }
