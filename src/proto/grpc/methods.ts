@@ -128,4 +128,6 @@ export const TRANSPORT_OPTIONS = {
   'grpc.max_send_message_length': MAX_MESSAGE_LENGTH,
   'grpc.keepalive_time_ms': 30_000,
   'grpc.keepalive_timeout_ms': 20_000,
+  // Statistics of every call, which nobody asks for.
+  'grpc.enable_channelz': 0,
 };
