@@ -33,7 +33,7 @@ export class BlobStream {
   readonly #list: ChunkList;
   readonly #options: StreamOptions;
   readonly #stop = new AbortController();
-  readonly #idle = setTimeout(() => this.stop(), IDLE_MS).unref();
+  readonly #idle = setTimeout(() => void this.stop(), IDLE_MS).unref();
   /** The chunk that comes next, and the one before which the stream waits. */
   #next = 0;
   #until = 0;
@@ -72,6 +72,7 @@ export class BlobStream {
     const { signal } = this.#stop;
     const contents = await this.#options.read(signal);
     for await (const bytes of alongChunks(contents, chunks)) {
+      signal.throwIfAborted();
       const chunk = chunks[this.#next]!;
       if (this.#list.isMissing(chunk)) {
         if (!Digest.hash(bytes).equals(chunk.digest)) throw damaged('a blob is not what its chunks are');
@@ -89,7 +90,9 @@ export class BlobStream {
     }
   }
 
-  stop(): void {
+  /** Ends it; resolves when it takes nothing any more. */
+  async stop(): Promise<void> {
     this.#stop.abort();
+    await this.ended.catch(() => {});
   }
 }

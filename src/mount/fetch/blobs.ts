@@ -199,7 +199,7 @@ export class BlobFetcher {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    for (const stream of this.#streams.values()) stream.stop();
+    await Promise.all([...this.#streams.values()].map((stream) => stream.stop()));
     await this.#verification.close();
   }
 }
