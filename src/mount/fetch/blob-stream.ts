@@ -8,7 +8,7 @@ import { orAborted } from '../../util/single-flight.ts';
 import type { ChunkList, ChunkRange } from './chunk-list.ts';
 import type { Progress } from './options.ts';
 
-/** Bytes brought beyond what has been asked for. The connection has 3 MiB more under way, and grpc-js 16 messages. */
+/** Bytes brought beyond what has been asked for. The connection has up to 4 MiB more under way. */
 const AHEAD = 512 << 10;
 /** A reader further ahead than this, in bytes, is not waited for: it has jumped. */
 const MAX_JUMP = 8 << 20;
@@ -38,15 +38,14 @@ export class BlobStream {
   #next = 0;
   #until = 0;
   #resume: Deferred<void> | undefined;
-  /** Settles when a chunk has come. */
-  #step = deferred<void>();
+  /** Settles when the next chunk has come. */
+  #step = quietly(deferred());
 
   constructor(list: ChunkList, options: StreamOptions) {
     this.#list = list;
     this.#options = options;
     this.ended = this.#run().finally(() => clearTimeout(this.#idle));
     this.ended.catch((error) => this.#step.reject(error));
-    this.#step.promise.catch(() => {});
   }
 
   /** Whether the chunks before `end` are on their way, or may be soon. */
@@ -80,10 +79,8 @@ export class BlobStream {
       }
       this.#next++;
       this.#idle.refresh();
-      const step = this.#step;
-      this.#step = deferred();
-      this.#step.promise.catch(() => {});
-      step.resolve();
+      this.#step.resolve();
+      this.#step = quietly(deferred());
       if (this.#next < this.#until || this.#next === chunks.length) continue;
       this.#resume = deferred();
       await orAborted(this.#resume.promise, signal);
@@ -95,4 +92,10 @@ export class BlobStream {
     this.#stop.abort();
     await this.ended.catch(() => {});
   }
+}
+
+/** The same, which nobody may be waiting for. */
+function quietly(step: Deferred): Deferred {
+  step.promise.catch(() => {});
+  return step;
 }

@@ -1,3 +1,4 @@
+import { getDefaultHighWaterMark, setDefaultHighWaterMark } from 'node:stream';
 import type { CallOptions, ChannelCredentials, Interceptor, ServiceError } from '@grpc/grpc-js';
 import { Client, InterceptingCall, Metadata, status } from '@grpc/grpc-js';
 import { deferred } from '../../util/deferred.ts';
@@ -16,10 +17,13 @@ const RETRIES: RetryOptions = {
   isTransient: (error) => error instanceof StoreError && error.code === 'UNAVAILABLE',
 };
 
+/** Messages of a stream of answers that wait for whoever reads them. */
+const MESSAGES_HELD = 2;
+
 const CHANNEL_OPTIONS = {
   ...TRANSPORT_OPTIONS,
   // This much may still arrive of an answer that nobody reads on; 8 MiB was no faster between two processes.
-  'grpc-node.flow_control_window': 3 << 20,
+  'grpc-node.flow_control_window': 4 << 20,
   'grpc.initial_reconnect_backoff_ms': 50,
   'grpc.max_reconnect_backoff_ms': 2000,
 };
@@ -119,11 +123,13 @@ export class Channel {
     signal?: AbortSignal,
   ): AsyncGenerator<R> {
     signal?.throwIfAborted();
-    const call = this.#client.makeServerStreamRequest(
-      methodPath(dialect, method as Method<never, never>),
-      method.request.encode,
-      method.response.decode,
-      request,
+    const call = holdingFew(() =>
+      this.#client.makeServerStreamRequest(
+        methodPath(dialect, method as Method<never, never>),
+        method.request.encode,
+        method.response.decode,
+        request,
+      ),
     );
     const cancel = () => call.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
@@ -305,6 +311,17 @@ export class Channel {
   close(): void {
     for (const call of this.#streams) call.cancel();
     this.#client.close();
+  }
+}
+
+/** Has a stream of messages made that holds few of them: 16, as others do, may be 8 MiB of a blob. */
+function holdingFew<T>(begin: () => T): T {
+  const before = getDefaultHighWaterMark(true);
+  setDefaultHighWaterMark(true, MESSAGES_HELD);
+  try {
+    return begin();
+  } finally {
+    setDefaultHighWaterMark(true, before);
   }
 }
 
