@@ -7,7 +7,9 @@ export class Scratch {
 
   /** Memory that has not been cleared; what was taken before is in the same place. */
   take(length: number): Buffer {
-    if (this.#memory.length < length) this.#memory = Buffer.allocUnsafeSlow(length + SPARE);
+    // What is needed once may be all there is.
+    const spare = this.#memory.length > 0 ? SPARE : 0;
+    if (this.#memory.length < length) this.#memory = Buffer.allocUnsafeSlow(length + spare);
     return this.#memory.subarray(0, length);
   }
 }
