@@ -55,8 +55,6 @@ describeFacts('fastcdc', (all) => {
     const { input, expected } = fact('sha256_counter_64KiB_512_1024_2048');
     expect(cuts(counterBytes(input.length), SMALL)).toEqual(expected.chunk_sizes);
   });
-
-  test.skip('sekien_16k, sekien_32k (their picture is not among the facts)', () => {});
 });
 
 describeFacts('objectstore_layout', (all) => {

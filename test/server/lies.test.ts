@@ -339,6 +339,63 @@ describe('a mount of a server that lies', () => {
     server.close();
   });
 
+  describe('about a file that is read in order', () => {
+    const long = randomBytes(16 << 20, 'long and right');
+    const cuts = Array.from({ length: long.length / (256 << 10) }, (_, i) =>
+      long.subarray(i * (256 << 10), (i + 1) * (256 << 10)),
+    );
+    const but = (wrongAt: number) =>
+      cuts.map((part, i) => (i === wrongAt ? randomBytes(part.length, 'wrong') : part));
+    const digest = Digest.hash(long);
+    const asked = (request: Buffer) => Digest.of(ReadBlobRequest.decode(request).digest);
+    let path: string;
+    let streams: number;
+
+    beforeEach(async () => {
+      streams = 0;
+      ({ path } = await offering(digest, long.length));
+    });
+    /** Answers for the whole, and counts that; else for the chunks. */
+    const serve = (whole: () => Uint8Array[], chunks: readonly Uint8Array[]) => {
+      server.script[STAT] = () => chunkList(...chunks);
+      const read = reads(...chunks);
+      server.script[READ] = (request) => {
+        if (!asked(request).equals(digest)) return read(request);
+        streams++;
+        return whole();
+      };
+    };
+
+    test.each([0, 40])(
+      'takes it back when the list is wrong and the whole right, at chunk %i',
+      async (at) => {
+        serve(() => cuts.map(chunk), but(at));
+        const mounted = await mountServer();
+        const file = join(mounted.dir, path);
+        await run('cat', [file]);
+        await expect.poll(() => readError(file), { timeout: 10_000, interval: 100 }).toBe('EIO');
+        expect(streams).toBeGreaterThan(0);
+        expect((await mounted.stop()).log).toContain('taken back');
+        server.close();
+      },
+    );
+
+    test.each([
+      ['has a wrong chunk', () => but(40).map(chunk)],
+      ['ends early', () => cuts.slice(0, 30).map(chunk)],
+      ['goes on for too long', () => [...cuts, cuts[0]!].map(chunk)],
+      ['says nothing', () => []],
+    ])('serves the right one by its chunks when the whole %s', async (_what, whole) => {
+      serve(whole, cuts);
+      const mounted = await mountServer();
+      const { stdout } = await run('sh', ['-c', `sha256sum < ${join(mounted.dir, path)}`]);
+      expect(stdout.split(' ')[0]).toBe(sha256(long).toString('hex'));
+      expect(streams).toBeGreaterThan(0);
+      await mounted.stop();
+      server.close();
+    });
+  });
+
   test('takes it back also when it was read in pieces, by several readers', async () => {
     const { path } = await offering(Digest.hash(right), right.length);
     server.script[STAT] = () => chunkList(...wrong);

@@ -28,7 +28,7 @@ export interface StreamOptions {
  * more than what is in the chunk. It keeps a little ahead of its reader and waits there.
  */
 export class BlobStream {
-  /** Resolves when all of the blob has come, rejects when the stream ended before. */
+  /** Resolves when all of the blob has come and its chunks are those of the list; rejects when not. */
   readonly ended: Promise<void>;
   readonly #list: ChunkList;
   readonly #options: StreamOptions;
@@ -73,10 +73,9 @@ export class BlobStream {
     for await (const bytes of alongChunks(contents, chunks)) {
       signal.throwIfAborted();
       const chunk = chunks[this.#next]!;
-      if (this.#list.isMissing(chunk)) {
-        if (!Digest.hash(bytes).equals(chunk.digest)) throw damaged('a blob is not what its chunks are');
-        this.#options.take(chunk, bytes);
-      }
+      // Those that are there, too: the end of the stream proves all of the list.
+      if (!Digest.hash(bytes).equals(chunk.digest)) throw damaged('a blob is not what its chunks are');
+      if (this.#list.isMissing(chunk)) this.#options.take(chunk, bytes);
       this.#next++;
       this.#idle.refresh();
       this.#step.resolve();
