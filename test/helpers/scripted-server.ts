@@ -6,7 +6,7 @@ import { BLOB, DIRECTORY, methodPath, PATH_INFO } from '../../src/proto/grpc/met
 /** What is answered to a request: encoded messages, or a status by its name. */
 export type Reply = readonly Uint8Array[] | keyof typeof status;
 /** Answers to calls, by `Service/Method`; gets the encoded requests. NOT_FOUND without one. */
-export type Script = Record<string, (...requests: Buffer[]) => Reply>;
+export type Script = Record<string, (...requests: Buffer[]) => Reply | Promise<Reply>>;
 
 export interface ScriptedServer {
   readonly url: string;
@@ -29,10 +29,10 @@ export async function scriptedServer(script: Script, dialect: Dialect = 'tvix'):
       calls.set(key, (calls.get(key) ?? 0) + 1);
       const requests: Buffer[] = [];
       call.on('data', (request: Buffer) => requests.push(request));
-      call.on('end', () => answer(call, requests));
+      call.on('end', () => void answer(call, requests));
     };
-    const answer = (call: ServerDuplexStream<Buffer, Buffer>, requests: readonly Buffer[]) => {
-      const reply = script[key]?.(...requests) ?? 'NOT_FOUND';
+    const answer = async (call: ServerDuplexStream<Buffer, Buffer>, requests: readonly Buffer[]) => {
+      const reply = (await script[key]?.(...requests)) ?? 'NOT_FOUND';
       if (typeof reply === 'string') {
         call.emit('error', { code: status[reply], details: `scripted ${reply}` });
         return;

@@ -8,6 +8,7 @@ import { tvix } from '../../src/proto/messages.ts';
 import { encodePathInfo } from '../../src/store/path-info/message.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
 import type { Store } from '../../src/store/services.ts';
+import { deferred } from '../../src/util/deferred.ts';
 import { directoryOf } from '../contract/directories.ts';
 import { pathInfo } from '../contract/path-infos.ts';
 import { run } from '../helpers/cli.ts';
@@ -394,6 +395,36 @@ describe('a mount of a server that lies', () => {
       await mounted.stop();
       server.close();
     });
+  });
+
+  test('has a large file sent as a whole when a second read comes before the first has its answer', async () => {
+    const cuts = Array.from({ length: 64 }, (_, i) => randomBytes(256 << 10, `cut ${i}`));
+    const whole = Buffer.concat(cuts);
+    const digest = Digest.hash(whole);
+    const { path } = await offering(digest, whole.length);
+    const asked = deferred();
+    const read = reads(...cuts);
+    server.script[STAT] = () => chunkList(...cuts);
+    server.script[READ] = async (request) => {
+      if (Digest.of(ReadBlobRequest.decode(request).digest).equals(digest)) {
+        asked.resolve();
+        return cuts.map(chunk);
+      }
+      await asked.promise;
+      return read(request);
+    };
+    const mounted = await mountServer();
+    const readMiB = async (at: number) => {
+      const handle = await open(join(mounted.dir, path));
+      const { buffer } = await handle.read(Buffer.alloc(1 << 20), 0, 1 << 20, at << 20);
+      await handle.close();
+      return buffer.equals(whole.subarray(at << 20, (at + 1) << 20));
+    };
+    const first = readMiB(0);
+    await expect.poll(() => server.calls.get(READ), { timeout: 10_000 }).toBe(4);
+    expect(await Promise.all([first, readMiB(1)])).toEqual([true, true]);
+    await mounted.stop();
+    server.close();
   });
 
   test('takes it back also when it was read in pieces, by several readers', async () => {

@@ -65,7 +65,9 @@ export class BlobFetcher {
     }
     const wanted = list.overlapping(need.offset, need.length);
     const key = latin1(digest.bytes);
-    const stream = this.#streams.get(key) ?? this.#stream(key, digest, list, wanted);
+    const isInOrder = this.#readAhead.arrives(key, wanted);
+    const stream =
+      this.#streams.get(key) ?? (isInOrder ? this.#stream(key, digest, list, wanted) : undefined);
     // If it fails, every chunk can still be had by itself.
     if (stream?.brings(wanted)) await stream.reach(wanted.end, progress, signal).catch(() => {});
     await Promise.all(
@@ -73,18 +75,19 @@ export class BlobFetcher {
     );
     if (this.#streams.has(key)) return;
     this.#verification.checkWhenComplete(digest, list);
-    this.#readAhead.note(key, list, wanted, async (chunk) => {
+    if (!isInOrder) return;
+    this.#readAhead.follow(key, list, wanted, async (chunk) => {
       await get(chunk, () => {}, this.#closing.signal);
       this.#verification.checkWhenComplete(digest, list);
     });
   }
 
-  /** Begins a stream for a reader who has read a large blob in order from its start, if nearly all of it is to come. */
+  /** Begins a stream for a reader who reads a large blob in order from its start, if nearly all of it is to come. */
   #stream(key: string, digest: Digest, list: ChunkList, wanted: ChunkRange): BlobStream | undefined {
     const again = list.start(wanted.first);
     const rest = list.size - again;
     if (again === 0 || again > MAX_AGAIN || rest < MIN_STREAMED || this.#streams.size >= MAX_STREAMS) return;
-    if (list.missingBytes < rest * MIN_MISSING || !this.#readAhead.isInOrder(key, wanted)) return;
+    if (list.missingBytes < rest * MIN_MISSING) return;
     const stream = new BlobStream(list, {
       read: async (signal) => {
         const contents = await this.#service.read(digest, { signal });

@@ -10,7 +10,9 @@ const FIRST_WINDOW = 512 << 10;
 const MAX_READERS = 256;
 
 interface Reader {
-  /** Index of the first chunk that has not been read or read ahead. */
+  /** Index of the first chunk that has not been asked for. */
+  reached: number;
+  /** Index of the first chunk that has not been read ahead. */
   next: number;
   window: number;
 }
@@ -24,30 +26,33 @@ export class ReadAhead {
     this.#queue = queue;
   }
 
-  /** Whether a read goes on where another ended: at the start of the blob, or no further than the window reached. */
-  isInOrder(key: string, { first, end }: ChunkRange): boolean {
-    const reader = this.#readers.get(key);
-    return reader ? first <= reader.next && end + 1 >= reader.next - WINDOW_CHUNKS : first === 0;
+  /**
+   * Takes note of a read when it comes: the kernel sends several before it has had an answer. Gives whether it
+   * goes on where another ended: at the start of the blob, or no further than the window reached.
+   */
+  arrives(key: string, { first, end }: ChunkRange): boolean {
+    const reader = this.#readers.get(key) ?? { reached: 0, next: 0, window: 0 };
+    const reach = Math.max(reader.reached, reader.next);
+    const isInOrder = first <= reach && end + 1 >= reach - WINDOW_CHUNKS;
+    // Two reads one behind the other are the beginning of an order.
+    if (!isInOrder) this.#readers.set(key, { reached: end, next: end, window: 0 });
+    else this.#readers.set(key, { ...reader, reached: Math.max(end, reader.reached) });
+    return isInOrder;
   }
 
-  /** Notes a read of a blob that lacked chunks from `first` up to `end`; `get` fetches one. */
-  note(key: string, list: ChunkList, wanted: ChunkRange, get: (chunk: Chunk) => Promise<void>): void {
-    const { end } = wanted;
+  /** Reads ahead of a read in order, up to chunk `end`, which has been answered; `get` fetches a chunk. */
+  follow(key: string, list: ChunkList, { end }: ChunkRange, get: (chunk: Chunk) => Promise<void>): void {
     const reader = this.#readers.get(key);
-    if (!this.isInOrder(key, wanted)) {
-      // Two reads one behind the other are the beginning of an order.
-      this.#readers.set(key, { next: end, window: 0 });
-      return;
-    }
-    const window = reader?.window ? Math.min(reader.window * 2, MAX_WINDOW) : FIRST_WINDOW;
+    if (!reader) return;
+    const window = reader.window > 0 ? Math.min(reader.window * 2, MAX_WINDOW) : FIRST_WINDOW;
     let next = end;
     for (let bytes = 0; next < list.chunks.length; next++) {
       const chunk = list.chunks[next]!;
       bytes += chunk.size;
       if (bytes > window) break;
-      if (next >= (reader?.next ?? 0) && list.isMissing(chunk)) this.#queue.add(() => get(chunk));
+      if (next >= reader.next && list.isMissing(chunk)) this.#queue.add(() => get(chunk));
     }
-    this.#readers.set(key, { next: Math.max(next, reader?.next ?? 0), window });
+    this.#readers.set(key, { ...reader, next: Math.max(next, reader.next), window });
   }
 }
 
