@@ -3,26 +3,30 @@ import type { Command } from 'commander';
 import { Option, Command as Program } from 'commander';
 import type { Level } from '../util/log.ts';
 import { LEVELS, setLogLevel } from '../util/log.ts';
-import { catCommand } from './commands/cat.ts';
-import { compositionCommand } from './commands/composition.ts';
-import { copyCommand } from './commands/copy.ts';
-import { daemonCommand } from './commands/daemon.ts';
-import { fsckCommand } from './commands/fsck.ts';
-import { gcCommand } from './commands/gc.ts';
-import { importCommand } from './commands/import.ts';
-import { keyCommand } from './commands/key.ts';
-import { lsCommand } from './commands/ls.ts';
-import { mountCommand } from './commands/mount.ts';
-import { narCommand } from './commands/nar.ts';
-import { narBridgeCommand } from './commands/nar-bridge.ts';
-import { nixDbCommand } from './commands/nix-db.ts';
-import { pathInfoCommand } from './commands/path-info.ts';
-import { realiseCommand } from './commands/realise.ts';
-import { rootCommand } from './commands/root.ts';
-import { signCommand } from './commands/sign.ts';
-import { statsCommand } from './commands/stats.ts';
-import { verifyCommand } from './commands/verify.ts';
-import { virtiofsCommand } from './commands/virtiofs.ts';
+
+/** In the order of the help. Only the one that is asked for is loaded: all of them take longer than Node to start. */
+const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
+  ['import', async () => (await import('./commands/import.ts')).importCommand],
+  ['mount', async () => (await import('./commands/mount.ts')).mountCommand],
+  ['virtiofs', async () => (await import('./commands/virtiofs.ts')).virtiofsCommand],
+  ['daemon', async () => (await import('./commands/daemon.ts')).daemonCommand],
+  ['ls', async () => (await import('./commands/ls.ts')).lsCommand],
+  ['cat', async () => (await import('./commands/cat.ts')).catCommand],
+  ['path-info', async () => (await import('./commands/path-info.ts')).pathInfoCommand],
+  ['nix-db', async () => (await import('./commands/nix-db.ts')).nixDbCommand],
+  ['nar', async () => (await import('./commands/nar.ts')).narCommand],
+  ['nar-bridge', async () => (await import('./commands/nar-bridge.ts')).narBridgeCommand],
+  ['key', async () => (await import('./commands/key.ts')).keyCommand],
+  ['sign', async () => (await import('./commands/sign.ts')).signCommand],
+  ['verify', async () => (await import('./commands/verify.ts')).verifyCommand],
+  ['composition', async () => (await import('./commands/composition.ts')).compositionCommand],
+  ['realise', async () => (await import('./commands/realise.ts')).realiseCommand],
+  ['copy', async () => (await import('./commands/copy.ts')).copyCommand],
+  ['root', async () => (await import('./commands/root.ts')).rootCommand],
+  ['gc', async () => (await import('./commands/gc.ts')).gcCommand],
+  ['fsck', async () => (await import('./commands/fsck.ts')).fsckCommand],
+  ['stats', async () => (await import('./commands/stats.ts')).statsCommand],
+]);
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
@@ -36,30 +40,10 @@ export const program: Command = new Program('tvix-store')
   .showHelpAfterError('(tvix-store --help tells what there is)')
   .hook('preAction', (command) => setLogLevel(command.opts().logLevel as Level));
 
-for (const command of [
-  importCommand,
-  mountCommand,
-  virtiofsCommand,
-  daemonCommand,
-  lsCommand,
-  catCommand,
-  pathInfoCommand,
-  nixDbCommand,
-  narCommand,
-  narBridgeCommand,
-  keyCommand,
-  signCommand,
-  verifyCommand,
-  compositionCommand,
-  realiseCommand,
-  copyCommand,
-  rootCommand,
-  gcCommand,
-  fsckCommand,
-  statsCommand,
-]) {
-  program.addCommand(command());
-}
+const [, , first = ''] = process.argv;
+const named = COMMANDS.get(first);
+const loading = named ? [named()] : [...COMMANDS.values()].map((load) => load());
+for (const command of await Promise.all(loading)) program.addCommand(command());
 
 // Wrong usage is thrown, not answered by exiting: main.ts gives it its exit code.
 for (const command of [program, ...program.commands.flatMap((one) => [one, ...one.commands])])
