@@ -4,9 +4,17 @@ import { tvix } from '../messages.ts';
 export const DIALECTS = ['tvix', 'snix'] as const;
 export type Dialect = (typeof DIALECTS)[number];
 
+/** A message for grpc-js, which copies it behind a header of its own. */
+export interface Encoded {
+  readonly byteLength: number;
+  copy(target: Uint8Array, at: number): void;
+}
+
 /** Writes and reads one kind of message. */
 export interface Codec<T> {
   encode(message: T): Buffer;
+  /** The same without a copy: what the message is made of must not change before it is sent. */
+  lend?(message: T): Encoded;
   decode(bytes: Buffer): T;
 }
 
@@ -48,19 +56,32 @@ const encoded: Codec<Uint8Array> = {
 const { castore, store } = tvix;
 
 const BLOB_DATA_TAG = 0x0a;
+type BlobChunk = { data?: Uint8Array | null };
+
 /** Written by hand: protobufjs goes over the bytes twice. */
-const blobChunk: Codec<{ data?: Uint8Array | null }> = {
-  encode: ({ data }) => {
-    if (!data?.length) return Buffer.alloc(0);
-    const header = [BLOB_DATA_TAG];
-    let length = data.length;
-    for (; length > 0x7f; length >>>= 7) header.push((length & 0x7f) | 0x80);
-    header.push(length);
-    const message = Buffer.allocUnsafe(header.length + data.length);
-    message.set(header);
-    message.set(data, header.length);
-    return message;
+function lendBlobChunk({ data }: BlobChunk): Encoded {
+  if (!data?.length) return Buffer.alloc(0);
+  const header = [BLOB_DATA_TAG];
+  let length = data.length;
+  for (; length > 0x7f; length >>>= 7) header.push((length & 0x7f) | 0x80);
+  header.push(length);
+  return {
+    byteLength: header.length + data.length,
+    copy(target, at) {
+      target.set(header, at);
+      target.set(data, at + header.length);
+    },
+  };
+}
+
+const blobChunk: Codec<BlobChunk> = {
+  encode: (message) => {
+    const lent = lendBlobChunk(message);
+    const bytes = Buffer.allocUnsafe(lent.byteLength);
+    lent.copy(bytes, 0);
+    return bytes;
   },
+  lend: lendBlobChunk,
   decode: (bytes) => castore.v1.BlobChunk.decode(bytes),
 };
 

@@ -6,7 +6,7 @@ import type {
   ServerWritableStream,
   UntypedHandleCall,
 } from '@grpc/grpc-js';
-import type { Codec, Method } from '../../proto/grpc/methods.ts';
+import type { Codec, Encoded, Method } from '../../proto/grpc/methods.ts';
 import { CODES, invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 
@@ -108,14 +108,15 @@ export function handler<Q, R>(
 }
 
 function serverStream<Q, R>(method: Method<Q, R>, work: ServerStream<Q, R>, limit: CallLimit) {
-  return (call: ServerWritableStream<Q, Uint8Array>) => {
+  return (call: ServerWritableStream<Q, Encoded>) => {
     const { signal } = cancellation(call);
     const outbox = new Outbox(call, limit, signal);
+    const { encode, lend = encode } = method.response;
     const send = async () => {
       try {
         for await (const response of work(readable(call.request), signal)) {
           if (signal.aborted) return;
-          await outbox.send(method.response.encode(response));
+          await outbox.send(lend(response));
         }
         call.end();
         await outbox.empty();
@@ -132,24 +133,25 @@ function serverStream<Q, R>(method: Method<Q, R>, work: ServerStream<Q, R>, limi
  * of which sixteen may be 8 MiB.
  */
 class Outbox<Q> {
-  readonly #call: ServerWritableStream<Q, Uint8Array>;
+  readonly #call: ServerWritableStream<Q, Encoded>;
   readonly #limit: CallLimit;
   readonly #signal: AbortSignal;
   #untaken = 0;
   #closed = false;
   #taken: (() => void) | undefined;
 
-  constructor(call: ServerWritableStream<Q, Uint8Array>, limit: CallLimit, signal: AbortSignal) {
+  constructor(call: ServerWritableStream<Q, Encoded>, limit: CallLimit, signal: AbortSignal) {
     this.#call = call;
     this.#limit = limit;
     this.#signal = signal;
   }
 
   /** Resolves when the next message may come. */
-  async send(bytes: Uint8Array): Promise<void> {
-    this.#count(bytes.length);
-    this.#call.write(bytes, () => {
-      this.#count(-bytes.length);
+  async send(message: Encoded): Promise<void> {
+    const { byteLength } = message;
+    this.#count(byteLength);
+    this.#call.write(message, () => {
+      this.#count(-byteLength);
       this.#taken?.();
     });
     const full = () =>

@@ -11,7 +11,6 @@ import { calculateNar } from '../../store/nar/calculate.ts';
 import { pathInfoFromMessage, pathInfoToMessage } from '../../store/path-info/message.ts';
 import type { Services } from '../../store/services.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
-import { Scratch } from '../../util/scratch.ts';
 import type { ClientStream, ServerStream, Unary } from './calls.ts';
 
 /** A method and what is done for it. */
@@ -53,8 +52,7 @@ function blobMethods({ blobs }: Services): Implementation[] {
     }),
     serverStream(BLOB.read, async function* (request, signal): AsyncGenerator<{ data?: Uint8Array | null }> {
       const digest = digestOf(request.digest);
-      // A message is encoded before the next is asked for.
-      const contents = await blobs.read(digest, { signal, scratch: new Scratch() });
+      const contents = await blobs.read(digest, { signal });
       if (!contents) throw notFound(`blob ${digest}`);
       for await (const part of contents) {
         for (let at = 0; at < part.length; at += BLOB_MESSAGE_LENGTH) {
