@@ -8,9 +8,10 @@ import { askNix, copyFromFiles, MAX_JSON_LENGTH, planImport } from '../store/nix
 import { parseNixJson } from '../store/path-info/nix-json.ts';
 import type { PathInfoService } from '../store/path-info/service.ts';
 import type { Store } from '../store/services.ts';
+import type { Addresses } from '../store/store.ts';
 import { openStore } from '../store/store.ts';
 import { asBuffer, collect, formatSize } from '../util/bytes.ts';
-import { invalid, UsageError } from '../util/errors.ts';
+import { invalid, StoreError, UsageError } from '../util/errors.ts';
 import { describePath } from './resolve.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf } from './store-options.ts';
@@ -43,7 +44,8 @@ export interface Source {
 
 export async function openTarget(flags: EndFlags): Promise<Target> {
   if (flags.to?.startsWith(BINARY_CACHE)) return binaryCache(flags.to, !flags.dryRun);
-  const store = await openStore(addresses(flags.to, flags), flags.dryRun ? 'read' : 'write');
+  const at = addresses(flags.to, flags);
+  const store = await (flags.dryRun ? openToLook(at) : openStore(at, 'write'));
   return {
     describe: (hash, signal) => store.pathInfos.describe(hash, signal),
     copy: (from, plan, options) => copyPaths(from, store, plan, options),
@@ -51,6 +53,18 @@ export async function openTarget(flags: EndFlags): Promise<Target> {
     close: () => store.close(),
   };
 }
+
+/** A store that is still to be made has nothing: a dry run does not make it. */
+async function openToLook(at: Addresses): Promise<Store> {
+  try {
+    return await openStore(at, 'read');
+  } catch (error) {
+    if (!(error instanceof StoreError && error.code === 'NOT_FOUND')) throw error;
+    return openStore({ ...at, ...NOWHERE }, 'read');
+  }
+}
+
+const NOWHERE = { blobs: 'memory://', directories: 'memory://', pathInfos: 'memory://' };
 
 async function binaryCache(address: string, create: boolean): Promise<Target> {
   const url = new URL(address);

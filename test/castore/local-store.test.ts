@@ -277,8 +277,8 @@ describe('opening a local store', () => {
   });
 
   test('refuses a directory that holds none', async () => {
-    expect(await codeOf(() => LocalStore.open(tempDir()))).toBe('FAILED_PRECONDITION');
-    expect(await codeOf(() => LocalStore.open(join(tempDir(), 'missing')))).toBe('FAILED_PRECONDITION');
+    expect(await codeOf(() => LocalStore.open(tempDir()))).toBe('NOT_FOUND');
+    expect(await codeOf(() => LocalStore.open(join(tempDir(), 'missing')))).toBe('NOT_FOUND');
   });
 
   test('refuses a directory that cannot be made', async () => {

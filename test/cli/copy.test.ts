@@ -55,6 +55,9 @@ describe('copy', () => {
 
   test('tells with --dry-run what it would do, with sizes, and does nothing', async () => {
     const { dir, from, to } = await place();
+    const before = await tvixStore(['copy', '--dry-run', '--from', from, '--to', to, full('app')]);
+    expect(before.stdout).toMatch(new RegExp(`^${full('lib')} \\d+\n${full('app')} \\d+\n$`));
+    expect(existsSync(join(dir, 'to'))).toBe(false);
     await tvixStore(['copy', '--from', from, '--to', to, full('lib')]);
     const dry = (...args: string[]) =>
       tvixStore(['copy', '--dry-run', ...args, '--from', from, '--to', to, full('app')]);

@@ -85,15 +85,17 @@ export class Environment {
   }
 
   /**
-   * Opens the store in a directory, which is made when `create` names its kind. Throws FAILED_PRECONDITION
-   * when there is none, or one of another format.
+   * Opens the store in a directory, which is made when `create` names its kind. Throws NOT_FOUND when there is
+   * none, FAILED_PRECONDITION for one of another format.
    */
   static open(dir: string, create?: StoreKind): Environment {
+    const path = databasePath(dir);
+    if (!create && !existsSync(path)) {
+      const hint = 'import something, or mount it, to make one';
+      throw new StoreError('NOT_FOUND', `cannot open the store in ${dir}: there is none; ${hint}`);
+    }
     try {
       if (create) for (const sub of ['chunks', 'sessions']) mkdirSync(join(dir, sub), { recursive: true });
-      const path = databasePath(dir);
-      if (!create && !existsSync(path))
-        throw new Error('there is none; import something, or mount it, to make one');
       if (!isDatabase(path)) throw new Error(`${path} is not an LMDB database`);
       const root = lmdb.open<Uint8Array, Key>({
         path,
