@@ -2,6 +2,7 @@ import type { Server } from 'node:net';
 import { messageOf, StoreError, systemCode } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../util/listen-address.ts';
+import { widenSendBuffer } from '../util/unix-socket.ts';
 
 /** A server that runs. */
 export interface RunningServer {
@@ -48,6 +49,9 @@ export async function listen<S extends Server>(
 }
 
 async function started<S extends Server>(server: S, options: object, shown: string): Promise<S> {
+  server.prependListener('connection', (socket) => {
+    if (!isTcp(server)) widenSendBuffer(socket);
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => {
       const code = systemCode(error);
@@ -57,6 +61,12 @@ async function started<S extends Server>(server: S, options: object, shown: stri
     server.listen(options, resolve);
   });
   return server;
+}
+
+/** Whether a server that listens does so on TCP. */
+export function isTcp(listener: Server): boolean {
+  const bound = listener.address();
+  return bound !== null && typeof bound === 'object';
 }
 
 /** Resolves when nobody can connect any more, and the last connection is closed. */

@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Server, Socket } from 'node:net';
 import { StoreError } from '../util/errors.ts';
+import { isTcp } from './listen.ts';
 
 /** What is known of somebody who wants to put something into the store. */
 export interface Uploader {
@@ -78,11 +79,6 @@ export function isForwarded(hasHeader: (name: string) => boolean): boolean {
 export function isLocalPeer(socket: Socket, listener: Server): boolean {
   // The address of a peer that has gone again is not known: it must not pass for one without any.
   return isTcp(listener) ? isLoopback(socket.remoteAddress) : true;
-}
-
-export function isTcp(listener: Server): boolean {
-  const bound = listener.address();
-  return bound !== null && typeof bound === 'object';
 }
 
 export function isLoopback(address: string | undefined): boolean {

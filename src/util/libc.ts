@@ -66,6 +66,9 @@ export const libc = {
   accept4: library.func('int accept4(int fd, void *address, void *address_length, int flags)') as Call<
     [number, null, null, number]
   >,
+  setsockopt: library.func(
+    'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
+  ) as Call<[number, number, number, Int32Array, number]>,
   mmap: library.func(
     'int64_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
   ) as Call<[number, number, number, number, number, number]>,

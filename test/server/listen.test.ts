@@ -7,6 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
 import { tvix } from '../../src/proto/messages.ts';
+import { listen } from '../../src/server/listen.ts';
 import { CLI, run, start, startTvixStore, tvixStore } from '../helpers/cli.ts';
 import { asDaemon, openAt, startDaemon } from '../helpers/daemon.ts';
 import { TcpProxy } from '../helpers/proxy.ts';
@@ -131,6 +132,26 @@ describe('listening on a unix socket', () => {
     writeFileSync(path, 'precious');
     expect(await refusal('-l', path)).toContain(path);
     expect(lstatSync(path).size).toBe(8);
+  });
+
+  test('has room for what nobody has read yet', async () => {
+    const path = join(tempDir(), 'socket');
+    const piece = Buffer.alloc(64 << 10);
+    let taken = 0;
+    const make = () =>
+      createServer((socket) => {
+        const count = (error?: Error | null) => {
+          if (!error) taken += piece.length;
+        };
+        socket.on('error', () => {});
+        for (let i = 0; i < 64; i++) socket.write(piece, count);
+      });
+    const { servers } = await listen({ kind: 'unix', path }, {}, make);
+    const client = connect(path).pause();
+    // Linux's own would be full after 208 KiB.
+    await expect.poll(() => taken).toBeGreaterThanOrEqual(1 << 20);
+    client.destroy();
+    for (const server of servers) server.close();
   });
 
   test('on an abstract one', async () => {

@@ -12,9 +12,9 @@ import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/method
 import type { Services } from '../../store/services.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import type { RunningServer } from '../listen.ts';
-import { closeListener, listen } from '../listen.ts';
+import { closeListener, isTcp, listen } from '../listen.ts';
 import type { UploadRule } from '../upload-rule.ts';
-import { isForwarded, isLoopback, isTcp } from '../upload-rule.ts';
+import { isForwarded, isLoopback } from '../upload-rule.ts';
 import type { Caller } from './calls.ts';
 import { CallLimit, handler, reader } from './calls.ts';
 import { implementations } from './services.ts';
