@@ -40,13 +40,7 @@ export async function scriptedServer(script: Script, dialect: Dialect = 'tvix'):
       for (const message of reply) call.write(Buffer.from(message));
       call.end();
     };
-    server.register(
-      methodPath(dialect, method as never),
-      handle as never,
-      asIs as never,
-      asIs as never,
-      'bidi',
-    );
+    server.register(methodPath(dialect, method), handle as never, asIs as never, asIs as never, 'bidi');
   }
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) => {

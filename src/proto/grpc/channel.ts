@@ -83,7 +83,7 @@ export class Channel {
     return new Promise((resolve, reject) => {
       const call = untraced(() =>
         this.#client.makeUnaryRequest(
-          methodPath(dialect, method as Method<never, never>),
+          methodPath(dialect, method),
           method.request.encode,
           method.response.decode,
           request,
@@ -125,7 +125,7 @@ export class Channel {
     signal?.throwIfAborted();
     const call = holdingFew(() =>
       this.#client.makeServerStreamRequest(
-        methodPath(dialect, method as Method<never, never>),
+        methodPath(dialect, method),
         method.request.encode,
         method.response.decode,
         request,
@@ -173,7 +173,7 @@ export class Channel {
         let received = 0;
         const call = untraced(() =>
           this.#client.makeServerStreamRequest(
-            methodPath(dialect, method as Method<never, never>),
+            methodPath(dialect, method),
             method.request.encode,
             (bytes: Buffer) => {
               received += bytes.length;
@@ -214,7 +214,7 @@ export class Channel {
     signal?.throwIfAborted();
     const answer = deferred<R>();
     const call = this.#client.makeClientStreamRequest(
-      methodPath(dialect, method as Method<never, never>),
+      methodPath(dialect, method),
       (encoded: Buffer) => encoded,
       method.response.decode,
       (error, response) => {

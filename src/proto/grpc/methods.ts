@@ -30,7 +30,10 @@ export interface Method<Request, Response> {
 }
 
 /** Where a method is reached. */
-export function methodPath(dialect: Dialect, { layer, service, name }: Method<never, never>): string {
+export function methodPath(
+  dialect: Dialect,
+  { layer, service, name }: Pick<Method<never, never>, 'layer' | 'service' | 'name'>,
+): string {
   return `/${dialect}.${layer}.v1.${service}/${name}`;
 }
 

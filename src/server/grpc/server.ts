@@ -91,7 +91,7 @@ function addStore(server: Server, store: Services, limit: CallLimit, uploads: Up
       if (method.name === 'Put') uploads.check(caller);
     };
     for (const dialect of DIALECTS) {
-      const path = methodPath(dialect, method as never);
+      const path = methodPath(dialect, method);
       const definition = {
         path,
         requestStream: method.requestStream,
