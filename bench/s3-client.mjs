@@ -14,8 +14,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Pool } from 'undici';
 import { StorePath } from '../dist/nix/store-path.js';
-import { openStore } from '../dist/store/store.js';
-import { mapAhead } from '../dist/util/concurrency.js';
+import { openStore } from '../dist/store/open/open-store.js';
+import { mapAhead } from '../dist/util/async/concurrency.js';
 
 const IN_FLIGHT = 64;
 const [operation, order] = process.argv.slice(2);

@@ -34,7 +34,7 @@ export class Digest {
   /** Digest of a byte string. */
   static hash(bytes: Uint8Array): Digest {
     // A hasher object would cost more than hashing a small file does.
-    return new Digest(blake3(bytes));
+    return new Digest(blake3(asBuffer(bytes)));
   }
 
   get hex(): string {

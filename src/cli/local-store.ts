@@ -1,5 +1,5 @@
+import { openStore } from '../store/open/open-store.ts';
 import type { Store } from '../store/services.ts';
-import { openStore } from '../store/store.ts';
 import { UsageError } from '../util/errors.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf, storeName } from './store-options.ts';

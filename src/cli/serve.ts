@@ -5,7 +5,7 @@ import type { OpenedStore } from '../store/services.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { parseListenAddress } from '../util/listen-address.ts';
 import { log } from '../util/log.ts';
-import { notifySystemd } from '../util/systemd.ts';
+import { notifySystemd } from '../util/system/systemd.ts';
 import { numberArgument, socketModeOption } from './arguments.ts';
 import type { SigningFlags, StoreFlags } from './store-options.ts';
 import { openSigning, storeName } from './store-options.ts';

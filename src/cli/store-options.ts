@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { Use } from '../store/backends/backend.ts';
+import type { Use } from '../store/open/backends/backend.ts';
+import type { Addresses } from '../store/open/open-store.ts';
+import { openStore, shownAddress } from '../store/open/open-store.ts';
 import type { OpenedStore } from '../store/services.ts';
-import type { Addresses } from '../store/store.ts';
-import { openStore, shownAddress } from '../store/store.ts';
 
 /** Flags that say which store a command works on. */
 export interface StoreFlags {
@@ -87,6 +87,6 @@ export async function openSigning(
 ): Promise<OpenedStore> {
   const store = await openStore(addressesOf(flags), use);
   if (flags.signingKeyFile === undefined) return store;
-  const { withSigning } = await import('../store/signing.ts');
+  const { withSigning } = await import('../store/open/signing.ts');
   return withSigning(store, flags.signingKeyFile);
 }

@@ -1,6 +1,6 @@
 import { ERRNO } from '../fs/file-system.ts';
-import { addressOf, errno, errnoName, libc, POLLIN } from '../util/libc.ts';
 import { log } from '../util/log.ts';
+import { addressOf, errno, errnoName, libc, POLLIN } from '../util/system/libc.ts';
 import type { DispatcherOptions } from './dispatcher.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Patience } from './patience.ts';

@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { StoreError } from '../util/errors.ts';
-import { errno, errnoName, libc } from '../util/libc.ts';
-import { receiveMessage } from '../util/unix-socket.ts';
+import { errno, errnoName, libc } from '../util/system/libc.ts';
+import { receiveMessage } from '../util/system/unix-socket.ts';
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;

@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, realpathSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { StoreError, systemCode } from '../util/errors.ts';
-import { errno, errnoName, libc } from '../util/libc.ts';
 import { log } from '../util/log.ts';
+import { errno, errnoName, libc } from '../util/system/libc.ts';
 import { mountWithHelper } from './fusermount.ts';
 import { mountsAt } from './mount-table.ts';
 

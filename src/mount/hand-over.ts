@@ -1,10 +1,10 @@
 import type { FreshItem, FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
-import { deferred } from '../util/deferred.ts';
+import { deferred } from '../util/async/deferred.ts';
+import { SingleFlight } from '../util/async/single-flight.ts';
 import { CODES, messageOf, StoreError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
-import { SingleFlight } from '../util/single-flight.ts';
 
 /** A thread that serves the kernel, as the fetch side sees it. */
 export interface Server {

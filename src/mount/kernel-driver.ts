@@ -5,7 +5,7 @@ import type { Mounted } from '../fuse/mounting.ts';
 import { mountDevice, raiseReadAhead } from '../fuse/mounting.ts';
 import { invalidateNode } from '../fuse/notify.ts';
 import { StoreError } from '../util/errors.ts';
-import { errno, errnoName, libc, setNonBlocking } from '../util/libc.ts';
+import { errno, errnoName, libc, setNonBlocking } from '../util/system/libc.ts';
 import type { Driver } from './driver.ts';
 import type { Server } from './hand-over.ts';
 import { watchRoot } from './root-watch.ts';

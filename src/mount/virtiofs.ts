@@ -1,5 +1,5 @@
 import type { SocketOwnership, UnixAddress } from '../util/listen-address.ts';
-import { listenUnix } from '../util/unix-socket.ts';
+import { listenUnix } from '../util/system/unix-socket.ts';
 import type { ServedStore, ServeOptions } from './serve.ts';
 import { serveStore } from './serve.ts';
 import { ServingThread, statisticsOf } from './serving-thread.ts';

@@ -2,7 +2,7 @@ import type { Server } from 'node:net';
 import { messageOf, StoreError, systemCode } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../util/listen-address.ts';
-import { widenSendBuffer } from '../util/unix-socket.ts';
+import { widenSendBuffer } from '../util/system/unix-socket.ts';
 
 /** A server that runs. */
 export interface RunningServer {

@@ -9,15 +9,15 @@ import { CacheFiller } from '../../src/castore/local/filler.ts';
 import { fileRow } from '../../src/castore/local/rows.ts';
 import { LocalStore } from '../../src/castore/local/store.ts';
 import { asBuffer } from '../../src/util/bytes.ts';
-import { syncFileSystem } from '../../src/util/libc.ts';
+import { syncFileSystem } from '../../src/util/system/libc.ts';
 import { directoryOf } from '../contract/directories.ts';
 import { close, open } from '../helpers/local-store.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { codeOf, readBlob } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 
-vi.mock('../../src/util/libc.ts', async (original) => {
-  const actual = await original<typeof import('../../src/util/libc.ts')>();
+vi.mock('../../src/util/system/libc.ts', async (original) => {
+  const actual = await original<typeof import('../../src/util/system/libc.ts')>();
   return { ...actual, syncFileSystem: vi.fn(actual.syncFileSystem) };
 });
 

@@ -5,7 +5,7 @@ import { ObjectStoreDirectoryService } from '../../src/castore/directory/object-
 import { decodePack, encodePack } from '../../src/castore/directory/pack.ts';
 import { MemoryObjectStore } from '../../src/castore/objects/memory.ts';
 import { keyOf } from '../../src/castore/objects/object-store.ts';
-import { zstdCompress, zstdDecompress } from '../../src/util/zstd.ts';
+import { zstdCompress, zstdDecompress } from '../../src/util/compression/zstd.ts';
 import { directoryOf } from '../contract/directories.ts';
 import { all, codeOf } from '../helpers/services.ts';
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ObjectStore } from '../../src/castore/objects/object-store.ts';
-import { importStorePath } from '../../src/store/import.ts';
+import { importStorePath } from '../../src/store/moving/import.ts';
 import { LooseDirectories, storeAmong } from '../helpers/objects.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { all, checkComplete, codeOf } from '../helpers/services.ts';

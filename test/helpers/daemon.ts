@@ -2,8 +2,8 @@ import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { afterAll } from 'vitest';
+import { openStore } from '../../src/store/open/open-store.ts';
 import type { Store } from '../../src/store/services.ts';
-import { openStore } from '../../src/store/store.ts';
 import { startTvixStore } from './cli.ts';
 import { tempDir } from './temp.ts';
 

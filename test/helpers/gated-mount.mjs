@@ -9,7 +9,7 @@ import { MemoryDirectoryService } from '../../dist/castore/directory/memory.js';
 import { Directory } from '../../dist/castore/directory.js';
 import { mountStore } from '../../dist/mount/mount.js';
 import { serveVirtiofs } from '../../dist/mount/virtiofs.js';
-import { importStorePath } from '../../dist/store/import.js';
+import { importStorePath } from '../../dist/store/moving/import.js';
 import { MemoryPathInfoService } from '../../dist/store/path-info/memory.js';
 import { toHex } from '../../dist/util/bytes.js';
 import { StoreError } from '../../dist/util/errors.js';

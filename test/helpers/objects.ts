@@ -4,7 +4,7 @@ import type { DirectoryService } from '../../src/castore/directory/service.ts';
 import { LocalStore } from '../../src/castore/local/store.ts';
 import type { Condition, ObjectStore } from '../../src/castore/objects/object-store.ts';
 import { keyOf } from '../../src/castore/objects/object-store.ts';
-import { storeOver } from '../../src/store/backends/objectstore.ts';
+import { storeOver } from '../../src/store/open/backends/objectstore.ts';
 import type { Store } from '../../src/store/services.ts';
 import { tempDir } from './temp.ts';
 

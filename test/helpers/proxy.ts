@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { connect, createServer } from 'node:net';
 import { afterAll } from 'vitest';
-import type { Deferred } from '../../src/util/deferred.ts';
-import { deferred } from '../../src/util/deferred.ts';
+import type { Deferred } from '../../src/util/async/deferred.ts';
+import { deferred } from '../../src/util/async/deferred.ts';
 
 const started: TcpProxy[] = [];
 

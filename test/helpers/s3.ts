@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { S3ObjectStore } from '../../src/castore/objects/s3.ts';
-import { s3Location } from '../../src/store/backends/s3-location.ts';
+import { s3Location } from '../../src/store/open/backends/s3-location.ts';
 import { S3_DIR, S3_SERVER } from './s3-global.ts';
 
 let places = 0;

@@ -6,7 +6,7 @@ import { LocalStore } from '../../src/castore/local/store.ts';
 import type { Node } from '../../src/castore/node.ts';
 import type { NarSink } from '../../src/nix/nar/writer.ts';
 import { NarWriter, Sha256Sink } from '../../src/nix/nar/writer.ts';
-import { localBackend } from '../../src/store/backends/local.ts';
+import { localBackend } from '../../src/store/open/backends/local.ts';
 import { MemoryPathInfoService } from '../../src/store/path-info/memory.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
 import type { Services, Store } from '../../src/store/services.ts';

@@ -1,8 +1,8 @@
 import { closeSync, ftruncateSync, readSync } from 'node:fs';
 import koffi from 'koffi';
 import { HEADER_LENGTH, NO_DESCRIPTOR } from '../../src/fuse/vhost/protocol.ts';
-import { addressOf, errno, errnoName, libc, memoryAt } from '../../src/util/libc.ts';
-import { socketAddress } from '../../src/util/unix-socket.ts';
+import { addressOf, errno, errnoName, libc, memoryAt } from '../../src/util/system/libc.ts';
+import { socketAddress } from '../../src/util/system/unix-socket.ts';
 
 const library = koffi.load('libc.so.6');
 const calls = {

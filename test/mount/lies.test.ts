@@ -5,7 +5,7 @@ import { Digest } from '../../src/castore/digest.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
 import { encodePathInfo } from '../../src/store/path-info/message.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
-import { deferred } from '../../src/util/deferred.ts';
+import { deferred } from '../../src/util/async/deferred.ts';
 import { directoryOf } from '../contract/directories.ts';
 import { pathInfo } from '../contract/path-infos.ts';
 import { run } from '../helpers/cli.ts';

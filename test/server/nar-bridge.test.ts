@@ -7,7 +7,7 @@ import { NarInfo } from '../../src/nix/narinfo/narinfo.ts';
 import { parseRootNode, printRootNode } from '../../src/server/http/root-node.ts';
 import { importNar } from '../../src/store/nar/import.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
-import { zstdDecompress } from '../../src/util/zstd.ts';
+import { zstdDecompress } from '../../src/util/compression/zstd.ts';
 import type { TestDaemon } from '../helpers/daemon.ts';
 import { startNarBridge } from '../helpers/daemon.ts';
 import { describeFacts } from '../helpers/facts.ts';

@@ -3,11 +3,11 @@ import { chmodSync, cpSync, readdirSync, readFileSync, rmSync, statSync, writeFi
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { LocalStore } from '../../src/castore/local/store.ts';
-import { localBackend } from '../../src/store/backends/local.ts';
-import type { CheckReport } from '../../src/store/check/report.ts';
-import { checkStore, repairStore } from '../../src/store/fsck.ts';
-import { importStorePath } from '../../src/store/import.ts';
-import { RootTable } from '../../src/store/roots.ts';
+import type { CheckReport } from '../../src/store/keeping/check/report.ts';
+import { checkStore, repairStore } from '../../src/store/keeping/fsck.ts';
+import { RootTable } from '../../src/store/keeping/roots.ts';
+import { importStorePath } from '../../src/store/moving/import.ts';
+import { localBackend } from '../../src/store/open/backends/local.ts';
 import { startTvixStore, tvixStore } from '../helpers/cli.ts';
 import { randomBytes, randomNumbers, SEED } from '../helpers/random.ts';
 import { checkLocalStore, codeOf, localStore } from '../helpers/services.ts';

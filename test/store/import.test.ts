@@ -5,7 +5,7 @@ import { nodeFromMessage } from '../../src/castore/node-message.ts';
 import { encodeBase32 } from '../../src/nix/base32.ts';
 import { Sha256Sink } from '../../src/nix/nar/writer.ts';
 import { tvix } from '../../src/proto/messages.ts';
-import { importStorePath } from '../../src/store/import.ts';
+import { importStorePath } from '../../src/store/moving/import.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { describeFacts } from '../helpers/facts.ts';
 import { all, BufferSink, checkComplete, codeOf, memoryStore, renderNar } from '../helpers/services.ts';

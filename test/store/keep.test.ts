@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Table } from '../../src/castore/local/environment.ts';
 import { rowEpoch } from '../../src/castore/local/rows.ts';
-import { keepTree } from '../../src/store/keep.ts';
+import { keepTree } from '../../src/store/keeping/keep-tree.ts';
 import { importNar } from '../../src/store/nar/import.ts';
 import { narOf } from '../helpers/nar.ts';
 import { randomBytes } from '../helpers/random.ts';

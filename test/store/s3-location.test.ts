@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { s3Location } from '../../src/store/backends/s3-location.ts';
-import { openStore, shownAddress } from '../../src/store/store.ts';
+import { s3Location } from '../../src/store/open/backends/s3-location.ts';
+import { openStore, shownAddress } from '../../src/store/open/open-store.ts';
 import { UsageError } from '../../src/util/errors.ts';
 import { tempDir } from '../helpers/temp.ts';
 

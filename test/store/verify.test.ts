@@ -8,7 +8,7 @@ import { SelfHash } from '../../src/nix/self-hash.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
 import { ingestNar } from '../../src/store/nar/ingest.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
-import { contentProblems } from '../../src/store/verify.ts';
+import { contentProblems } from '../../src/store/trust/verify.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { forAll } from '../helpers/arbitraries.ts';
 import { describeNix, NixUser } from '../helpers/nix.ts';

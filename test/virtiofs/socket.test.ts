@@ -1,8 +1,8 @@
 import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { Listener } from '../../src/util/unix-socket.ts';
-import { listenUnix } from '../../src/util/unix-socket.ts';
+import type { Listener } from '../../src/util/system/unix-socket.ts';
+import { listenUnix } from '../../src/util/system/unix-socket.ts';
 import { CLI, start, tvixStore } from '../helpers/cli.ts';
 import { FakeGuest } from '../helpers/fake-guest.ts';
 import { tempDir } from '../helpers/temp.ts';

@@ -1,7 +1,7 @@
+import { SingleFlight } from '../../util/async/single-flight.ts';
+import { Tolerant } from '../../util/async/tolerant.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
-import { SingleFlight } from '../../util/single-flight.ts';
-import { Tolerant } from '../../util/tolerant.ts';
 import type { Digest } from '../digest.ts';
 import { DigestHasher } from '../digest.ts';
 import { BlobFill } from './fill.ts';

@@ -1,6 +1,6 @@
-import type { Deferred } from '../../util/deferred.ts';
-import { deferred } from '../../util/deferred.ts';
-import type { Tolerant } from '../../util/tolerant.ts';
+import type { Deferred } from '../../util/async/deferred.ts';
+import { deferred } from '../../util/async/deferred.ts';
+import type { Tolerant } from '../../util/async/tolerant.ts';
 import type { Digest } from '../digest.ts';
 import type { BlobService, Chunk } from './service.ts';
 

@@ -1,6 +1,6 @@
-import type { Deferred } from '../../util/deferred.ts';
-import { deferred } from '../../util/deferred.ts';
-import { orAborted } from '../../util/single-flight.ts';
+import type { Deferred } from '../../util/async/deferred.ts';
+import { deferred } from '../../util/async/deferred.ts';
+import { orAborted } from '../../util/async/single-flight.ts';
 import { Digest } from '../digest.ts';
 import { chunked } from './chunker.ts';
 import type { BlobFill } from './fill.ts';

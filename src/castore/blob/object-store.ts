@@ -1,10 +1,10 @@
 import { LRUCache } from 'lru-cache';
 import { toBigInt } from '../../proto/long.ts';
 import { tvix } from '../../proto/messages.ts';
-import { mapAhead } from '../../util/concurrency.ts';
+import { mapAhead } from '../../util/async/concurrency.ts';
+import { SingleFlight } from '../../util/async/single-flight.ts';
+import { zstdCompress, zstdDecompress } from '../../util/compression/zstd.ts';
 import { damaged, type StoreError } from '../../util/errors.ts';
-import { SingleFlight } from '../../util/single-flight.ts';
-import { zstdCompress, zstdDecompress } from '../../util/zstd.ts';
 import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { keyOf, putOnce } from '../objects/object-store.ts';

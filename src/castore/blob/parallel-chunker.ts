@@ -1,5 +1,5 @@
 import type { Worker } from 'node:worker_threads';
-import { startThread } from '../../util/thread.ts';
+import { startThread } from '../../util/async/thread.ts';
 import { DIGEST_LENGTH, Digest } from '../digest.ts';
 import { DEFAULT_CUTTER, HashingChunker } from './chunker.ts';
 import type { CutThreadData } from './cut-protocol.ts';

@@ -1,5 +1,5 @@
+import { Turns } from '../../util/async/turns.ts';
 import { damaged } from '../../util/errors.ts';
-import { Turns } from '../../util/turns.ts';
 import { type Chunk, SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import { DigestHasher } from '../digest.ts';
 import { LocalTreeSource } from '../export/source.ts';

@@ -1,5 +1,5 @@
+import { eachOf } from '../../util/async/each-of.ts';
 import { collect } from '../../util/bytes.ts';
-import { eachOf } from '../../util/each-of.ts';
 import { damaged } from '../../util/errors.ts';
 import type { BlobContent, BlobService } from '../blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
+import { SingleFlight } from '../../util/async/single-flight.ts';
+import { Tolerant } from '../../util/async/tolerant.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
-import { SingleFlight } from '../../util/single-flight.ts';
-import { Tolerant } from '../../util/tolerant.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
 import type { DirectoryPutter, DirectoryService } from './service.ts';

@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import { gathered } from '../../util/concurrency.ts';
+import { gathered } from '../../util/async/concurrency.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
 import { CachedDirectoryService } from './cached.ts';

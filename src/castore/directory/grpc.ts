@@ -1,7 +1,7 @@
 import type { Channel } from '../../proto/grpc/channel.ts';
 import { DIRECTORY } from '../../proto/grpc/methods.ts';
+import { deferred } from '../../util/async/deferred.ts';
 import { asBuffer } from '../../util/bytes.ts';
-import { deferred } from '../../util/deferred.ts';
 import { damaged, type StoreError } from '../../util/errors.ts';
 import { foundOrNot } from '../blob/grpc.ts';
 import { type Digest, EMPTY_DIGEST } from '../digest.ts';

@@ -1,5 +1,5 @@
+import { zstdCompress, zstdDecompressStream } from '../../util/compression/zstd.ts';
 import { damaged } from '../../util/errors.ts';
-import { zstdCompress, zstdDecompressStream } from '../../util/zstd.ts';
 import type { Directory } from '../directory.ts';
 
 const LENGTH = 4;

@@ -1,4 +1,4 @@
-import { gathered } from '../../util/concurrency.ts';
+import { gathered } from '../../util/async/concurrency.ts';
 import { damaged, invalid } from '../../util/errors.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';

@@ -1,9 +1,9 @@
 import { closeSync, fchmodSync, futimesSync, writeSync } from 'node:fs';
+import { Turns } from '../../util/async/turns.ts';
 import { printable } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
-import type { OpenDirectory } from '../../util/open-directory.ts';
-import { Turns } from '../../util/turns.ts';
-import { writeFailure } from '../../util/whole-file.ts';
+import type { OpenDirectory } from '../../util/system/open-directory.ts';
+import { writeFailure } from '../../util/system/whole-file.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { Directory } from '../directory.ts';
 import type { TreeObserver } from '../import/observer.ts';

@@ -13,9 +13,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
-import { errno, errnoName, libc } from '../../util/libc.ts';
-import { OpenDirectory } from '../../util/open-directory.ts';
-import { writeFailure } from '../../util/whole-file.ts';
+import { errno, errnoName, libc } from '../../util/system/libc.ts';
+import { OpenDirectory } from '../../util/system/open-directory.ts';
+import { writeFailure } from '../../util/system/whole-file.ts';
 import type { Place } from './hard-links.ts';
 
 const LOCK_SH = 1;

@@ -1,6 +1,6 @@
 import { latin1 } from '../../util/bytes.ts';
 import { systemCode } from '../../util/errors.ts';
-import type { OpenDirectory } from '../../util/open-directory.ts';
+import type { OpenDirectory } from '../../util/system/open-directory.ts';
 import type { FileNode } from '../node.ts';
 
 /** Why a link cannot be made where a copy can: too many, not on this file system, gone, out of reach. */

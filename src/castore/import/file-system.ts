@@ -9,10 +9,10 @@ import {
   readlinkSync,
   readSync,
 } from 'node:fs';
+import { InFlight } from '../../util/async/in-flight.ts';
+import { TimeSlice } from '../../util/async/time-slice.ts';
 import { compareBytes, latin1, printable } from '../../util/bytes.ts';
 import { StoreError, systemCode } from '../../util/errors.ts';
-import { InFlight } from '../../util/in-flight.ts';
-import { TimeSlice } from '../../util/time-slice.ts';
 import type { BlobService } from '../blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { Digest } from '../digest.ts';

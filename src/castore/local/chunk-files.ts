@@ -1,7 +1,7 @@
 import { closeSync, fdatasyncSync, fsyncSync, mkdirSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
-import { libc, syncFileSystem } from '../../util/libc.ts';
+import { libc, syncFileSystem } from '../../util/system/libc.ts';
 import { unlinkIfThere } from './lock.ts';
 
 const SYNC_FILE_RANGE_WRITE = 2;

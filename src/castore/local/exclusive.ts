@@ -1,6 +1,6 @@
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import { addressOf, libc } from '../../util/libc.ts';
+import { addressOf, libc } from '../../util/system/libc.ts';
 
 const F_GETLK = 5;
 const F_SETLK = 6;

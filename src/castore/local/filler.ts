@@ -1,6 +1,6 @@
+import type { Deferred } from '../../util/async/deferred.ts';
+import { deferred } from '../../util/async/deferred.ts';
 import { asBuffer } from '../../util/bytes.ts';
-import type { Deferred } from '../../util/deferred.ts';
-import { deferred } from '../../util/deferred.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Chunk } from '../blob/service.ts';

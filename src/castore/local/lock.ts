@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, unlinkSync } from 'node:fs';
 import { systemCode } from '../../util/errors.ts';
-import { libc } from '../../util/libc.ts';
+import { libc } from '../../util/system/libc.ts';
 
 const LOCK_EX = 2;
 const LOCK_NB = 4;

@@ -1,5 +1,5 @@
-import type { Deferred } from '../../util/deferred.ts';
-import { deferred } from '../../util/deferred.ts';
+import type { Deferred } from '../../util/async/deferred.ts';
+import { deferred } from '../../util/async/deferred.ts';
 
 /** Pieces of work in one transaction; each writes a row or two of up to 64 KiB. */
 const MOST_AT_ONCE = 64;

@@ -1,5 +1,5 @@
+import { SingleFlight } from '../../util/async/single-flight.ts';
 import { latin1 } from '../../util/bytes.ts';
-import { SingleFlight } from '../../util/single-flight.ts';
 import { DigestMap } from './digest-map.ts';
 import type { Table } from './environment.ts';
 import type { LocalStore } from './store.ts';

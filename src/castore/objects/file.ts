@@ -5,7 +5,7 @@ import { dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { damaged, messageOf, StoreError, systemCode } from '../../util/errors.ts';
-import { libc } from '../../util/libc.ts';
+import { libc } from '../../util/system/libc.ts';
 import { Digest } from '../digest.ts';
 import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
 

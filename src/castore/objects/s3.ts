@@ -1,9 +1,9 @@
 import type { Readable } from 'node:stream';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+import { Limiter } from '../../util/async/concurrency.ts';
+import { retrying } from '../../util/async/retry.ts';
 import { collect } from '../../util/bytes.ts';
-import { Limiter } from '../../util/concurrency.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
-import { retrying } from '../../util/retry.ts';
 import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
 import type { FailureContext } from './s3-failure.ts';
 import { failureOf, isConditionFailure, isMissingObject } from './s3-failure.ts';

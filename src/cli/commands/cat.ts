@@ -1,6 +1,6 @@
 import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
-import { openStore } from '../../store/store.ts';
+import { openStore } from '../../store/open/open-store.ts';
 import { damaged, invalid } from '../../util/errors.ts';
 import { resolvePlace } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';

@@ -1,9 +1,9 @@
 import { Command } from 'commander';
-import { putsTo } from '../../store/composition/build.ts';
-import type { Composition } from '../../store/composition/check.ts';
-import { partKeys, readComposition } from '../../store/composition/check.ts';
-import type { Instance } from '../../store/composition/instance.ts';
-import { checkAddress } from '../../store/store.ts';
+import { putsTo } from '../../store/open/composition/build.ts';
+import type { Composition } from '../../store/open/composition/check.ts';
+import { partKeys, readComposition } from '../../store/open/composition/check.ts';
+import type { Instance } from '../../store/open/composition/instance.ts';
+import { checkAddress } from '../../store/open/open-store.ts';
 
 const FILE = `
 A file for a store behind a daemon, and a cache of it on this machine:

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { STORE_DIR } from '../../nix/store-path.ts';
-import type { CopyPlan } from '../../store/copy.ts';
+import type { CopyPlan } from '../../store/moving/copy.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';

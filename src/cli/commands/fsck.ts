@@ -1,7 +1,7 @@
 import { Command } from 'commander';
-import type { CheckReport, DamagedPath } from '../../store/check/report.ts';
-import { checkStore, repairStore } from '../../store/fsck.ts';
-import { localDirectory, openStore } from '../../store/store.ts';
+import type { CheckReport, DamagedPath } from '../../store/keeping/check/report.ts';
+import { checkStore, repairStore } from '../../store/keeping/fsck.ts';
+import { localDirectory, openStore } from '../../store/open/open-store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import type { StoreFlags } from '../store-options.ts';

@@ -1,8 +1,8 @@
 import { Command, Option } from 'commander';
 import { evict } from '../../castore/local/evictor.ts';
 import { RecentUse } from '../../castore/local/recent-use.ts';
-import type { GcReport } from '../../store/gc.ts';
-import { collectGarbage } from '../../store/gc.ts';
+import type { GcReport } from '../../store/keeping/gc.ts';
+import { collectGarbage } from '../../store/keeping/gc.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { durationArgument, sizeArgument } from '../arguments.ts';

@@ -1,7 +1,7 @@
 import { basename, resolve } from 'node:path';
 import { Command } from 'commander';
 import { checkName } from '../../nix/store-path.ts';
-import { importStorePath } from '../../store/import.ts';
+import { importStorePath } from '../../store/moving/import.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { ProgressLine } from '../progress.ts';

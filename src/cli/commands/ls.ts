@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import type { Node } from '../../castore/node.ts';
+import { openStore } from '../../store/open/open-store.ts';
 import type { Store } from '../../store/services.ts';
-import { openStore } from '../../store/store.ts';
 import { asBuffer, printable } from '../../util/bytes.ts';
 import { fetchDirectory, resolvePlace } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';

@@ -5,7 +5,7 @@ import { checkName } from '../../nix/store-path.ts';
 import { importNar } from '../../store/nar/import.ts';
 import { narListing } from '../../store/nar/listing.ts';
 import { renderNar } from '../../store/nar/render.ts';
-import { openStore } from '../../store/store.ts';
+import { openStore } from '../../store/open/open-store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError, UsageError } from '../../util/errors.ts';
 import { ProgressLine } from '../progress.ts';

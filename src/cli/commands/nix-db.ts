@@ -1,8 +1,8 @@
 import { Command } from 'commander';
 import { sortStorePaths } from '../../nix/store-path.ts';
-import { closureOf, refuseMissing } from '../../store/closure.ts';
+import { closureOf, refuseMissing } from '../../store/moving/closure.ts';
+import { openStore } from '../../store/open/open-store.ts';
 import type { PathDescription } from '../../store/path-info/path-info.ts';
-import { openStore } from '../../store/store.ts';
 import { toHex } from '../../util/bytes.ts';
 import { describePath } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { closureOf, refuseMissing } from '../../store/closure.ts';
+import { closureOf, refuseMissing } from '../../store/moving/closure.ts';
+import { realise } from '../../store/moving/realise.ts';
+import { openStore } from '../../store/open/open-store.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
-import { realise } from '../../store/realise.ts';
 import type { Store } from '../../store/services.ts';
-import { openStore } from '../../store/store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { interruptible } from '../interruptible.ts';
 import { ProgressLine } from '../progress.ts';

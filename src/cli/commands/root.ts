@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import { StorePath } from '../../nix/store-path.ts';
-import type { Root } from '../../store/roots.ts';
-import { isExpired, RootTable } from '../../store/roots.ts';
+import type { Root } from '../../store/keeping/roots.ts';
+import { isExpired, RootTable } from '../../store/keeping/roots.ts';
 import { durationArgument } from '../arguments.ts';
 import { withLocalStore } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';

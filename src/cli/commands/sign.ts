@@ -1,8 +1,8 @@
 import { Command } from 'commander';
 import { readSecretKeyFile } from '../../nix/key-file.ts';
+import { openStore } from '../../store/open/open-store.ts';
 import { SigningPathInfoService } from '../../store/path-info/signing.ts';
-import { openStore } from '../../store/store.ts';
-import { isSignedBy } from '../../store/verify.ts';
+import { isSignedBy } from '../../store/trust/verify.ts';
 import { chosenPaths } from '../chosen-paths.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';

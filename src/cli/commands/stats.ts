@@ -1,6 +1,6 @@
 import { Command, Option } from 'commander';
-import type { StoreStats } from '../../store/stats.ts';
-import { statsOf } from '../../store/stats.ts';
+import type { StoreStats } from '../../store/keeping/stats.ts';
+import { statsOf } from '../../store/keeping/stats.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { numberArgument } from '../arguments.ts';
 import { withLocalStore } from '../local-store.ts';

@@ -1,9 +1,9 @@
 import { Command } from 'commander';
 import { PublicKey } from '../../nix/key.ts';
+import { openStore } from '../../store/open/open-store.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import type { Store } from '../../store/services.ts';
-import { openStore } from '../../store/store.ts';
-import { addressProblems, contentProblems, isSignedBy } from '../../store/verify.ts';
+import { addressProblems, contentProblems, isSignedBy } from '../../store/trust/verify.ts';
 import { messageOf, UsageError } from '../../util/errors.ts';
 import { chosenPaths } from '../chosen-paths.ts';
 import { ProgressLine } from '../progress.ts';

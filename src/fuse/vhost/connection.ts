@@ -1,8 +1,8 @@
 import { closeSync } from 'node:fs';
 import { ERRNO } from '../../fs/file-system.ts';
 import { invalid } from '../../util/errors.ts';
-import { addressOf, errno, errnoName, libc } from '../../util/libc.ts';
-import { receiveMessage } from '../../util/unix-socket.ts';
+import { addressOf, errno, errnoName, libc } from '../../util/system/libc.ts';
+import { receiveMessage } from '../../util/system/unix-socket.ts';
 import { FLAG, HEADER_LENGTH, MAX_PAYLOAD } from './protocol.ts';
 
 const EAGAIN = 11;

@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs';
 import { invalid } from '../../util/errors.ts';
-import { errno, errnoName, libc, memoryAt } from '../../util/libc.ts';
+import { errno, errnoName, libc, memoryAt } from '../../util/system/libc.ts';
 import { MAX_REGIONS } from './protocol.ts';
 
 const PROT_READ_WRITE = 3;

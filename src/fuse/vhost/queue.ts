@@ -1,6 +1,6 @@
 import { closeSync } from 'node:fs';
 import { invalid } from '../../util/errors.ts';
-import { addressOf, libc } from '../../util/libc.ts';
+import { addressOf, libc } from '../../util/system/libc.ts';
 import type { GuestMemory } from './memory.ts';
 import { DESCRIPTOR_LENGTH, MAX_RING, RING_QUIET } from './protocol.ts';
 

@@ -1,7 +1,7 @@
 import { messageOf } from '../../util/errors.ts';
-import { addressOf, libc, POLLIN } from '../../util/libc.ts';
 import { log } from '../../util/log.ts';
-import { acceptConnection } from '../../util/unix-socket.ts';
+import { addressOf, libc, POLLIN } from '../../util/system/libc.ts';
+import { acceptConnection } from '../../util/system/unix-socket.ts';
 import type { DispatcherOptions } from '../dispatcher.ts';
 import { Dispatcher } from '../dispatcher.ts';
 import { Patience } from '../patience.ts';

@@ -1,10 +1,10 @@
 import { alongChunks } from '../../castore/blob/along-chunks.ts';
 import type { Chunk } from '../../castore/blob/service.ts';
 import { Digest } from '../../castore/digest.ts';
-import type { Deferred } from '../../util/deferred.ts';
-import { deferred } from '../../util/deferred.ts';
+import type { Deferred } from '../../util/async/deferred.ts';
+import { deferred } from '../../util/async/deferred.ts';
+import { orAborted } from '../../util/async/single-flight.ts';
 import { damaged } from '../../util/errors.ts';
-import { orAborted } from '../../util/single-flight.ts';
 import type { ChunkList, ChunkRange } from './chunk-list.ts';
 import type { Progress } from './options.ts';
 

@@ -1,10 +1,10 @@
 import type { Digest } from '../../castore/digest.ts';
 import type { DirectoryService } from '../../castore/directory/service.ts';
 import type { Directory } from '../../castore/directory.ts';
-import type { Deferred } from '../../util/deferred.ts';
-import { deferred } from '../../util/deferred.ts';
+import type { Deferred } from '../../util/async/deferred.ts';
+import { deferred } from '../../util/async/deferred.ts';
+import { orAborted } from '../../util/async/single-flight.ts';
 import { damaged } from '../../util/errors.ts';
-import { orAborted } from '../../util/single-flight.ts';
 import type { Keeper } from './keeper.ts';
 import type { Progress } from './options.ts';
 

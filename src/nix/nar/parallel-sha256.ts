@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Worker } from 'node:worker_threads';
-import { startThread } from '../../util/thread.ts';
+import { startThread } from '../../util/async/thread.ts';
 import type { Sha256ThreadData } from './sha256-protocol.ts';
 import { FINISHED, HASHED, WRITTEN } from './sha256-protocol.ts';
 import type { NarSink } from './writer.ts';

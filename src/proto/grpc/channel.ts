@@ -1,10 +1,10 @@
 import { getDefaultHighWaterMark, setDefaultHighWaterMark } from 'node:stream';
 import type { CallOptions, ChannelCredentials, Interceptor, ServiceError } from '@grpc/grpc-js';
 import { Client, InterceptingCall, Metadata, status } from '@grpc/grpc-js';
-import { deferred } from '../../util/deferred.ts';
+import { deferred } from '../../util/async/deferred.ts';
+import type { RetryOptions } from '../../util/async/retry.ts';
+import { retrying } from '../../util/async/retry.ts';
 import { CODES, type Code, damaged, StoreError } from '../../util/errors.ts';
-import type { RetryOptions } from '../../util/retry.ts';
-import { retrying } from '../../util/retry.ts';
 import type { Dialect, Method } from './methods.ts';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from './methods.ts';
 

@@ -1,4 +1,4 @@
-import { zstdCompress } from '../../util/zstd.ts';
+import { zstdCompress } from '../../util/compression/zstd.ts';
 
 /** Contents are compressed in pieces of this length, a frame each. */
 const FRAME_LENGTH = 512 * 1024;

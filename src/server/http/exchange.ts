@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { orAborted } from '../../util/async/single-flight.ts';
+import { TimeSlice } from '../../util/async/time-slice.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
-import { orAborted } from '../../util/single-flight.ts';
-import { TimeSlice } from '../../util/time-slice.ts';
 import type { HttpProblem } from './problem.ts';
 import { parseRange } from './range.ts';
 

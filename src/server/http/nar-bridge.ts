@@ -3,7 +3,6 @@ import type { OpenedStore } from '../../store/services.ts';
 import { UploadTables } from '../../store/upload/tables.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import { log } from '../../util/log.ts';
-import { zstdCompress } from '../../util/zstd.ts';
 import type { RunningServer } from '../listen.ts';
 import type { UploadRule } from '../upload-rule.ts';
 import type { Exchange } from './exchange.ts';
@@ -30,8 +29,6 @@ export interface NarBridgeOptions {
 /** Serves a store as a binary cache for Nix. */
 export async function serveNarBridge(options: NarBridgeOptions): Promise<RunningServer> {
   const { store, uploads, listen, ownership } = options;
-  // Whether anything can: better said now than to every client.
-  if (options.compress) zstdCompress(new Uint8Array());
   const tables = new UploadTables(store.records());
   const metrics = new HttpMetrics();
   const sender = new NarSender(store, tables, options.compress);

@@ -1,5 +1,5 @@
-import type { Deferred } from '../../util/deferred.ts';
-import { deferred } from '../../util/deferred.ts';
+import type { Deferred } from '../../util/async/deferred.ts';
+import { deferred } from '../../util/async/deferred.ts';
 
 /**
  * Bytes from one who pushes to one who pulls. Nothing is copied: the pusher waits for `drained` before the

@@ -1,10 +1,10 @@
+import { checkedRow, parseCheckedRow } from '../../castore/local/checked-row.ts';
 import type { Table } from '../../castore/local/environment.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import type { Node } from '../../castore/node.ts';
 import { nodeFromMessage, nodeToMessage } from '../../castore/node-message.ts';
 import { tvix } from '../../proto/messages.ts';
 import { asBuffer, toHex } from '../../util/bytes.ts';
-import { checkedRow, parseCheckedRow } from '../checked-row.ts';
 
 const SIZE_LENGTH = 8;
 

@@ -7,8 +7,8 @@ import type { Name, Node, SymlinkTarget } from '../../castore/node.ts';
 import { ParallelSha256 } from '../../nix/nar/parallel-sha256.ts';
 import type { NarVisitor } from '../../nix/nar/reader.ts';
 import { NarReader } from '../../nix/nar/reader.ts';
+import { InFlight } from '../../util/async/in-flight.ts';
 import { invalid } from '../../util/errors.ts';
-import { InFlight } from '../../util/in-flight.ts';
 import { Channel } from './channel.ts';
 
 /** Small files on their way into the store at once. */

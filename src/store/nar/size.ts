@@ -1,6 +1,6 @@
 import type { Node } from '../../castore/node.ts';
 import { NarWriter } from '../../nix/nar/writer.ts';
-import { TimeSlice } from '../../util/time-slice.ts';
+import { TimeSlice } from '../../util/async/time-slice.ts';
 import type { Services } from '../services.ts';
 import { writeStep } from './render.ts';
 import { narSteps } from './steps.ts';

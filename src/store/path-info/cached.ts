@@ -1,7 +1,7 @@
+import { SingleFlight } from '../../util/async/single-flight.ts';
+import { Tolerant } from '../../util/async/tolerant.ts';
 import { latin1 } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
-import { SingleFlight } from '../../util/single-flight.ts';
-import { Tolerant } from '../../util/tolerant.ts';
 import type { PathDescription, PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
 

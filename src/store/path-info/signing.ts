@@ -4,7 +4,7 @@ import type { Signature } from '../../nix/signature.ts';
 import { fingerprint } from '../../nix/signature.ts';
 import { invalid } from '../../util/errors.ts';
 import type { Contents } from '../services.ts';
-import { contentProblems } from '../verify.ts';
+import { contentProblems } from '../trust/verify.ts';
 import type { PathDescription, PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
 

@@ -1,6 +1,6 @@
 import { PublicKey } from '../../nix/key.ts';
 import { messageOf, UsageError } from '../../util/errors.ts';
-import { restrict } from '../backends/backend.ts';
+import { restrict } from '../open/backends/backend.ts';
 import { BinaryCache } from './binary-cache.ts';
 import type { CacheFiles } from './files.ts';
 import { LocalCacheFiles } from './files.ts';

@@ -1,15 +1,15 @@
 import { setMaxListeners } from 'node:events';
 import { LRUCache } from 'lru-cache';
 import type { NarInfo } from '../../nix/narinfo/narinfo.ts';
+import { Limiter } from '../../util/async/concurrency.ts';
+import { orAborted, SingleFlight } from '../../util/async/single-flight.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
-import { Limiter } from '../../util/concurrency.ts';
 import { damaged, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
-import { orAborted, SingleFlight } from '../../util/single-flight.ts';
-import { hasContentAddress, isAddressOfPath } from '../content-address.ts';
 import { ingestNar } from '../nar/ingest.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
 import type { PathSource, PathSourceOptions, Services } from '../services.ts';
+import { hasContentAddress, isAddressOfPath } from '../trust/content-address.ts';
 import type { BinaryCache } from './binary-cache.ts';
 import { bestFirst } from './race.ts';
 

@@ -1,8 +1,8 @@
 import type { PublicKey } from '../../nix/key.ts';
 import { StoreError } from '../../util/errors.ts';
-import { isAddressOfPath } from '../content-address.ts';
 import type { PathDescription } from '../path-info/path-info.ts';
-import { isSignedBy } from '../verify.ts';
+import { isAddressOfPath } from '../trust/content-address.ts';
+import { isSignedBy } from '../trust/verify.ts';
 
 /** Whom to believe. */
 export interface Trust {

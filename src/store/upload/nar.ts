@@ -3,11 +3,11 @@ import { ParallelSha256 } from '../../nix/nar/parallel-sha256.ts';
 import { MAGIC } from '../../nix/nar/tokens.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { decompress } from '../../util/compression/decompress.ts';
-import type { StoredFormat } from '../../util/compression/stored.ts';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import type { IngestedNar } from '../nar/ingest.ts';
 import { ingestNar } from '../nar/ingest.ts';
 import type { Services } from '../services.ts';
+import type { StoredFormat } from './stored.ts';
 import type { UploadTables } from './tables.ts';
 
 type Bytes = AsyncIterable<Uint8Array>;

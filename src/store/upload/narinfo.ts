@@ -4,14 +4,14 @@ import { isKey, KEYS } from '../../nix/narinfo/print.ts';
 import type { Signature } from '../../nix/signature.ts';
 import { fingerprint } from '../../nix/signature.ts';
 import type { StorePath } from '../../nix/store-path.ts';
+import { Limiter } from '../../util/async/concurrency.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
-import { Limiter } from '../../util/concurrency.ts';
 import { invalid, StoreError } from '../../util/errors.ts';
-import { hasContentAddress, isAddressOfPath } from '../content-address.ts';
-import { keepTree } from '../keep.ts';
+import { keepTree } from '../keeping/keep-tree.ts';
 import type { KnownNar } from '../nar/index.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
 import type { Store } from '../services.ts';
+import { hasContentAddress, isAddressOfPath } from '../trust/content-address.ts';
 import type { UploadTables } from './tables.ts';
 
 /** References that are looked for at once. */

@@ -1,9 +1,9 @@
+import { checkedRow, parseCheckedRow } from '../../castore/local/checked-row.ts';
 import type { Table } from '../../castore/local/environment.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import { asBuffer, toHex } from '../../util/bytes.ts';
-import type { StoredFormat } from '../../util/compression/stored.ts';
-import { checkedRow, parseCheckedRow } from '../checked-row.ts';
 import { NarIndex } from '../nar/index.ts';
+import type { StoredFormat } from './stored.ts';
 
 /** In the order of the byte that stands for them. */
 const COMPRESSIONS: readonly StoredFormat[] = ['xz', 'zstd', 'gzip'];

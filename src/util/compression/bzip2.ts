@@ -1,5 +1,5 @@
 import { on } from 'node:events';
-import { startThread } from '../thread.ts';
+import { startThread } from '../async/thread.ts';
 import type { Bzip2Answer, Bzip2Question, Bzip2ThreadData } from './bzip2-protocol.ts';
 import type { Bytes } from './through.ts';
 

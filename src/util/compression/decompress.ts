@@ -1,10 +1,10 @@
 import { createBrotliDecompress, createGunzip } from 'node:zlib';
 import { damaged, messageOf, StoreError } from '../errors.ts';
-import { zstdDecompressStream } from '../zstd.ts';
 import { decompressBzip2 } from './bzip2.ts';
 import type { Bytes } from './through.ts';
 import { throughStream } from './through.ts';
 import { decompressXz } from './xz.ts';
+import { zstdDecompressStream } from './zstd.ts';
 
 const OUTPUT_LENGTH = 128 * 1024;
 

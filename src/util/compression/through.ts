@@ -2,7 +2,7 @@ import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import type { Transform } from 'node:stream';
 import { pipeline, Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { deferred } from '../deferred.ts';
+import { deferred } from '../async/deferred.ts';
 
 /** Contents on their way. */
 export type Bytes = AsyncIterable<Uint8Array>;

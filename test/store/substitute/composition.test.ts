@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { openStore } from '../../../src/store/store.ts';
+import { openStore } from '../../../src/store/open/open-store.ts';
 import { CacheServer, KEY, testPath } from '../../helpers/binary-cache.ts';
 import { checkComplete, codeOf } from '../../helpers/services.ts';
 import { tempDir } from '../../helpers/temp.ts';

@@ -2,7 +2,7 @@ import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { Hash } from '../../../src/nix/hash.ts';
 import type { NarInfoValues } from '../../../src/nix/narinfo/narinfo.ts';
-import { zstdCompress } from '../../../src/util/zstd.ts';
+import { zstdCompress } from '../../../src/util/compression/zstd.ts';
 import type { TestPath, Twist } from '../../helpers/binary-cache.ts';
 import { CacheServer, narOf, openCached, testPath } from '../../helpers/binary-cache.ts';
 import { program } from '../../helpers/compress.ts';

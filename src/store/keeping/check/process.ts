@@ -1,0 +1,75 @@
+import { writeSync } from 'node:fs';
+import * as lmdb from 'lmdb';
+import { FORMAT } from '../../../castore/local/environment.ts';
+import { RawDatabase } from '../../../castore/local/raw-database.ts';
+import { rowEpoch, withEpoch } from '../../../castore/local/rows.ts';
+import type { CheckMessage, CheckTask } from './report.ts';
+import { Verification } from './verification.ts';
+
+/**
+ * The process that reads a database which may be damaged. A damaged page may kill it: so it says at every row
+ * how far it is, past all buffers, and keeps nothing that its parent needs.
+ */
+const task = JSON.parse(process.argv[2]!) as CheckTask;
+const database = new RawDatabase(task.database, task.gaps);
+
+function say(message: CheckMessage): void {
+  const line = Buffer.from(`${JSON.stringify(message)}\n`);
+  for (let at = 0; at < line.length; ) at += writeSync(1, line, at);
+}
+
+if (task.mode === 'touch') for (const name of database.names) touch(name);
+else if (task.mode === 'verify') say({ report: new Verification(task.dir, database, task.gaps).run() });
+else copy(task.target!);
+
+/** Reads a table to its end. */
+function touch(table: string): void {
+  let rows = 0;
+  const onKey = (at: string) => {
+    if (rows++ % task.every! === 0) say({ table, at });
+  };
+  for (const _ of database.rows(table, onKey));
+}
+
+/** Writes what is good into a new database. */
+function copy(target: string): void {
+  const verification = new Verification(task.dir, database, task.gaps);
+  const options = { encoding: 'binary', keyEncoding: 'binary' } as const;
+  const { epoch, kind } = verification;
+  const root = lmdb.open({ path: target, noSubdir: true, mapSize: 2 ** 40, maxDbs: 64, ...options });
+  let copied = 0;
+  const meta = root.openDB<Uint8Array, Uint8Array>({ name: 'meta', ...options });
+  for (const [name, value] of Object.entries({ format: FORMAT, kind, epoch: String(epoch) })) {
+    meta.putSync(Buffer.from(name), Buffer.from(value));
+  }
+  for (const name of database.names.filter((other) => other !== 'meta')) {
+    const table = root.openDB<Uint8Array, Uint8Array>({ name, ...options });
+    let batch: { key: Buffer; value: Buffer }[] = [];
+    const flush = () => {
+      root.transactionSync(() => {
+        for (const { key, value } of batch) table.putSync(key, value);
+      });
+      copied += batch.length;
+      batch = [];
+    };
+    for (const { key, value } of database.rows(name)) {
+      if (verification.verify(name, key, value).problem !== undefined) continue;
+      batch.push({
+        key: Buffer.from(key),
+        value: Buffer.from(isEpochal(name) ? atMost(value, epoch) : value),
+      });
+      if (batch.length >= 256) flush();
+    }
+    flush();
+  }
+  void root.close().then(() => say({ copied }));
+}
+
+function isEpochal(table: string): boolean {
+  return ['directory', 'manifest', 'chunk', 'use'].includes(table);
+}
+
+/** The row with an epoch that has been. */
+function atMost(row: Buffer, epoch: number): Uint8Array {
+  return rowEpoch(row) > epoch ? withEpoch(row, epoch) : row;
+}

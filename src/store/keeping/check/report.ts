@@ -1,0 +1,47 @@
+import type { Gap } from '../../../castore/local/raw-database.ts';
+
+/** A row, or what it names, that is not what it should be. */
+export interface Damage {
+  readonly table: string;
+  /** In hexadecimal. */
+  readonly key: string;
+  readonly problem: string;
+}
+
+/** A store path that is touched by damage. */
+export interface DamagedPath {
+  /** With its name, where that is known. */
+  readonly path: string;
+  readonly hash: string;
+  readonly problems: readonly string[];
+}
+
+/** What a check of a local store has found. */
+export interface CheckReport {
+  /** What is wrong with the database itself: then it has to be built anew. */
+  readonly structure: readonly string[];
+  readonly damages: readonly Damage[];
+  /** Store paths that lack something, or something of which is damaged. */
+  readonly paths: readonly DamagedPath[];
+  readonly objects: number;
+  readonly bytes: number;
+}
+
+/** What the process that checks says, one JSON object a line. */
+export type CheckMessage =
+  | { readonly at: string; readonly table: string }
+  | { readonly report: CheckReport }
+  | { readonly copied: number };
+
+/** What that process is told. */
+export interface CheckTask {
+  /** The directory of the store, and its database. */
+  readonly dir: string;
+  readonly database: string;
+  /** Look at every page; verify everything; or copy what is good to another file. */
+  readonly mode: 'touch' | 'verify' | 'copy';
+  readonly target?: string;
+  /** Say how far it is after so many rows. */
+  readonly every?: number;
+  readonly gaps: readonly Gap[];
+}

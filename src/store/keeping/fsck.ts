@@ -1,0 +1,132 @@
+import { closeSync, existsSync, linkSync, renameSync, rmSync, truncateSync } from 'node:fs';
+import { deleteRows, lockForDeleting } from '../../castore/local/collector.ts';
+import { databasePath } from '../../castore/local/environment.ts';
+import { takeExclusively } from '../../castore/local/exclusive.ts';
+import { LocalStore } from '../../castore/local/store.ts';
+import { asBuffer } from '../../util/bytes.ts';
+import { messageOf, StoreError } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
+import { localBackend } from '../open/backends/local.ts';
+import type { Services } from '../services.ts';
+import type { CheckReport, DamagedPath } from './check/report.ts';
+import { restorePath } from './check/restore.ts';
+import { copyGood, findGaps, verify } from './check/scan.ts';
+
+/** Rows taken out in one transaction. */
+const BATCH = 256;
+
+/** Checks a local store: every row against its key or checksum, every chunk file, and that no path lacks anything. */
+export async function checkStore(dir: string): Promise<CheckReport> {
+  if (!existsSync(databasePath(dir))) {
+    throw new StoreError('FAILED_PRECONDITION', `there is no store in ${dir}`);
+  }
+  return verify(dir, await findGaps(dir));
+}
+
+export interface RepairReport {
+  readonly found: CheckReport;
+  /** Whether the database was built anew. */
+  readonly rebuilt: boolean;
+  /** Store paths that were made whole from elsewhere, and those that were taken out of service. */
+  readonly restored: readonly DamagedPath[];
+  readonly removed: readonly DamagedPath[];
+}
+
+/**
+ * Takes what is damaged out of service, and gets it again from another store where there is one. When nobody
+ * else has the store open, its database is built anew of what is good; when somebody has, and it is the
+ * database itself that is damaged, this throws FAILED_PRECONDITION.
+ */
+export async function repairStore(dir: string, from?: Services): Promise<RepairReport> {
+  const found = await checkStore(dir);
+  const rebuilt = await rebuild(dir, found);
+  // The new database may hold less than the old one did.
+  const report = rebuilt ? await checkStore(dir) : found;
+  const local = LocalStore.open(dir, 'store');
+  const restored: DamagedPath[] = [];
+  const removed: DamagedPath[] = [];
+  try {
+    takeOut(local, report);
+    const lost = new Map([...report.paths, ...found.paths].map((path) => [path.hash, path]));
+    for (const path of lost.values()) {
+      if (from && (await tryToRestore(local, from, path))) restored.push(path);
+      else removed.push(path);
+    }
+    if (local.env.kind === 'store') removePaths(local, removed);
+  } finally {
+    await local.close();
+  }
+  return { found, rebuilt, restored, removed };
+}
+
+async function tryToRestore(local: LocalStore, from: Services, path: DamagedPath): Promise<boolean> {
+  try {
+    return await restorePath(from, localBackend(local), Buffer.from(path.hash, 'hex'));
+  } catch (error) {
+    log.warn('cannot restore', { path: path.path, error: messageOf(error) });
+    return false;
+  }
+}
+
+/** Builds the database anew of what is good in it. False when it is in use, and sound enough to stay. */
+async function rebuild(dir: string, { structure }: CheckReport): Promise<boolean> {
+  const exclusive = takeExclusively(dir);
+  if ('heldBy' in exclusive) {
+    if (structure.length === 0) return false;
+    throw new StoreError(
+      'FAILED_PRECONDITION',
+      `the database in ${dir} is damaged (${structure[0]}) and in use: stop process ${exclusive.heldBy} first`,
+    );
+  }
+  const path = databasePath(dir);
+  const fresh = `${path}.new`;
+  // LMDB would wait for our lock: under another name the database has another.
+  const old = `${path}.old`;
+  const clear = (...databases: string[]) => {
+    for (const one of databases.flatMap((database) => [database, `${database}-lock`]))
+      rmSync(one, { force: true });
+  };
+  try {
+    clear(fresh, old);
+    linkSync(path, old);
+    await copyGood(dir, old, fresh);
+    renameSync(fresh, path);
+    // What could not be read is left for others to look at.
+    if (structure.length > 0) renameSync(old, `${path}.damaged`);
+    clear(fresh, old);
+    // Whoever begins to wait for it just now fails; the next one makes a new one of it.
+    truncateSync(`${path}-lock`);
+  } finally {
+    exclusive.release();
+  }
+  return true;
+}
+
+function takeOut(local: LocalStore, { damages }: CheckReport): void {
+  const lock = lockForDeleting(local.env);
+  try {
+    for (let next = 0; next < damages.length; next += BATCH) {
+      const deleted = local.env.transaction(() =>
+        damages.slice(next, next + BATCH).map(({ table, key }) => {
+          return deleteRows(local.env, tableOf(local, table), [Buffer.from(key, 'hex')], () => true);
+        }),
+      );
+      for (const rows of deleted) rows.removeFiles();
+    }
+  } finally {
+    closeSync(lock);
+  }
+}
+
+/** deleteRows knows a table by identity: those of castore have one object each. */
+function tableOf({ env }: LocalStore, name: string) {
+  const own = { directory: env.directories, manifest: env.manifests, chunk: env.chunks };
+  return own[name as keyof typeof own] ?? env.table(name);
+}
+
+function removePaths({ env }: LocalStore, paths: readonly DamagedPath[]): void {
+  const infos = env.table('pathinfo');
+  env.transaction(() => {
+    for (const { hash } of paths) infos.removeSync(asBuffer(Buffer.from(hash, 'hex')));
+  });
+}

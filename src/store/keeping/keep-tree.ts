@@ -1,0 +1,55 @@
+import type { Digest } from '../../castore/digest.ts';
+import type { Directory } from '../../castore/directory.ts';
+import type { Node } from '../../castore/node.ts';
+import { Limiter } from '../../util/async/concurrency.ts';
+import { TimeSlice } from '../../util/async/time-slice.ts';
+import { StoreError } from '../../util/errors.ts';
+import type { Store } from '../services.ts';
+
+/** Questions to a store at once. */
+const AT_ONCE = 64;
+
+/**
+ * Whether all of a tree is in the store. In a local one it stays there while the store is open, so that what
+ * refers to the tree can be put (the design's "deleting safely"): due whenever something is relied on that an
+ * earlier process may have put.
+ */
+export async function keepTree(store: Store, root: Node, signal?: AbortSignal): Promise<boolean> {
+  const { local } = store;
+  local?.env.refresh();
+  if (root.kind === 'symlink') return true;
+  if (root.kind === 'file') return keepBlob(store, root.digest, signal);
+  const slice = new TimeSlice();
+  const directories: Digest[] = [];
+  try {
+    for await (const directory of store.directories.getRecursive(root.digest, signal)) {
+      directories.push(directory.digest);
+      if (!(await keepBlobs(store, directory, signal))) return false;
+      if (slice.isOver) await slice.pass();
+    }
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+    throw error;
+  }
+  if (directories.length === 0) return false;
+  // Children before parents: the collector goes the other way.
+  for (const { bytes } of local ? directories.reverse() : []) {
+    if (!(await local!.writer.has(local!.env.directories, bytes))) return false;
+  }
+  return true;
+}
+
+/** The blobs of the files in a directory. */
+async function keepBlobs(store: Store, directory: Directory, signal?: AbortSignal): Promise<boolean> {
+  const limiter = new Limiter(AT_ONCE);
+  const kept: Promise<boolean>[] = [];
+  for (const [, node] of directory.entries()) {
+    if (node.kind === 'file') kept.push(limiter.run(() => keepBlob(store, node.digest, signal)));
+  }
+  return (await Promise.all(kept)).every(Boolean);
+}
+
+async function keepBlob({ local, blobs }: Store, digest: Digest, signal?: AbortSignal): Promise<boolean> {
+  if (local) return local.writer.hasBlob(digest.bytes, local.reader.manifest(digest.bytes));
+  return (await blobs.chunks(digest, signal)) !== undefined;
+}

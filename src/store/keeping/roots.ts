@@ -1,0 +1,98 @@
+import type { Environment, Table } from '../../castore/local/environment.ts';
+import { sealedBody, sealedRow } from '../../castore/local/rows.ts';
+import { STORE_DIR, StorePath } from '../../nix/store-path.ts';
+import { asBuffer } from '../../util/bytes.ts';
+import { damaged, invalid, StoreError } from '../../util/errors.ts';
+import { PathInfoTable } from '../path-info/local.ts';
+import { now, UseTable } from './uses.ts';
+
+/** Keys of LMDB have up to 1978 bytes; names are for people. */
+const MAX_NAME_LENGTH = 255;
+const EXPIRY_LENGTH = 8;
+
+/** A name that holds a store path, and all that it refers to, against the collector. */
+export interface Root {
+  readonly name: string;
+  readonly storePath: StorePath;
+  /** In seconds since 1970; from then on the root holds nothing. */
+  readonly expires?: number;
+}
+
+/** The roots of a local store: by name, epoch u32 (unused) | expiry f64 | store path | crc u32. */
+export class RootTable {
+  readonly #env: Environment;
+  readonly #table: Table;
+
+  constructor(env: Environment) {
+    this.#env = env;
+    this.#table = env.table('root');
+  }
+
+  /**
+   * Adds a root, or points the one of this name elsewhere; `ttl` in seconds. Throws NOT_FOUND when the store
+   * path is not there. A collection that is under way respects it.
+   */
+  add(name: string, storePath: StorePath, ttl?: number): void {
+    checkRootName(name);
+    const infos = new PathInfoTable(this.#env);
+    const uses = new UseTable(this.#env);
+    const body = Buffer.alloc(EXPIRY_LENGTH);
+    body.writeDoubleLE(ttl === undefined ? 0 : now() + ttl);
+    const row = sealedRow(0, Buffer.concat([body, Buffer.from(String(storePath), 'latin1')]));
+    this.#env.transaction(() => {
+      if (!infos.table.get(asBuffer(storePath.hash))) {
+        throw new StoreError('NOT_FOUND', `${STORE_DIR}/${storePath} is not in the store`);
+      }
+      // A collector that has read the roots before looks at this before it deletes.
+      uses.note(storePath.hash, this.#env.epochNow());
+      this.#table.putSync(Buffer.from(name), row);
+    });
+  }
+
+  /** Throws NOT_FOUND when there is none of this name. */
+  remove(name: string): void {
+    checkRootName(name);
+    if (!this.#env.transaction(() => this.#table.removeSync(Buffer.from(name)))) {
+      throw new StoreError('NOT_FOUND', `there is no root ${JSON.stringify(name)}`);
+    }
+  }
+
+  /** All of them, in the order of their names. Throws DATA_LOSS for a damaged one. */
+  list(): Root[] {
+    this.#env.refresh();
+    return [...this.#table.getRange({})].map(({ key, value }) =>
+      parseRootRow(asBuffer(key as Uint8Array), value),
+    );
+  }
+
+  /** Removes those whose time is over. */
+  removeExpired(): void {
+    const over = this.list().filter(isExpired);
+    if (over.length > 0) {
+      this.#env.transaction(() => {
+        for (const { name } of over) this.#table.removeSync(Buffer.from(name));
+      });
+    }
+  }
+}
+
+export function isExpired({ expires }: Root): boolean {
+  return expires !== undefined && expires <= now();
+}
+
+/** Reads a row. Throws DATA_LOSS for a damaged one. */
+export function parseRootRow(key: Buffer, value: Uint8Array): Root {
+  const name = key.toString();
+  const body = sealedBody(value);
+  if (!body) throw damaged(`the local store's root ${JSON.stringify(name)} is damaged; add it again`);
+  const expires = body.readDoubleLE(0);
+  const storePath = StorePath.parse(body.toString('latin1', EXPIRY_LENGTH));
+  return { name, storePath, ...(expires > 0 ? { expires } : {}) };
+}
+
+function checkRootName(name: string): void {
+  const { length } = Buffer.from(name);
+  if (length === 0 || length > MAX_NAME_LENGTH) {
+    throw invalid(`invalid name of a root: want 1 to ${MAX_NAME_LENGTH} bytes`);
+  }
+}

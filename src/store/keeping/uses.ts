@@ -1,0 +1,55 @@
+import type { Environment, Table } from '../../castore/local/environment.ts';
+import { rowEpoch, sealedBody, sealedRow } from '../../castore/local/rows.ts';
+import { asBuffer } from '../../util/bytes.ts';
+
+const LENGTH = 4;
+/** A use is noted again after so many seconds. */
+const EXACTNESS = 600;
+
+/** When a store path was put or asked for last. */
+export interface Use {
+  /** As with the rows of castore: the collector spares what a living session has put or said to be there. */
+  readonly epoch: number;
+  /** In seconds since 1970. */
+  readonly time: number;
+}
+
+/** The table of uses, by the hash of the store path: epoch u32 | time u32 | crc u32. */
+export class UseTable {
+  readonly table: Table;
+  readonly #env: Environment;
+
+  constructor(env: Environment) {
+    this.#env = env;
+    this.table = env.table('use');
+  }
+
+  get(hash: Uint8Array): Use {
+    const row = this.table.get(asBuffer(hash));
+    // What is damaged only says that nothing is known.
+    const body = row && sealedBody(row);
+    return body ? { epoch: rowEpoch(row), time: body.readUInt32LE(0) } : { epoch: 0, time: 0 };
+  }
+
+  /** Notes a use, within a transaction of the caller's. */
+  note(hash: Uint8Array, epoch: number): void {
+    const body = Buffer.alloc(LENGTH);
+    body.writeUInt32LE(now());
+    this.table.putSync(asBuffer(hash), sealedRow(Math.max(epoch, this.get(hash).epoch), body));
+  }
+
+  /** Notes a use; tells whether the path info is in its table, and stays there while the session lives. */
+  async noted(hash: Uint8Array, epoch: number, infos: Table): Promise<boolean> {
+    const isThere = () => infos.get(asBuffer(hash)) !== undefined;
+    const use = this.get(hash);
+    if (use.epoch >= epoch && now() - use.time < EXACTNESS) return isThere();
+    return this.#env.transactionSoon(() => {
+      this.note(hash, epoch);
+      return isThere();
+    });
+  }
+}
+
+export function now(): number {
+  return Math.floor(Date.now() / 1000);
+}

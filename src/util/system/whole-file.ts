@@ -1,0 +1,61 @@
+import { randomBytes } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { StoreError, systemCode } from '../errors.ts';
+
+/**
+ * Writes a file that appears whole and on disk, over one that may be there, or not at all. A kill may leave a
+ * file named `.tmp-…` beside it. Throws NO_SPACE and PERMISSION_DENIED.
+ */
+export async function writeWholeFile(
+  path: string,
+  parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): Promise<void> {
+  const folder = dirname(path);
+  const temporary = join(folder, `.tmp-${randomBytes(8).toString('hex')}-${basename(path)}`);
+  let fd: number | undefined;
+  try {
+    fd = openSync(temporary, 'wx', 0o644);
+    for await (const part of parts) {
+      for (let at = 0; at < part.length; ) at += writeSync(fd, part, at, part.length - at);
+    }
+    fsyncSync(fd);
+    renameSync(temporary, path);
+    syncFolder(folder);
+  } catch (error) {
+    if (fd !== undefined) tryUnlink(temporary);
+    throw writeFailure(path, error);
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
+}
+
+function syncFolder(folder: string): void {
+  const fd = openSync(folder, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function tryUnlink(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // It has been renamed.
+  }
+}
+
+/** What a system call on `what` failed with, as one of ours. */
+export function writeFailure(what: string, error: unknown): unknown {
+  const code = systemCode(error);
+  if (error instanceof StoreError || code === undefined) return error;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new StoreError('NO_SPACE', `cannot write ${what}: no space left`, { cause: error });
+  }
+  const denied = code === 'EACCES' || code === 'EPERM' || code === 'EROFS';
+  return new StoreError(denied ? 'PERMISSION_DENIED' : 'INTERNAL', `cannot write ${what}: ${code}`, {
+    cause: error,
+  });
+}
