@@ -6,8 +6,8 @@ import type { PathDescription, PathInfo } from '../store/path-info/path-info.ts'
 import type { Services } from '../store/services.ts';
 import { damaged, invalid, StoreError } from '../util/errors.ts';
 
-/** A place in the store that a person named. */
-export interface Place {
+/** A file, directory or link that a person named by its path. */
+export interface FoundNode {
   readonly info: PathInfo;
   /** Path below the store path, without slashes at its ends; empty for the root. */
   readonly subPath: string;
@@ -18,7 +18,7 @@ export interface Place {
  * Finds what an argument `STORE_PATH[/SUB]` names: with or without `/nix/store/`, and a bare hash will do.
  * Throws NOT_FOUND and INVALID_ARGUMENT.
  */
-export async function resolvePlace(services: Services, argument: string): Promise<Place> {
+export async function resolveNode(services: Services, argument: string): Promise<FoundNode> {
   const text = argument.startsWith(`${STORE_DIR}/`) ? argument.slice(STORE_DIR.length + 1) : argument;
   const slash = text.indexOf('/');
   const base = slash < 0 ? text : text.slice(0, slash);

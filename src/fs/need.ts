@@ -19,12 +19,12 @@ export type StoreNeed = Need &
         readonly offset: number;
         readonly length: number;
         /** Where a reader probably came upon it. */
-        readonly place?: Place | undefined;
+        readonly foundAt?: DirectoryEntry | undefined;
       }
   );
 
 /** An entry of a directory. */
-export interface Place {
+export interface DirectoryEntry {
   readonly directory: Uint8Array;
   readonly entry: number;
 }
@@ -45,7 +45,7 @@ export function needBlob(
   size: number,
   offset: number,
   length: number,
-  place?: Place,
+  foundAt?: DirectoryEntry,
 ): StoreNeed {
   return {
     key: `b${toHex(digest)}:${offset}+${length}`,
@@ -55,6 +55,6 @@ export function needBlob(
     size,
     offset,
     length,
-    place,
+    foundAt,
   };
 }

@@ -14,7 +14,7 @@ import { ABSENT_FOREVER, ERRNO, MISSING, ROOT_ID } from './file-system.ts';
 import type { InodeNumber } from './inode-number.ts';
 import type { EntryNodes } from './listing.ts';
 import { DirectoryListing, RootListing } from './listing.ts';
-import type { Place, StoreNeed } from './need.ts';
+import type { DirectoryEntry, StoreNeed } from './need.ts';
 import { needBlob, needDirectory, needPathInfo, needPathInfos } from './need.ts';
 import { describeEntry, describeNode } from './node-description.ts';
 import { RECORD } from './node-record.ts';
@@ -187,7 +187,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
   }
 
   /** Where a file was last come upon, if that is a directory still. */
-  #placeOf(id: number): Place | undefined {
+  #placeOf(id: number): DirectoryEntry | undefined {
     const parent = this.#nodes.parent(id);
     if (parent === ROOT_ID || this.#nodes.kind(parent) !== RECORD.directory) return undefined;
     return { directory: Uint8Array.from(this.#nodes.digest(parent)), entry: this.#nodes.entry(id) };

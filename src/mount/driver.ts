@@ -1,4 +1,4 @@
-import type { ServeContext, ServeOptions, Serving } from './serve.ts';
+import type { ServeContext, ServedFileSystem, ServeOptions } from './serve-store.ts';
 
 /** What a person may say of a mount. */
 export interface DriverOptions extends Pick<ServeOptions, 'listRoot' | 'showXattr'> {
@@ -14,4 +14,4 @@ export interface DriverContext extends ServeContext {
 }
 
 /** Mounts, and serves from then on. */
-export type Driver = (options: DriverOptions, context: DriverContext) => Promise<Serving>;
+export type Driver = (options: DriverOptions, context: DriverContext) => Promise<ServedFileSystem>;

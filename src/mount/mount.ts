@@ -2,8 +2,8 @@ import { prepareMountPoint } from '../fuse/mounting.ts';
 import type { Driver, DriverOptions } from './driver.ts';
 import { kernelDriver } from './kernel-driver.ts';
 import { nativeDriver } from './native-driver.ts';
-import type { ServedStore, ServeOptions } from './serve.ts';
-import { serveStore } from './serve.ts';
+import type { ServedStore, ServeOptions } from './serve-store.ts';
+import { serveStore } from './serve-store.ts';
 
 export const DRIVERS = { kernel: kernelDriver, 'fuse-native': nativeDriver } satisfies Record<string, Driver>;
 export type DriverName = keyof typeof DRIVERS;

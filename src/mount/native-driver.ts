@@ -11,8 +11,8 @@ import type { NativeCounts } from '../fuse/native.ts';
 import { nativeOperations } from '../fuse/native.ts';
 import { messageOf, StoreError } from '../util/errors.ts';
 import type { Driver } from './driver.ts';
-import type { Closure } from './statistics.ts';
-import { closureOf } from './statistics.ts';
+import type { EnteredPath } from './statistics.ts';
+import { enteredPath } from './statistics.ts';
 
 /** How often to look whether somebody has unmounted, in milliseconds: the package does not tell. */
 const WATCH_MS = 500;
@@ -29,7 +29,7 @@ type FuseNative = new (
 export const nativeDriver: Driver = async (options, context) => {
   const Fuse = await loadPackage();
   const counts: NativeCounts = { requests: 0, misses: 0, bytesRead: 0, filesRead: 0 };
-  const entered = new Map<string, Closure>();
+  const entered = new Map<string, EnteredPath>();
   const local = new LocalSource(context.env);
   const source = new FreshSource(context.onUsed ? new NotingSource(local, context.onUsed) : local);
   const pins = context.pinPath === undefined ? undefined : new PinWriter(context.pinPath);
@@ -37,7 +37,7 @@ export const nativeDriver: Driver = async (options, context) => {
     remote: context.remote,
     storeDir: context.env.dir,
     witness: {
-      entered: (info) => entered.set(String(info.storePath), closureOf(info)),
+      entered: (info) => entered.set(String(info.storePath), enteredPath(info)),
       readFile: () => {
         counts.filesRead++;
       },

@@ -5,8 +5,8 @@ import { CONTROL } from '../fuse/dispatcher.ts';
 import { currentLogLevel, log } from '../util/log.ts';
 import { addressOf, libc } from '../util/system/libc.ts';
 import type { Server } from './hand-over.ts';
-import type { ServeContext, ServeOptions } from './serve.ts';
-import type { Closure, EnteredMessage, MountStatistics, UsedMessage } from './statistics.ts';
+import type { ServeContext, ServeOptions } from './serve-store.ts';
+import type { EnteredMessage, EnteredPath, MountStatistics, UsedMessage } from './statistics.ts';
 import type { TransportName, WorkerData } from './worker.ts';
 
 /** How long a stopping mount waits for its threads, in milliseconds. */
@@ -20,7 +20,7 @@ export class ServingThread implements Server {
   readonly control: Int32Array;
   readonly ended: Promise<void>;
   /** Store paths that were looked up through it. */
-  readonly closures: Closure[] = [];
+  readonly entered: EnteredPath[] = [];
   readonly #worker: Worker;
   readonly #wakeFd: number;
   /** Messages sent since the thread was woken last. */
@@ -63,7 +63,7 @@ export class ServingThread implements Server {
   serve(fd: number, { handOver, onUsed }: Pick<ServeContext, 'handOver' | 'onUsed'>): void {
     handOver.add(this);
     this.#worker.on('message', (message: SessionMessage | EnteredMessage | UsedMessage) => {
-      if (message.type === 'entered') this.closures.push(message.closure);
+      if (message.type === 'entered') this.entered.push(message.path);
       else if (message.type === 'used') onUsed?.(message.digests);
       else handOver.receive(this, message);
     });
@@ -106,10 +106,10 @@ export function statisticsOf(
   { nodes }: Pick<ServeContext, 'nodes'>,
 ): MountStatistics {
   const requests = new Map<number, number>();
-  const entered = new Map<string, Closure>();
+  const entered = new Map<string, EnteredPath>();
   const sum = (word: number) => threads.reduce((total, { control }) => total + control[word]!, 0);
-  for (const { control, closures } of threads) {
-    for (const closure of closures) entered.set(closure.name, closure);
+  for (const { control, entered: paths } of threads) {
+    for (const path of paths) entered.set(path.name, path);
     for (let opcode = 0; opcode < 64; opcode++) {
       const count = control[CONTROL.REQUESTS + opcode]!;
       if (count > 0) requests.set(opcode, (requests.get(opcode) ?? 0) + count);

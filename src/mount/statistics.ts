@@ -4,7 +4,7 @@ import { formatSize } from '../util/bytes.ts';
 import type { Fields } from '../util/log.ts';
 
 /** The whole of a store path that somebody has looked into. */
-export interface Closure {
+export interface EnteredPath {
   readonly name: string;
   /** Files, directories and links in it. */
   readonly entries: number;
@@ -15,7 +15,7 @@ export interface Closure {
 /** Word of a serving thread that a store path was looked up for the first time. */
 export interface EnteredMessage {
   readonly type: 'entered';
-  readonly closure: Closure;
+  readonly path: EnteredPath;
 }
 
 /** Word of a serving thread of what it has read from the cache. */
@@ -24,7 +24,7 @@ export interface UsedMessage {
   readonly digests: readonly string[];
 }
 
-export function closureOf({ storePath, node, narSize }: PathInfo): Closure {
+export function enteredPath({ storePath, node, narSize }: PathInfo): EnteredPath {
   const entries = node.kind === 'directory' ? Number(node.size) / 2 + 1 : 1;
   return { name: String(storePath), entries, size: Number(narSize) };
 }
@@ -41,7 +41,7 @@ export interface MountStatistics {
   /** Nodes in use. */
   readonly nodes: number;
   /** Store paths that were looked into. */
-  readonly entered: readonly Closure[];
+  readonly entered: readonly EnteredPath[];
 }
 
 /** What came from a far store. */
@@ -95,7 +95,7 @@ function totals({ requests, misses, entered }: MountStatistics) {
     total,
     hits: total - misses,
     storePaths: entered.length,
-    entries: entered.reduce((sum, closure) => sum + closure.entries, 0),
-    size: entered.reduce((sum, closure) => sum + closure.size, 0),
+    entries: entered.reduce((sum, path) => sum + path.entries, 0),
+    size: entered.reduce((sum, path) => sum + path.size, 0),
   };
 }

@@ -1,7 +1,7 @@
 import type { SocketOwnership, UnixAddress } from '../util/listen-address.ts';
 import { listenUnix } from '../util/system/unix-socket.ts';
-import type { ServedStore, ServeOptions } from './serve.ts';
-import { serveStore } from './serve.ts';
+import type { ServedStore, ServeOptions } from './serve-store.ts';
+import { serveStore } from './serve-store.ts';
 import { ServingThread, statisticsOf } from './serving-thread.ts';
 
 export interface VirtiofsOptions extends ServeOptions {

@@ -15,7 +15,7 @@ import { VhostUserSession } from '../fuse/vhost/session.ts';
 import type { Level } from '../util/log.ts';
 import { setLogLevel } from '../util/log.ts';
 import type { EnteredMessage, UsedMessage } from './statistics.ts';
-import { closureOf } from './statistics.ts';
+import { enteredPath } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
 
 /** How to speak to the kernel: on `/dev/fuse`, or over a vhost-user socket to that of a virtual machine. */
@@ -57,7 +57,7 @@ const witness: Witness = {
     const name = String(info.storePath);
     if (entered.has(name)) return;
     entered.add(name);
-    port.postMessage({ type: 'entered', closure: closureOf(info) } satisfies EnteredMessage);
+    port.postMessage({ type: 'entered', path: enteredPath(info) } satisfies EnteredMessage);
   },
   readFile() {
     control[CONTROL.FILES]!++;

@@ -13,7 +13,7 @@ const MAX_CLOSURE_BYTES = 512 << 20;
 const MAX_SPARE_BYTES = 32 << 20;
 
 /** A closure by digest, as it came: each directory after one that refers to it. */
-type Closure = ReadonlyMap<string, Directory>;
+type DirectoriesByDigest = ReadonlyMap<string, Directory>;
 
 /**
  * Directories of a far service, kept in a near one. What near lacks is fetched with everything below it, once for
@@ -25,7 +25,7 @@ export class CachedDirectoryService implements DirectoryService {
   readonly #target: DirectoryService;
   readonly #reading = new Tolerant('cannot read directories from the near store');
   readonly #writing = new Tolerant('cannot keep directories in the near store');
-  readonly #flights = new SingleFlight<Closure>();
+  readonly #flights = new SingleFlight<DirectoriesByDigest>();
   readonly #spare = new LRUCache<string, Directory>({
     maxSize: MAX_SPARE_BYTES,
     sizeCalculation: ({ bytes }) => bytes.length + 1,
@@ -43,7 +43,7 @@ export class CachedDirectoryService implements DirectoryService {
 
   async *getRecursive(root: Digest, signal?: AbortSignal): AsyncGenerator<Directory> {
     // Asked for from its root: there are far services that know a directory only so.
-    let fetched: Closure | undefined;
+    let fetched: DirectoriesByDigest | undefined;
     const get = async (digest: Digest) => {
       const known = fetched?.get(digest.hex) ?? (await this.#kept(digest, signal));
       if (known || fetched) return known;
@@ -58,11 +58,11 @@ export class CachedDirectoryService implements DirectoryService {
     return near ?? this.#spare.get(digest.hex);
   }
 
-  #closure(root: Digest, signal?: AbortSignal): Promise<Closure> {
+  #closure(root: Digest, signal?: AbortSignal): Promise<DirectoriesByDigest> {
     return this.#flights.run(root.hex, (shared) => this.#fetch(root, shared), signal);
   }
 
-  async #fetch(root: Digest, signal: AbortSignal): Promise<Closure> {
+  async #fetch(root: Digest, signal: AbortSignal): Promise<DirectoriesByDigest> {
     const closure = new Map<string, Directory>();
     let bytes = 0;
     for await (const directory of this.#far.getRecursive(root, signal)) {
@@ -95,7 +95,7 @@ export class CachedDirectoryService implements DirectoryService {
 }
 
 /** What is there of a closure in an order in which each directory comes after all that it refers to. */
-function* leavesFirst(root: Digest, closure: Closure): Generator<Directory> {
+function* leavesFirst(root: Digest, closure: DirectoriesByDigest): Generator<Directory> {
   const done = new Set<string>();
   const path = [{ hex: root.hex, children: childrenOf(closure.get(root.hex)) }];
   while (path.length > 0) {

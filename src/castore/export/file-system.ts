@@ -8,7 +8,7 @@ import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { Directory } from '../directory.ts';
 import type { TreeObserver } from '../import/observer.ts';
 import type { FileNode, Node } from '../node.ts';
-import type { HardLinks, Place } from './hard-links.ts';
+import type { HardLinks, TreePlace } from './hard-links.ts';
 import type { TreeSource } from './source.ts';
 
 /** What an export did so far. */
@@ -42,7 +42,7 @@ const SLASH = Buffer.from('/');
  */
 export async function exportTree(
   root: Node,
-  place: Place,
+  place: TreePlace,
   source: TreeSource,
   options: ExportOptions = {},
 ): Promise<void> {
@@ -67,13 +67,13 @@ interface Output {
 }
 
 class Exporter {
-  readonly #place: Place;
+  readonly #place: TreePlace;
   readonly #source: TreeSource;
   readonly #options: ExportOptions;
   readonly #stack: Frame[] = [];
   readonly #turns: Turns;
 
-  constructor(place: Place, source: TreeSource, options: ExportOptions) {
+  constructor(place: TreePlace, source: TreeSource, options: ExportOptions) {
     this.#place = place;
     this.#source = source;
     this.#options = options;

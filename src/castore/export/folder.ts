@@ -16,7 +16,7 @@ import { StoreError, systemCode } from '../../util/errors.ts';
 import { errno, errnoName, libc } from '../../util/system/libc.ts';
 import { OpenDirectory } from '../../util/system/open-directory.ts';
 import { writeFailure } from '../../util/system/whole-file.ts';
-import type { Place } from './hard-links.ts';
+import type { TreePlace } from './hard-links.ts';
 
 const LOCK_SH = 1;
 const LOCK_EX = 2;
@@ -85,14 +85,14 @@ export class ExportFolder {
   }
 
   /** A place with a temporary name. */
-  place(): Place {
+  place(): TreePlace {
     const name = `${PREFIX}${randomBytes(8).toString('hex')}`;
     this.#temporary.add(name);
     return { parent: this.#directory, name };
   }
 
   /** Gives what is at a temporary name its own. False, and nothing is changed, when that is taken. */
-  publish(place: Place, name: string): boolean {
+  publish(place: TreePlace, name: string): boolean {
     const { fd } = this.#directory;
     const temporary = place.name;
     if (libc.renameat2(fd, temporary, fd, name, RENAME_NOREPLACE) !== 0) {
@@ -125,7 +125,7 @@ export class ExportFolder {
   }
 
   /** Takes away what is at a temporary name. */
-  discard({ name }: Place): void {
+  discard({ name }: TreePlace): void {
     if (this.#temporary.delete(name)) removeTree(this.#at(name));
   }
 

@@ -7,14 +7,14 @@ import type { FileNode } from '../node.ts';
 const COPY_INSTEAD = new Set(['EMLINK', 'EPERM', 'EXDEV', 'ENOENT', 'EOPNOTSUPP', 'ENAMETOOLONG']);
 
 /** Where a tree is: a name in a directory, which changes once. */
-export interface Place {
+export interface TreePlace {
   readonly parent: OpenDirectory;
   name: string;
 }
 
 /** Files that have been written, so that equal ones can be links to them. */
 export class HardLinks {
-  readonly #files = new Map<string, { readonly place: Place; readonly path: Buffer }>();
+  readonly #files = new Map<string, { readonly place: TreePlace; readonly path: Buffer }>();
 
   /** Makes a link to an equal file. False when there is none that can be linked to: write it. */
   link(file: FileNode, directory: OpenDirectory, name: Uint8Array): boolean {
@@ -31,7 +31,7 @@ export class HardLinks {
   }
 
   /** Tells of a file that is complete; `path` leads to it from its place. */
-  written(file: FileNode, place: Place, path: Buffer): void {
+  written(file: FileNode, place: TreePlace, path: Buffer): void {
     this.#files.set(keyOf(file), { place, path });
   }
 }

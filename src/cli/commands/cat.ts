@@ -2,7 +2,7 @@ import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
 import { openStore } from '../../store/open/open-store.ts';
 import { damaged, invalid } from '../../util/errors.ts';
-import { resolvePlace } from '../resolve.ts';
+import { resolveNode } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
@@ -18,7 +18,7 @@ export function catCommand(): Command {
 async function run(argument: string, flags: StoreFlags): Promise<void> {
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    const { node } = await resolvePlace(store, argument);
+    const { node } = await resolveNode(store, argument);
     if (node.kind !== 'file') throw invalid(`${argument} is a ${node.kind}, not a file`);
     const contents = await store.blobs.read(node.digest);
     if (!contents) throw damaged(`blob ${node.digest} is missing`);

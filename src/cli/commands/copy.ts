@@ -10,7 +10,7 @@ import { interruptible } from '../interruptible.ts';
 import { ProgressLine } from '../progress.ts';
 import { withStoreOptions } from '../store-options.ts';
 
-interface Flags extends EndFlags {
+interface CopyFlags extends EndFlags {
   readonly json?: boolean;
 }
 
@@ -40,12 +40,12 @@ export function copyCommand(): Command {
     .action(run);
 }
 
-async function run(names: string[], flags: Flags): Promise<void> {
+async function run(names: string[], flags: CopyFlags): Promise<void> {
   check(names, flags);
   await interruptible((signal) => copy(names, flags, signal));
 }
 
-async function copy(names: readonly string[], flags: Flags, signal: AbortSignal): Promise<void> {
+async function copy(names: readonly string[], flags: CopyFlags, signal: AbortSignal): Promise<void> {
   const target = await openTarget(flags);
   const progress = { objects: 0, bytes: 0 };
   let copied = 0;
@@ -79,7 +79,7 @@ async function copy(names: readonly string[], flags: Flags, signal: AbortSignal)
   }
 }
 
-function check(names: readonly string[], { from, to, referenceGraph }: Flags): void {
+function check(names: readonly string[], { from, to, referenceGraph }: CopyFlags): void {
   if (referenceGraph !== undefined) {
     if (names.length > 0)
       throw new UsageError('--reference-graph tells what to copy; STORE_PATH is too much');
@@ -89,7 +89,7 @@ function check(names: readonly string[], { from, to, referenceGraph }: Flags): v
   if (from === undefined && to === undefined) throw new UsageError('say where: --from, --to or both');
 }
 
-function tell(plan: CopyPlan, { dryRun, json }: Flags, bytes: number): void {
+function tell(plan: CopyPlan, { dryRun, json }: CopyFlags, bytes: number): void {
   const narSize = plan.paths.reduce((sum, path) => sum + path.narSize, 0n);
   const present = plan.present.length;
   if (json) {

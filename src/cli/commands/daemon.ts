@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { messageOf, UsageError } from '../../util/errors.ts';
-import type { ListenFlags } from '../serve.ts';
-import { serve, withListenOptions } from '../serve.ts';
+import type { ListenFlags } from '../run-server.ts';
+import { runServer, withListenOptions } from '../run-server.ts';
 import type { SigningFlags, StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
 import type { UploadFlags } from '../upload-options.ts';
 import { uploadRuleOf, withUploadOptions } from '../upload-options.ts';
 
-interface Flags extends StoreFlags, ListenFlags, UploadFlags, SigningFlags {
+interface DaemonFlags extends StoreFlags, ListenFlags, UploadFlags, SigningFlags {
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly tlsClientCa?: string;
@@ -33,17 +33,17 @@ export function daemonCommand(): Command {
     .action(run);
 }
 
-async function run(flags: Flags): Promise<void> {
+async function run(flags: DaemonFlags): Promise<void> {
   const tls = tlsOf(flags);
   const uploads = uploadRuleOf(flags);
-  await serve(flags, async (store, listening) => {
+  await runServer(flags, async (store, listening) => {
     // The server's packages are not loaded by commands that do without.
     const { serveGrpc } = await import('../../server/grpc/server.ts');
     return serveGrpc({ store, ...listening, tls, uploads });
   });
 }
 
-function tlsOf(flags: Flags) {
+function tlsOf(flags: DaemonFlags) {
   if ((flags.tlsCert === undefined) !== (flags.tlsKey === undefined)) {
     throw new UsageError('--tls-cert and --tls-key go together');
   }

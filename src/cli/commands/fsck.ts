@@ -7,7 +7,7 @@ import { UsageError } from '../../util/errors.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
-interface Flags extends StoreFlags {
+interface FsckFlags extends StoreFlags {
   readonly repair?: boolean;
   readonly from?: string;
   readonly json?: boolean;
@@ -37,7 +37,7 @@ export function fsckCommand(): Command {
     .action(run);
 }
 
-async function run(flags: Flags): Promise<void> {
+async function run(flags: FsckFlags): Promise<void> {
   const { blobs, directories, pathInfos, composition } = addressesOf(flags);
   const isOne = composition === undefined && blobs === directories && blobs === pathInfos;
   const dir = isOne ? localDirectory(blobs) : undefined;
@@ -46,7 +46,7 @@ async function run(flags: Flags): Promise<void> {
   else await check(dir, flags);
 }
 
-async function check(dir: string, flags: Flags): Promise<void> {
+async function check(dir: string, flags: FsckFlags): Promise<void> {
   const begun = performance.now();
   const report = await checkStore(dir);
   const seconds = (performance.now() - begun) / 1000;
@@ -63,7 +63,7 @@ async function check(dir: string, flags: Flags): Promise<void> {
   if (!isSound(report)) process.exitCode = 1;
 }
 
-async function repair(dir: string, flags: Flags): Promise<void> {
+async function repair(dir: string, flags: FsckFlags): Promise<void> {
   const { from: url } = flags;
   const from =
     url === undefined

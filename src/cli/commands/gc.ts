@@ -10,7 +10,7 @@ import { withLocalStore } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
 
-interface Flags extends StoreFlags {
+interface GcFlags extends StoreFlags {
   readonly olderThan: number;
   readonly maxSize?: number;
   readonly dryRun?: boolean;
@@ -43,7 +43,7 @@ export function gcCommand(): Command {
     .action(run);
 }
 
-async function run(flags: Flags): Promise<void> {
+async function run(flags: GcFlags): Promise<void> {
   const dryRun = flags.dryRun ?? false;
   if (flags.maxSize !== undefined) return shrink(flags, flags.maxSize);
   const report = await withLocalStore(flags, (local) =>
@@ -63,7 +63,7 @@ async function run(flags: Flags): Promise<void> {
   process.stdout.write(`${flags.json ? JSON.stringify(report) : describe(report, dryRun)}\n`);
 }
 
-async function shrink(flags: Flags, size: number): Promise<void> {
+async function shrink(flags: GcFlags, size: number): Promise<void> {
   if (flags.dryRun) throw new UsageError('--max-size and --dry-run do not go together');
   const report = await withLocalStore(flags, ({ env }) => {
     if (env.kind === 'cache') return evict(env, new RecentUse(env), size);

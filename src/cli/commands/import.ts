@@ -8,7 +8,7 @@ import { ProgressLine } from '../progress.ts';
 import type { SigningFlags, StoreFlags } from '../store-options.ts';
 import { openSigning, signingOption, withStoreOptions } from '../store-options.ts';
 
-interface Flags extends StoreFlags, SigningFlags {
+interface ImportFlags extends StoreFlags, SigningFlags {
   readonly name?: string;
 }
 
@@ -29,7 +29,7 @@ export function importCommand(): Command {
     .action(run);
 }
 
-async function run(paths: string[], flags: Flags, command: Command): Promise<void> {
+async function run(paths: string[], flags: ImportFlags, command: Command): Promise<void> {
   if (flags.name !== undefined && paths.length > 1) command.error('error: --name goes with a single path');
   // Every name is checked before any work is done.
   const named = paths.map((path) => ({ path, name: flags.name ?? nameOf(path) }));

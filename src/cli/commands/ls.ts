@@ -3,11 +3,11 @@ import type { Node } from '../../castore/node.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import type { Store } from '../../store/services.ts';
 import { asBuffer, printable } from '../../util/bytes.ts';
-import { fetchDirectory, resolvePlace } from '../resolve.ts';
+import { fetchDirectory, resolveNode } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
-interface Flags extends StoreFlags {
+interface LsFlags extends StoreFlags {
   readonly long?: boolean;
   readonly recursive?: boolean;
   readonly json?: boolean;
@@ -34,7 +34,7 @@ export function lsCommand(): Command {
     .action(run);
 }
 
-async function run(argument: string | undefined, flags: Flags): Promise<void> {
+async function run(argument: string | undefined, flags: LsFlags): Promise<void> {
   const store = await openStore(addressesOf(flags), 'read');
   try {
     for await (const row of rows(store, argument, flags.recursive ?? false))
@@ -53,7 +53,7 @@ async function* rows(store: Store, argument: string | undefined, recursive: bool
     }
     return;
   }
-  const { info, subPath, node } = await resolvePlace(store, argument);
+  const { info, subPath, node } = await resolveNode(store, argument);
   if (node.kind === 'directory') yield* below(store, Buffer.alloc(0), node, recursive);
   else yield { path: Buffer.from(subPath.split('/').pop() || info.storePath.toString()), node };
 }
@@ -72,7 +72,7 @@ async function* below(
   }
 }
 
-function format({ path, node }: Row, flags: Flags): string {
+function format({ path, node }: Row, flags: LsFlags): string {
   if (flags.json) return JSON.stringify(toJson(path, node));
   const name = printable(path);
   if (!flags.long) return name;

@@ -2,17 +2,17 @@ import { Command, Option } from 'commander';
 import type { DriverName, Mount } from '../../mount/mount.ts';
 import { DRIVERS, mountStore } from '../../mount/mount.ts';
 import { numberArgument } from '../arguments.ts';
-import type { ServingFlags } from '../serving.ts';
-import { serveUntilStopped, withServingOptions } from '../serving.ts';
+import type { FileSystemFlags } from '../run-file-system.ts';
+import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
 
-interface Flags extends ServingFlags {
+interface MountFlags extends FileSystemFlags {
   readonly driver: DriverName;
   readonly allowOther?: boolean;
   readonly readers: number;
 }
 
 export function mountCommand(): Command {
-  return withServingOptions(new Command('mount'))
+  return withFileSystemOptions(new Command('mount'))
     .summary('mount the store as a read-only file system')
     .description(
       'Mounts the store at a directory, usually /nix/store, and serves it until SIGINT or SIGTERM.\n' +
@@ -38,9 +38,9 @@ export function mountCommand(): Command {
     .action(run);
 }
 
-async function run(directory: string, flags: Flags): Promise<void> {
+async function run(directory: string, flags: MountFlags): Promise<void> {
   const words = { begun: 'mounted', ended: 'unmounted', where: (mount: Mount) => ({ at: mount.mountPoint }) };
-  await serveUntilStopped(flags, words, (options) =>
+  await runFileSystem(flags, words, (options) =>
     mountStore({
       ...options,
       mountPoint: directory,

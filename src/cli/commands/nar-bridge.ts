@@ -1,13 +1,13 @@
 import { Command, Option } from 'commander';
 import { numberArgument } from '../arguments.ts';
-import type { ListenFlags } from '../serve.ts';
-import { serve, withListenOptions } from '../serve.ts';
+import type { ListenFlags } from '../run-server.ts';
+import { runServer, withListenOptions } from '../run-server.ts';
 import type { SigningFlags, StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
 import type { UploadFlags } from '../upload-options.ts';
 import { uploadRuleOf, withUploadOptions } from '../upload-options.ts';
 
-interface Flags extends StoreFlags, ListenFlags, UploadFlags, SigningFlags {
+interface NarBridgeFlags extends StoreFlags, ListenFlags, UploadFlags, SigningFlags {
   readonly priority: number;
   readonly compress?: 'zstd';
 }
@@ -43,9 +43,9 @@ export function narBridgeCommand(): Command {
     .action(run);
 }
 
-async function run(flags: Flags): Promise<void> {
+async function run(flags: NarBridgeFlags): Promise<void> {
   const uploads = uploadRuleOf(flags);
-  await serve(flags, async (store, listening) => {
+  await runServer(flags, async (store, listening) => {
     // The server's packages are not loaded by commands that do without.
     const { serveNarBridge } = await import('../../server/http/nar-bridge.ts');
     const { priority, compress } = flags;

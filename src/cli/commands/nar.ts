@@ -9,7 +9,7 @@ import { openStore } from '../../store/open/open-store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError, UsageError } from '../../util/errors.ts';
 import { ProgressLine } from '../progress.ts';
-import { resolvePlace } from '../resolve.ts';
+import { resolveNode } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
@@ -38,7 +38,7 @@ async function dump(argument: string, flags: StoreFlags): Promise<void> {
   if (process.stdout.isTTY) throw new UsageError('a NAR is no text: send it to a file or a pipe');
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    const { node } = await resolvePlace(store, argument);
+    const { node } = await resolveNode(store, argument);
     await pipeline(renderNar(store, node), process.stdout, { end: false });
   } finally {
     await store.close();
@@ -116,7 +116,7 @@ function lsCommand(): Command {
 async function list(argument: string, flags: StoreFlags): Promise<void> {
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    const { node } = await resolvePlace(store, argument);
+    const { node } = await resolveNode(store, argument);
     for await (const part of narListing(store, node)) process.stdout.write(part);
     process.stdout.write('\n');
   } finally {

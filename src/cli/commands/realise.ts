@@ -12,7 +12,7 @@ import { findStorePaths } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
-interface Flags extends StoreFlags {
+interface RealiseFlags extends StoreFlags {
   readonly closure?: boolean;
   readonly hardLink?: boolean;
 }
@@ -38,7 +38,7 @@ export function realiseCommand(): Command {
     .action(run);
 }
 
-function run(first: string, others: string[], flags: Flags): Promise<void> {
+function run(first: string, others: string[], flags: RealiseFlags): Promise<void> {
   const names = [first, ...others.slice(0, -1)];
   return interruptible((signal) => write(names, others.at(-1)!, flags, signal));
 }
@@ -46,7 +46,7 @@ function run(first: string, others: string[], flags: Flags): Promise<void> {
 async function write(
   names: readonly string[],
   directory: string,
-  flags: Flags,
+  flags: RealiseFlags,
   signal: AbortSignal,
 ): Promise<void> {
   const store = await openStore(addressesOf(flags), 'read');

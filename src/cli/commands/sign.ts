@@ -7,7 +7,7 @@ import { chosenPaths } from '../chosen-paths.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
-interface Flags extends StoreFlags {
+interface SignFlags extends StoreFlags {
   readonly all?: boolean;
   readonly keyFile: string;
 }
@@ -26,7 +26,7 @@ export function signCommand(): Command {
     .action(run);
 }
 
-async function run(names: string[], flags: Flags): Promise<void> {
+async function run(names: string[], flags: SignFlags): Promise<void> {
   const key = await readSecretKeyFile(flags.keyFile);
   const store = await openStore(addressesOf(flags), 'write');
   try {

@@ -7,7 +7,7 @@ import { withLocalStore } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
 
-interface Flags extends StoreFlags {
+interface StatsFlags extends StoreFlags {
   readonly json?: boolean;
   readonly largest: number;
 }
@@ -29,7 +29,7 @@ export function statsCommand(): Command {
     .action(run);
 }
 
-async function run(flags: Flags): Promise<void> {
+async function run(flags: StatsFlags): Promise<void> {
   const stats = await withLocalStore(flags, (local) => statsOf(local, flags.largest));
   process.stdout.write(flags.json ? `${JSON.stringify(stats, undefined, 2)}\n` : describe(stats));
 }

@@ -10,7 +10,7 @@ import { ProgressLine } from '../progress.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
-interface Flags extends StoreFlags {
+interface VerifyFlags extends StoreFlags {
   readonly all?: boolean;
   readonly trustedPublicKeys?: string[];
   readonly contents: boolean;
@@ -37,7 +37,7 @@ export function verifyCommand(): Command {
     .action(run);
 }
 
-async function run(names: string[], flags: Flags): Promise<void> {
+async function run(names: string[], flags: VerifyFlags): Promise<void> {
   const keys = flags.trustedPublicKeys && parseKeys(flags.trustedPublicKeys.join(' '));
   const store = await openStore(addressesOf(flags), 'read');
   const report = flags.json ? new JsonReport() : new TextReport();

@@ -3,15 +3,15 @@ import type { Virtiofs } from '../../mount/virtiofs.ts';
 import { serveVirtiofs } from '../../mount/virtiofs.ts';
 import { parseUnixAddress } from '../../util/listen-address.ts';
 import { socketModeOption } from '../arguments.ts';
-import type { ServingFlags } from '../serving.ts';
-import { serveUntilStopped, withServingOptions } from '../serving.ts';
+import type { FileSystemFlags } from '../run-file-system.ts';
+import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
 
-interface Flags extends ServingFlags {
+interface VirtiofsFlags extends FileSystemFlags {
   readonly socketMode?: number;
 }
 
 export function virtiofsCommand(): Command {
-  return withServingOptions(new Command('virtiofs'))
+  return withFileSystemOptions(new Command('virtiofs'))
     .summary('serve the store to a virtual machine, as a virtio file system')
     .description(
       'Serves the store to a virtual machine over a vhost-user socket until SIGINT or SIGTERM. The guest mounts\n' +
@@ -31,9 +31,9 @@ export function virtiofsCommand(): Command {
     .action(run);
 }
 
-function run(socket: string, flags: Flags): Promise<void> {
+function run(socket: string, flags: VirtiofsFlags): Promise<void> {
   const words = { begun: 'listening', ended: 'stopped', where: ({ address }: Virtiofs) => ({ at: address }) };
-  return serveUntilStopped(flags, words, (options) =>
+  return runFileSystem(flags, words, (options) =>
     serveVirtiofs({
       ...options,
       listen: parseUnixAddress(socket),

@@ -111,13 +111,13 @@ export class BlobFetcher {
 
   /** A file of one chunk. Those beside it come with it if they are read in order. */
   async #small(
-    { size, place }: StoreNeed & { kind: 'blob' },
+    { size, foundAt }: StoreNeed & { kind: 'blob' },
     digest: Digest,
     progress: Progress,
     signal: AbortSignal,
   ): Promise<void> {
     const chunk = this.#chunk({ digest, size }, progress, signal);
-    if (place) this.#neighbours.note(place, (file) => this.#chunk(file, () => {}, this.#closing.signal));
+    if (foundAt) this.#neighbours.note(foundAt, (file) => this.#chunk(file, () => {}, this.#closing.signal));
     await chunk;
   }
 

@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Chunk } from '../../castore/blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
 import { Directory } from '../../castore/directory.ts';
-import type { Place } from '../../fs/need.ts';
+import type { DirectoryEntry } from '../../fs/need.ts';
 import { latin1 } from '../../util/bytes.ts';
 import type { AheadQueue } from './ahead-queue.ts';
 
@@ -38,7 +38,7 @@ export class Neighbours {
   }
 
   /** Notes that a file was wanted and not there; `get` fetches one of its neighbours unless that is there. */
-  note({ directory, entry }: Place, get: (file: Chunk) => Promise<void>): void {
+  note({ directory, entry }: DirectoryEntry, get: (file: Chunk) => Promise<void>): void {
     const key = latin1(directory);
     const reader = this.#readers.get(key);
     if (!reader) {

@@ -1,6 +1,6 @@
 import { narString } from './tokens.ts';
 
-/** Where something that is no word must stand, as people call it. */
+/** States of the reader in which a value is expected, not one of a few words; as an error message names them. */
 const VALUES = {
   name: 'the name of an entry',
   target: 'the target of a symlink',
@@ -12,8 +12,8 @@ const VALUES = {
   after: 'what follows a node',
 } as const;
 
-/** Where one of a few words must stand. */
-export type WordPlace =
+/** States of the reader in which one of a few words is expected. */
+export type WordState =
   | 'magic'
   | 'open'
   | 'type'
@@ -29,16 +29,16 @@ export type WordPlace =
   | 'name field'
   | 'node field'
   | 'end of entry';
-export type Place = WordPlace | keyof typeof VALUES;
+export type State = WordState | keyof typeof VALUES;
 
 /** A word as it looks on the wire, and what comes after it. */
 export interface Word {
   readonly text: string;
   readonly bytes: Uint8Array;
-  readonly next: Place;
+  readonly next: State;
 }
 
-export const GRAMMAR: Record<WordPlace, readonly Word[]> = {
+export const GRAMMAR: Record<WordState, readonly Word[]> = {
   magic: [word('nix-archive-1', 'open')],
   open: [word('(', 'type')],
   type: [word('type', 'kind')],
@@ -56,12 +56,12 @@ export const GRAMMAR: Record<WordPlace, readonly Word[]> = {
   'end of entry': [word(')', 'directory')],
 };
 
-function word(text: string, next: Place): Word {
+function word(text: string, next: State): Word {
   return { text, bytes: narString(Buffer.from(text)), next };
 }
 
-/** What must stand in a place, for people. */
-export function describePlace(place: Place): string {
-  if (place in VALUES) return VALUES[place as keyof typeof VALUES];
-  return GRAMMAR[place as WordPlace].map(({ text }) => JSON.stringify(text)).join(' or ');
+/** Names the words or the value that a state expects, for an error message. */
+export function describeState(state: State): string {
+  if (state in VALUES) return VALUES[state as keyof typeof VALUES];
+  return GRAMMAR[state as WordState].map(({ text }) => JSON.stringify(text)).join(' or ');
 }

@@ -2,8 +2,8 @@ import { printable } from '../../util/bytes.ts';
 import type { StoreError } from '../../util/errors.ts';
 import { invalid } from '../../util/errors.ts';
 import { Cursor } from './cursor.ts';
-import type { Place, Word, WordPlace } from './grammar.ts';
-import { describePlace, GRAMMAR } from './grammar.ts';
+import type { State, Word, WordState } from './grammar.ts';
+import { describeState, GRAMMAR } from './grammar.ts';
 import { paddingLength } from './tokens.ts';
 
 const MAX_NAME_LENGTH = 255;
@@ -41,8 +41,8 @@ export interface NarVisitor {
 export class NarReader {
   readonly #visitor: NarVisitor;
   readonly #cursor = new Cursor();
-  #place: Place = 'magic';
-  /** For each directory around the present place, the name of its last entry so far. */
+  #state: State = 'magic';
+  /** For each directory around the present position, the name of its last entry so far. */
   readonly #lastNames: Uint8Array[] = [];
   #executable = false;
   /** Bytes of a file that are still to come, and the padding behind it. */
@@ -62,13 +62,13 @@ export class NarReader {
   /** To be called when there is no more: throws when the NAR is not complete. Gives its length. */
   end(): number {
     const size = this.#cursor.received;
-    if (this.#place === 'end') return size;
-    throw invalid(`invalid NAR: it ends at byte ${size}, before ${describePlace(this.#place)}`);
+    if (this.#state === 'end') return size;
+    throw invalid(`invalid NAR: it ends at byte ${size}, before ${describeState(this.#state)}`);
   }
 
   /** Reads the next thing; false when it is not there whole. */
   #read(): boolean {
-    switch (this.#place) {
+    switch (this.#state) {
       case 'name':
         return this.#name();
       case 'target':
@@ -79,49 +79,49 @@ export class NarReader {
         return this.#contents();
       case 'padding':
         if (!this.#cursor.skipPadding(this.#padding)) return false;
-        this.#place = 'end of file';
+        this.#state = 'end of file';
         return true;
       case 'end':
         if (!this.#cursor.empty) throw this.#cursor.invalid('the NAR is over, but more follows');
         return false;
       case 'after':
-        this.#place = this.#lastNames.length > 0 ? 'end of entry' : 'end';
+        this.#state = this.#lastNames.length > 0 ? 'end of entry' : 'end';
         return true;
       default:
-        return this.#word(this.#place);
+        return this.#word(this.#state);
     }
   }
 
-  #word(place: WordPlace): boolean {
+  #word(state: WordState): boolean {
     const length = this.#cursor.length();
     if (length === undefined) return false;
-    for (const word of GRAMMAR[place]) {
+    for (const word of GRAMMAR[state]) {
       if (word.text.length !== length) continue;
       const found = this.#cursor.skip(word.bytes);
       if (found === undefined) return false;
       if (!found) continue;
-      this.#place = word.next;
-      this.#tell(place, word);
+      this.#state = word.next;
+      this.#tell(state, word);
       return true;
     }
-    throw this.#unexpected(place, length);
+    throw this.#unexpected(state, length);
   }
 
   /** What a word means, once it is read. */
-  #tell(place: WordPlace, { next }: Word): void {
-    if (place === 'kind' && next === 'directory') {
+  #tell(state: WordState, { next }: Word): void {
+    if (state === 'kind' && next === 'directory') {
       if (this.#lastNames.length === MAX_DEPTH) {
         throw this.#cursor.invalid(`more than ${MAX_DEPTH} directories in each other`);
       }
       this.#lastNames.push(NO_NAME);
       this.#visitor.beginDirectory();
-    } else if (place === 'regular') {
+    } else if (state === 'regular') {
       this.#executable = next === 'executable';
-    } else if (place === 'end of file') {
+    } else if (state === 'end of file') {
       this.#visitor.endFile();
-    } else if (place === 'end of entry') {
+    } else if (state === 'end of entry') {
       this.#visitor.endEntry();
-    } else if (place === 'directory' && next === 'after') {
+    } else if (state === 'directory' && next === 'after') {
       this.#lastNames.pop();
       this.#visitor.endDirectory();
     }
@@ -142,7 +142,7 @@ export class NarReader {
     }
     this.#lastNames.push(name);
     this.#cursor.skipString(name.length);
-    this.#place = 'node field';
+    this.#state = 'node field';
     this.#visitor.beginEntry(name);
     return true;
   }
@@ -152,7 +152,7 @@ export class NarReader {
     if (!target) return false;
     if (target.includes(0)) throw this.#cursor.invalid('the target of a symlink contains a NUL');
     this.#cursor.skipString(target.length);
-    this.#place = 'end of symlink';
+    this.#state = 'end of symlink';
     this.#visitor.symlink(target);
     return true;
   }
@@ -163,7 +163,7 @@ export class NarReader {
     if (length === undefined) return undefined;
     if (length < 1 || length > limit) {
       const problem = `has ${this.#cursor.exactLength()} bytes, want 1 to ${limit}`;
-      throw this.#cursor.invalid(`${describePlace(this.#place)} ${problem}`);
+      throw this.#cursor.invalid(`${describeState(this.#state)} ${problem}`);
     }
     const value = this.#cursor.string(length);
     return value && Buffer.from(value);
@@ -178,7 +178,7 @@ export class NarReader {
     this.#cursor.skipLength();
     this.#left = size;
     this.#padding = paddingLength(size);
-    this.#place = 'contents';
+    this.#state = 'contents';
     this.#visitor.beginFile(size, this.#executable, this.#cursor.offset);
     return true;
   }
@@ -188,19 +188,19 @@ export class NarReader {
     this.#left -= part.length;
     if (part.length > 0) this.#visitor.contents(part);
     if (this.#left > 0) return false;
-    this.#place = 'padding';
+    this.#state = 'padding';
     return true;
   }
 
   /** The error where a word is wanted and none of them stands. */
-  #unexpected(place: WordPlace, length: number): StoreError {
+  #unexpected(state: WordState, length: number): StoreError {
     const found = length <= MAX_SHOWN ? this.#cursor.string(length) : undefined;
     // A word that is right but for its padding: then that is the error.
-    if (found && GRAMMAR[place].some(({ text }) => Buffer.from(text).equals(found))) {
+    if (found && GRAMMAR[state].some(({ text }) => Buffer.from(text).equals(found))) {
       this.#cursor.skipString(length);
     }
     const shown = found ? `"${printable(found)}"` : `a string of ${this.#cursor.exactLength()} bytes`;
-    return this.#cursor.invalid(`want ${describePlace(place)}, found ${shown}`);
+    return this.#cursor.invalid(`want ${describeState(state)}, found ${shown}`);
   }
 }
 

@@ -34,7 +34,7 @@ export function withListenOptions(command: Command, address: string): Command {
 }
 
 /** Opens the store, starts a server over it, and lets that run until a signal ends it. */
-export async function serve(
+export async function runServer(
   flags: StoreFlags & SigningFlags & ListenFlags,
   start: (
     store: OpenedStore,

@@ -47,7 +47,7 @@ export interface ServeContext {
 }
 
 /** A file system that is being served to a kernel. */
-export interface Serving {
+export interface ServedFileSystem {
   /** Resolves when that is over, by `stop` or by somebody else's doing. */
   readonly closed: Promise<void>;
   /** Resolves when the kernel is no longer served. */
@@ -56,7 +56,7 @@ export interface Serving {
 }
 
 /** The same, with the side that fetches. */
-export interface ServedStore extends Serving {
+export interface ServedStore extends ServedFileSystem {
   fetched(): FetchStatistics;
 }
 
@@ -66,7 +66,7 @@ export interface ServedStore extends Serving {
  */
 export async function serveStore(
   options: ServeOptions,
-  begin: (context: ServeContext) => Promise<Serving>,
+  begin: (context: ServeContext) => Promise<ServedFileSystem>,
 ): Promise<ServedStore> {
   const { store } = options;
   const local = options.offline

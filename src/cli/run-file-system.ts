@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { ServedStore, ServeOptions } from '../mount/serve.ts';
+import type { ServedStore, ServeOptions } from '../mount/serve-store.ts';
 import { toFields, toJson } from '../mount/statistics.ts';
 import { openStore } from '../store/open/open-store.ts';
 import type { Fields } from '../util/log.ts';
@@ -11,7 +11,7 @@ import type { StoreFlags } from './store-options.ts';
 import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
 
 /** Flags of the commands that serve the store to a kernel, this machine's or another's. */
-export interface ServingFlags extends StoreFlags {
+export interface FileSystemFlags extends StoreFlags {
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
   readonly cacheSize?: number;
@@ -22,7 +22,7 @@ export interface ServingFlags extends StoreFlags {
 }
 
 /** Adds them to a command. */
-export function withServingOptions(command: Command): Command {
+export function withFileSystemOptions(command: Command): Command {
   return withStoreOptions(command)
     .option('--list-root', 'let the root be listed (else ls of it says "Operation not permitted")')
     .option('--show-xattr', 'show castore digests as extended attributes; asking for them costs a request')
@@ -59,8 +59,8 @@ export interface Words<Served> {
 const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:', composition: undefined };
 
 /** Serves the store that the flags name until a signal or somebody else ends it. */
-export async function serveUntilStopped<Served extends ServedStore>(
-  flags: ServingFlags,
+export async function runFileSystem<Served extends ServedStore>(
+  flags: FileSystemFlags,
   words: Words<Served>,
   serve: (options: ServeOptions) => Promise<Served>,
 ): Promise<void> {
