@@ -8,6 +8,9 @@ const LAYERS = ['util', 'proto', 'castore', 'nix', 'store', 'fs', 'fuse', 'mount
 /** Layers that must not be reached although they stand above. */
 const FORBIDDEN = { fuse: ['castore', 'nix', 'store', 'proto'], nix: ['castore', 'proto'] };
 
+/** Packages that only one folder may use: what they hand out is not for everybody (castore/local/table.ts). */
+const OWNED = { lmdb: 'castore/local/' };
+
 const src = join(dirname(fileURLToPath(import.meta.url)), '../src');
 const files = readdirSync(src, { recursive: true })
   .map((name) => join(src, name))
@@ -23,6 +26,14 @@ for (const [file, targets] of imports) {
     const other = layerOf(target);
     if (LAYERS.indexOf(other) > LAYERS.indexOf(layer) || FORBIDDEN[layer]?.includes(other)) {
       problems.push(`${relative(src, file)} (${layer}) must not import ${relative(src, target)} (${other})`);
+    }
+  }
+}
+for (const file of files) {
+  for (const [, name] of readFileSync(file, 'utf8').matchAll(/(?:from|import)\s*\(?\s*'([^.'][^']*)'/g)) {
+    const owner = OWNED[name];
+    if (owner && !relative(src, file).startsWith(owner)) {
+      problems.push(`${relative(src, file)}: only ${owner} may import ${name}`);
     }
   }
 }

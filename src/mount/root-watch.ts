@@ -14,7 +14,7 @@ export function watchRoot(env: Environment, fd: number): { close(): void } {
   const { table } = new PathInfoTable(env);
   const count = () => {
     env.refresh();
-    return (table.getStats() as { entryCount: number }).entryCount;
+    return table.count;
   };
   let known = count();
   const watcher = watch(env.dir, (_, name) => {

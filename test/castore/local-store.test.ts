@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
 import { Directory } from '../../src/castore/directory.ts';
-import type { Table } from '../../src/castore/local/environment.ts';
 import { BOOT_TAG } from '../../src/castore/local/environment.ts';
 import { CacheFiller } from '../../src/castore/local/filler.ts';
 import { fileRow } from '../../src/castore/local/rows.ts';
 import { LocalStore } from '../../src/castore/local/store.ts';
+import type { Table, TableRow } from '../../src/castore/local/table.ts';
 import { asBuffer } from '../../src/util/bytes.ts';
 import { syncFileSystem } from '../../src/util/system/libc.ts';
 import { directoryOf } from '../contract/directories.ts';
@@ -33,7 +33,7 @@ function chunkFiles(dir: string): string[] {
 
 function keyCount(store: LocalStore, table: Table): number {
   store.env.refresh();
-  return [...table.getKeys()].length;
+  return table.count;
 }
 
 function rowCounts(store: LocalStore) {
@@ -195,7 +195,7 @@ describe('a damaged local store', () => {
   /** A table's only row, and a way to replace it. */
   const onlyRow = (store: LocalStore, table: Table) => {
     store.env.refresh();
-    const [{ key, value }] = [...table.getRange({})] as [{ key: Uint8Array; value: Uint8Array }];
+    const [{ key, value }] = [...table.rows()] as [TableRow];
     const row = Buffer.from(value);
     const digest = Digest.of(Uint8Array.from(key));
     const replace = async (damaged: Uint8Array) => {

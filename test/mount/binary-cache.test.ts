@@ -152,7 +152,7 @@ describe('a mount of a binary cache', () => {
 async function evictContents(cacheDir: string): Promise<void> {
   const env = Environment.open(cacheDir);
   for (const table of [env.chunks, env.manifests, env.directories]) {
-    for (const key of [...table.getKeys()]) table.removeSync(key);
+    for (const { key } of [...table.rows()]) table.removeSync(key);
   }
   await env.close();
 }

@@ -303,8 +303,8 @@ describe('uploads', () => {
     await putNar(nar, first);
     await first.stop();
     const local = localStore(store);
-    const [key] = [...local.local.env.chunks.getKeys()];
-    await local.local.env.chunks.remove(key!);
+    const [row] = [...local.local.env.chunks.rows()];
+    await local.local.env.chunks.remove(row!.key);
     await local.close();
     const second = await startNarBridge(`local://${store}`);
     expect(await refused(putInfo(narInfoOf(nar), second))).toContain('upload it again');

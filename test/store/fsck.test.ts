@@ -3,6 +3,7 @@ import { chmodSync, cpSync, readdirSync, readFileSync, rmSync, statSync, writeFi
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { LocalStore } from '../../src/castore/local/store.ts';
+import type { TableRow } from '../../src/castore/local/table.ts';
 import type { CheckReport } from '../../src/store/keeping/check/report.ts';
 import { checkStore, repairStore } from '../../src/store/keeping/fsck.ts';
 import { RootTable } from '../../src/store/keeping/roots.ts';
@@ -71,7 +72,7 @@ function chunkFiles(store: string): string[] {
 async function damageRow(store: string, table: string): Promise<void> {
   const local = LocalStore.open(store);
   const rows = local.env.table(table);
-  const [{ key, value }] = [...rows.getRange({ limit: 1 })] as [{ key: Buffer; value: Uint8Array }];
+  const [{ key, value }] = [...rows.rows({ limit: 1 })] as [TableRow];
   const damaged = Buffer.from(value);
   damaged[damaged.length - 1]! ^= 4;
   await rows.put(key, damaged);

@@ -8,6 +8,7 @@ import { PinFile, PinWriter } from '../../src/castore/local/pins.ts';
 import { liveSessions } from '../../src/castore/local/session.ts';
 import type { LocalStore } from '../../src/castore/local/store.ts';
 import { LocalStore as Local } from '../../src/castore/local/store.ts';
+import type { TableRow } from '../../src/castore/local/table.ts';
 import { GRACE_MS } from '../../src/castore/local/writer.ts';
 import type { Name } from '../../src/castore/node.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
@@ -318,7 +319,7 @@ describe('a pin', () => {
     vi.spyOn(local.env, 'transaction').mockImplementation((work) => {
       const result = transaction(work);
       // Between the two looks of the collector; the mount has looked before this commit.
-      if (!done && local.env.table('condemned').getCount() > 0) {
+      if (!done && local.env.table('condemned').count > 0) {
         new PinWriter(pins.path).pin(0, pinned.storePath.hash);
         done = true;
       }
@@ -333,7 +334,7 @@ describe('a pin', () => {
     await given((store) => put(store, 'a', { a: large('a') }));
     const { env } = open().local;
     const infos = env.table('pathinfo');
-    const [{ key, value }] = [...infos.getRange({})] as [{ key: Buffer; value: Buffer }];
+    const [{ key, value }] = [...infos.rows()] as [TableRow];
     // As it lies when the collector is killed before it has looked at the pins.
     env.transaction(() => {
       env.table('condemned').putSync(key, value);
@@ -343,7 +344,7 @@ describe('a pin', () => {
     new PinWriter(pins.path).pin(0, key);
     expect(await gc()).toMatchObject({ paths: 0, kept: 1, chunks: 0 });
     expect(await names()).toEqual(['a']);
-    expect(env.table('condemned').getCount()).toBe(0);
+    expect(env.table('condemned').count).toBe(0);
   });
 });
 

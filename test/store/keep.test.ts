@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { Table } from '../../src/castore/local/environment.ts';
 import { rowEpoch } from '../../src/castore/local/rows.ts';
+import type { Table } from '../../src/castore/local/table.ts';
 import { keepTree } from '../../src/store/keeping/keep-tree.ts';
 import { importNar } from '../../src/store/nar/import.ts';
 import { narOf } from '../helpers/nar.ts';
@@ -29,7 +29,7 @@ test("a tree that is kept is out of a collector's reach, all of it", async () =>
   const { directories, manifests, chunks } = store.local.env;
   const epochs = () =>
     [directories, manifests, chunks].flatMap((table: Table) =>
-      [...table.getRange({})].map(({ value }) => rowEpoch(value)),
+      [...table.rows()].map(({ value }) => rowEpoch(value)),
     );
   expect(epochs().every((of) => of < epoch)).toBe(true);
   expect(await keepTree(store, node)).toBe(true);
@@ -44,7 +44,7 @@ test.each(['directories', 'manifests', 'chunks'] as const)(
     const store = localStore(dir);
     const { node } = await importNar(store, [NAR] as never, 'kept');
     const table = store.local.env[kind];
-    for (const key of [...table.getKeys()]) {
+    for (const { key } of [...table.rows()]) {
       const row = table.get(key)!;
       await table.remove(key);
       expect(await keepTree(store, node)).toBe(false);

@@ -5,13 +5,14 @@ import { Directory } from '../directory.ts';
 import type { Node } from '../node.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import { DigestMap } from './digest-map.ts';
-import type { Environment, Table } from './environment.ts';
+import type { Environment } from './environment.ts';
 import { tryLock } from './lock.ts';
 import { removeOrphans } from './orphans.ts';
 import { EPOCH_LENGTH, parseChunkRow, rowEpoch } from './rows.ts';
 import { scan } from './scan.ts';
 import { liveSessions } from './session.ts';
 import type { LocalStore } from './store.ts';
+import type { Table } from './table.ts';
 import { TreeWalker } from './walk.ts';
 
 /** Rows deleted in one transaction: a collector that is stopped inside one holds up all writers. */
@@ -176,13 +177,13 @@ export function deleteRows(
   let count = 0;
   let bytes = 0;
   for (const key of keys) {
-    const row = table.get(key as Buffer);
+    const row = table.get(key);
     if (!row || !mayGo(row)) continue;
     count++;
     const chunk = table === env.chunks ? chunkOf(row, key) : undefined;
     bytes += chunk?.kind === 'file' ? chunk.size : row.length - EPOCH_LENGTH;
     if (chunk?.kind === 'file') files.push({ key, suffix: chunk.suffix });
-    if (!dryRun) table.removeSync(key as Buffer);
+    if (!dryRun) table.removeSync(key);
   }
   const removeFiles = () => {
     const chunkFiles = new ChunkFiles(env.dir);

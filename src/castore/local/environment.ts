@@ -9,38 +9,32 @@ import {
   statfsSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import type { Database, Key, RootDatabase } from 'lmdb';
-import * as lmdb from 'lmdb';
+import type { RootDatabase } from 'lmdb';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { syncPath } from './chunk-files.ts';
+import { openDatabase } from './database.ts';
 import { SharedTransaction } from './shared-transaction.ts';
-
-/** A table with byte strings as keys and values. */
-export type Table = Database<Uint8Array, Key>;
+import { Table } from './table.ts';
 
 /** A store keeps what it is given; a cache may evict what can be fetched again. */
 export type StoreKind = 'store' | 'cache';
 
 /** Of the tables and rows. */
 export const FORMAT = '1';
-/** Address space for the database. It costs nothing until it is used. */
-const MAP_SIZE = 2 ** 40;
 /** In the first page of an LMDB file. */
 const MAGIC = 0xbeefc0de;
 const MAGIC_OFFSET = 24;
-const MAX_READERS = 1024;
-const MAX_TABLES = 16;
 
 const ENOSPC = 28;
 
-/** What LMDB tells of a tree of pages. */
+/** Pages that LMDB uses for one of its trees. */
 interface PageCounts {
   readonly treeBranchPageCount: number;
   readonly treeLeafPageCount: number;
   readonly overflowPages: number;
 }
 
-interface DatabaseStats extends PageCounts {
+interface DatabaseStats {
   readonly pageSize: number;
   readonly lastPageNumber: number;
   readonly root: PageCounts;
@@ -65,7 +59,7 @@ export class Environment {
   readonly directories: Table;
   readonly manifests: Table;
   readonly chunks: Table;
-  readonly #root: RootDatabase<Uint8Array, Key>;
+  readonly #root: RootDatabase;
   readonly #tables: Table[] = [];
   readonly #shared = new SharedTransaction((work) => this.transaction(work));
   readonly #meta: Table;
@@ -73,7 +67,7 @@ export class Environment {
   #lastFailed = false;
   #minding = false;
 
-  private constructor(dir: string, root: RootDatabase<Uint8Array, Key>, create: StoreKind | undefined) {
+  private constructor(dir: string, root: RootDatabase, create: StoreKind | undefined) {
     this.dir = dir;
     this.databasePath = databasePath(dir);
     this.#root = root;
@@ -97,16 +91,7 @@ export class Environment {
     try {
       if (create) for (const sub of ['chunks', 'sessions']) mkdirSync(join(dir, sub), { recursive: true });
       if (!isDatabase(path)) throw new Error(`${path} is not an LMDB database`);
-      const root = lmdb.open<Uint8Array, Key>({
-        path,
-        noSubdir: true,
-        mapSize: MAP_SIZE,
-        maxDbs: MAX_TABLES,
-        maxReaders: MAX_READERS,
-        encoding: 'binary',
-        keyEncoding: 'binary',
-      });
-      return new Environment(dir, root, create);
+      return new Environment(dir, openDatabase(path), create);
     } catch (error) {
       if (error instanceof StoreError) throw error;
       throw new StoreError('FAILED_PRECONDITION', `cannot open the store in ${dir}: ${messageOf(error)}`, {
@@ -137,7 +122,7 @@ export class Environment {
   }
 
   table(name: string): Table {
-    const table = this.#root.openDB<Uint8Array, Key>({ name, encoding: 'binary', keyEncoding: 'binary' });
+    const table = new Table(this.#root, name);
     this.#tables.push(table);
     return table;
   }
@@ -183,12 +168,13 @@ export class Environment {
   databaseSize(): { bytes: number; used: number } {
     this.refresh();
     const stats = this.#root.getStats() as DatabaseStats;
-    const tables = this.#tables.map((table) => table.getStats() as DatabaseStats);
-    const pages = [stats.root, stats.free, ...tables].reduce(
-      (sum, { treeBranchPageCount, treeLeafPageCount, overflowPages }) =>
-        sum + treeBranchPageCount + treeLeafPageCount + overflowPages,
-      0,
-    );
+    const pages = [
+      ...[stats.root, stats.free].map(
+        ({ treeBranchPageCount, treeLeafPageCount, overflowPages }) =>
+          treeBranchPageCount + treeLeafPageCount + overflowPages,
+      ),
+      ...this.#tables.map((table) => table.pages),
+    ].reduce((sum, count) => sum + count);
     return { bytes: (stats.lastPageNumber + 1) * stats.pageSize, used: pages * stats.pageSize };
   }
 

@@ -1,11 +1,11 @@
 import { closeSync } from 'node:fs';
-import { asBuffer } from '../../util/bytes.ts';
 import { deleteRows, lockForDeleting } from './collector.ts';
-import type { Environment, Table } from './environment.ts';
+import type { Environment } from './environment.ts';
 import { removeOrphans } from './orphans.ts';
 import type { RecentUse } from './recent-use.ts';
 import { parseChunkRow } from './rows.ts';
 import { scan } from './scan.ts';
+import type { Table } from './table.ts';
 
 /** How far below its limit a cache is brought: so it is not done for every chunk. */
 const TARGET = 0.9;
@@ -88,7 +88,7 @@ async function remove(
         const deleted = env.transaction(() => {
           for (const key of keys) {
             uses.forget(key);
-            if (table === env.manifests) marks.removeSync(asBuffer(key));
+            if (table === env.manifests) marks.removeSync(key);
           }
           return deleteRows(env, table, keys, () => true);
         });

@@ -1,15 +1,15 @@
 import type { Deferred } from '../../util/async/deferred.ts';
 import { deferred } from '../../util/async/deferred.ts';
-import { asBuffer } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Chunk } from '../blob/service.ts';
 import type { Digest } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
-import type { Environment, Table } from './environment.ts';
+import type { Environment } from './environment.ts';
 import { BOOT_TAG } from './environment.ts';
 import { directoryRow, fileRow, inlineRow, manifestRow } from './rows.ts';
 import { Session } from './session.ts';
+import type { Table } from './table.ts';
 import { INLINE_LIMIT } from './writer.ts';
 
 /** Rows gather for so long before they are committed, in milliseconds, or up to so many bytes. */
@@ -98,9 +98,7 @@ export class CacheFiller {
       try {
         await Promise.all(
           batch.rows.map(({ table, key, value }) =>
-            this.#env.committed(
-              value.length > 0 ? table.put(asBuffer(key), value) : table.remove(asBuffer(key)),
-            ),
+            this.#env.committed(value.length > 0 ? table.put(key, value) : table.remove(key)),
           ),
         );
       } catch (error) {

@@ -5,9 +5,10 @@ import { systemCode } from '../../util/errors.ts';
 import type { Chunk } from '../blob/service.ts';
 import { Digest } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
-import { BOOT_TAG, type Environment, type Table } from './environment.ts';
+import { BOOT_TAG, type Environment } from './environment.ts';
 import type { ChunkRow } from './rows.ts';
 import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from './rows.ts';
+import type { Table } from './table.ts';
 
 const OPEN_FILES = 128;
 
@@ -45,9 +46,7 @@ export class LocalReader {
 
   /** The same, one by one: all of a long blob's would take up a thousandth of its size. */
   manifestChunks(digest: Uint8Array): Iterable<Chunk> | undefined {
-    return this.#lookUp(this.#env.manifests, digest, (row) =>
-      parseManifestRow(Buffer.from(row.subarray(0)), digest),
-    );
+    return this.#lookUp(this.#env.manifests, digest, (row) => parseManifestRow(Buffer.from(row), digest));
   }
 
   /** Whether a chunk can be read: its row is there, and the file that it names, whole as far as that is in doubt. */
@@ -122,10 +121,10 @@ export class LocalReader {
   }
 
   #lookUp<T>(table: Table, digest: Uint8Array, parse: (row: Buffer) => T): T | undefined {
-    let row = table.getBinaryFast(asBuffer(digest));
+    let row = table.view(digest);
     if (!row) {
       this.refresh();
-      row = table.getBinaryFast(asBuffer(digest));
+      row = table.view(digest);
     }
     return row && parse(row);
   }

@@ -1,5 +1,6 @@
-import { asBuffer, latin1 } from '../../util/bytes.ts';
-import type { Environment, Table } from './environment.ts';
+import { latin1 } from '../../util/bytes.ts';
+import type { Environment } from './environment.ts';
+import type { Table } from './table.ts';
 
 /** Uses in one transaction. */
 const BATCH = 4096;
@@ -29,8 +30,8 @@ export class RecentUse {
 
   /** In minutes since 1970, 0 when it is not known. */
   lastUse(digest: Uint8Array): number {
-    const row = this.#table.get(asBuffer(digest));
-    return row?.length === 4 ? asBuffer(row).readUInt32LE(0) : 0;
+    const row = this.#table.view(digest);
+    return row?.length === 4 ? row.readUInt32LE(0) : 0;
   }
 
   /** Writes down what was noted. */
@@ -51,7 +52,7 @@ export class RecentUse {
 
   /** Within a transaction of the caller's. */
   forget(digest: Uint8Array): void {
-    this.#table.removeSync(asBuffer(digest));
+    this.#table.removeSync(digest);
   }
 }
 

@@ -42,7 +42,7 @@ export function rowEpoch(row: Uint8Array): number {
 }
 
 /** The same row under a later epoch. */
-export function withEpoch(row: Uint8Array, epoch: number): Uint8Array {
+export function withEpoch(row: Uint8Array, epoch: number): Buffer {
   const copy = Buffer.from(row);
   copy.writeUInt32LE(epoch, 0);
   return copy;

@@ -1,22 +1,17 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Environment, Table } from './environment.ts';
+import type { Environment } from './environment.ts';
+import type { Table, TableRow } from './table.ts';
 
 /** Rows looked at before others have their turn, and LMDB's old pages are let go of. */
 const SLICE = 512;
 
-/** The rows of a table in slices, each from the state of its moment. The bytes are valid until the next slice. */
-export async function* scan(
-  env: Environment,
-  table: Table,
-): AsyncGenerator<{ readonly key: Uint8Array; readonly value: Uint8Array }[]> {
+/** The rows of a table in slices, each from the state of its moment. */
+export async function* scan(env: Environment, table: Table): AsyncGenerator<TableRow[]> {
   let start: Buffer | undefined;
   for (;;) {
     await turn();
     env.refresh();
-    const rows = [...table.getRange({ ...(start ? { start } : {}), limit: SLICE })].map(({ key, value }) => ({
-      key: key as Uint8Array,
-      value,
-    }));
+    const rows = [...table.rows({ start, limit: SLICE })];
     if (rows.length === 0) return;
     yield rows;
     // The least key behind the last one.

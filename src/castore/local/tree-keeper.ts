@@ -1,8 +1,8 @@
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { latin1 } from '../../util/bytes.ts';
 import { DigestMap } from './digest-map.ts';
-import type { Table } from './environment.ts';
 import type { LocalStore } from './store.ts';
+import type { Table } from './table.ts';
 import { TreeWalker } from './walk.ts';
 
 /** Directories known to be kept: beyond it all are looked at again. */

@@ -6,9 +6,10 @@ import type { Chunk } from '../blob/service.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
 import { ChunkFiles } from './chunk-files.ts';
-import type { Environment, Table } from './environment.ts';
+import type { Environment } from './environment.ts';
 import { directoryRow, fileRow, inlineRow, manifestRow, rowEpoch, withEpoch } from './rows.ts';
 import { Session } from './session.ts';
+import type { Table } from './table.ts';
 
 /** Chunks up to this size live in the database, larger ones in files. */
 export const INLINE_LIMIT = 64 * 1024;
@@ -150,7 +151,7 @@ export class LocalWriter {
   /** At once, but for older rows. */
   #find(table: Table, digest: Uint8Array): boolean | Promise<boolean> {
     if (this.#uncommitted.has(uncommittedKey(table, digest))) return true;
-    const row = table.getBinaryFast(asBuffer(digest));
+    const row = table.view(digest);
     if (!row) return false;
     return rowEpoch(row) >= this.epoch || this.#touch(table, digest, this.epoch);
   }
@@ -165,8 +166,8 @@ export class LocalWriter {
   /** Takes a row into a later epoch; false when it has just been deleted. */
   #touch(table: Table, digest: Uint8Array, epoch: number): Promise<boolean> {
     return this.#env.transactionSoon(() => {
-      const row = table.get(asBuffer(digest));
-      if (row && rowEpoch(row) < epoch) table.putSync(asBuffer(digest), withEpoch(row, epoch));
+      const row = table.get(digest);
+      if (row && rowEpoch(row) < epoch) table.putSync(digest, withEpoch(row, epoch));
       return row !== undefined;
     });
   }
@@ -254,14 +255,13 @@ export class LocalWriter {
 
   /** Puts a row, or raises the epoch of the one that is there: it never falls. */
   async #put(row: Row): Promise<void> {
-    const { table, value, file } = row;
-    const key = asBuffer(row.key);
+    const { table, key, value, file } = row;
     if (!isEpochal(this.#env, table)) {
       await this.#env.committed(table.put(key, value));
       return;
     }
     for (;;) {
-      const isFirst = await this.#env.committed(table.ifNoExists(key, () => void table.put(key, value)));
+      const isFirst = await this.#env.committed(table.putNew(key, value));
       // It may be our own, of a commit that failed later on.
       if (isFirst || asBuffer(value).equals(table.get(key) ?? new Uint8Array())) return;
       if (await this.#touch(table, key, rowEpoch(value))) break;
@@ -274,7 +274,7 @@ export class LocalWriter {
   /** Ends the session. Whatever was not flushed is gone. */
   close(): void {
     for (const { table, key, file } of this.#waiting) {
-      if (file && !table.get(asBuffer(key))) this.#files.remove(file.hex, file.suffix);
+      if (file && !table.has(key)) this.#files.remove(file.hex, file.suffix);
     }
     clearTimeout(this.#renewal);
     for (const session of [this.#session, this.#retired]) session?.end();
@@ -289,5 +289,5 @@ function isEpochal({ chunks, manifests, directories }: Environment, table: Table
 }
 
 function uncommittedKey(table: Table, digest: Uint8Array): string {
-  return `${(table as { name?: string }).name}/${latin1(digest)}`;
+  return `${table.name}/${latin1(digest)}`;
 }

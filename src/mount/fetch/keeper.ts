@@ -2,15 +2,15 @@ import { LRUCache } from 'lru-cache';
 import type { Chunk } from '../../castore/blob/service.ts';
 import type { Digest } from '../../castore/digest.ts';
 import type { Directory } from '../../castore/directory.ts';
-import type { Table } from '../../castore/local/environment.ts';
 import { CacheFiller } from '../../castore/local/filler.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
+import type { Table } from '../../castore/local/table.ts';
 import type { FreshItem } from '../../fs/fresh-source.ts';
 import { encodeChunks } from '../../fs/fresh-source.ts';
 import { PathInfoTable } from '../../store/path-info/local.ts';
 import { encodePathInfo } from '../../store/path-info/message.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
-import { asBuffer, latin1 } from '../../util/bytes.ts';
+import { latin1 } from '../../util/bytes.ts';
 import type { CacheLimit } from './cache-limit.ts';
 
 /** Bytes served from memory for want of room in the cache. */
@@ -103,7 +103,7 @@ export class Keeper {
 
   #isCached(table: Table, key: Uint8Array): boolean {
     this.cache.env.refresh();
-    return table.getBinaryFast(asBuffer(key)) !== undefined;
+    return table.has(key);
   }
 
   /** Takes a chunk list back. */

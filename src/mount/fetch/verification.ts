@@ -3,8 +3,7 @@ import { LRUCache } from 'lru-cache';
 import type { Chunk } from '../../castore/blob/service.ts';
 import type { Digest } from '../../castore/digest.ts';
 import { DigestHasher } from '../../castore/digest.ts';
-import type { Table } from '../../castore/local/environment.ts';
-import { asBuffer } from '../../util/bytes.ts';
+import type { Table } from '../../castore/local/table.ts';
 import { damaged } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { ChunkList } from './chunk-list.ts';
@@ -42,7 +41,7 @@ export class Verification {
     if (cached) return cached;
     const stored = this.#keeper.cache.reader.manifest(digest.bytes);
     if (!stored) return undefined;
-    return this.#remember(digest, stored, this.#marks.get(asBuffer(digest.bytes)) !== undefined);
+    return this.#remember(digest, stored, this.#marks.has(digest.bytes));
   }
 
   #remember(digest: Digest, chunks: readonly Chunk[], provisional: boolean): ChunkList {

@@ -3,7 +3,6 @@ import { deleteRows, lockForDeleting } from '../../castore/local/collector.ts';
 import { databasePath } from '../../castore/local/environment.ts';
 import { takeExclusively } from '../../castore/local/exclusive.ts';
 import { LocalStore } from '../../castore/local/store.ts';
-import { asBuffer } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { localBackend } from '../open/backends/local.ts';
@@ -127,6 +126,6 @@ function tableOf({ env }: LocalStore, name: string) {
 function removePaths({ env }: LocalStore, paths: readonly DamagedPath[]): void {
   const infos = env.table('pathinfo');
   env.transaction(() => {
-    for (const { hash } of paths) infos.removeSync(asBuffer(Buffer.from(hash, 'hex')));
+    for (const { hash } of paths) infos.removeSync(Buffer.from(hash, 'hex'));
   });
 }

@@ -1,10 +1,10 @@
 import type { Freed } from '../../castore/local/collector.ts';
 import { Collector } from '../../castore/local/collector.ts';
-import type { Table } from '../../castore/local/environment.ts';
 import { pinnedPaths } from '../../castore/local/pins.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
+import type { Table } from '../../castore/local/table.ts';
 import type { Node } from '../../castore/node.ts';
-import { asBuffer, latin1 } from '../../util/bytes.ts';
+import { latin1 } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { NarSweep } from '../nar/sweep.ts';
@@ -96,14 +96,14 @@ class Paths {
 
   count(): number {
     this.#store.env.refresh();
-    return this.#infos.table.getCount();
+    return this.#infos.table.count;
   }
 
   /** Takes away what nothing holds; gives the hashes. */
   async collect(): Promise<Set<string>> {
     const { dryRun, onPath } = this.#options;
     if (!dryRun) {
-      for (const { key } of this.#condemned.getRange({})) this.#restore(key as Uint8Array);
+      for (const { key } of this.#condemned.rows()) this.#restore(key);
       new RootTable(this.#store.env).removeExpired();
     }
     await this.#holdAll();
@@ -210,22 +210,22 @@ class Paths {
       return false;
     }
     if (this.#options.dryRun) return true;
-    const row = this.#infos.table.get(asBuffer(hash));
+    const row = this.#infos.table.get(hash);
     if (!row) return false;
-    this.#condemned.putSync(asBuffer(hash), row);
-    this.#infos.table.removeSync(asBuffer(hash));
-    this.#uses.table.removeSync(asBuffer(hash));
+    this.#condemned.putSync(hash, row);
+    this.#infos.table.removeSync(hash);
+    this.#uses.table.removeSync(hash);
     return true;
   }
 
   /** Moves a path info back, unless it has been put again. */
   #restore(hash: Uint8Array): void {
     const { env } = this.#store;
-    if (!this.#condemned.get(asBuffer(hash))) return;
+    if (!this.#condemned.has(hash)) return;
     env.transaction(() => {
-      const row = this.#condemned.get(asBuffer(hash));
-      if (row && !this.#infos.table.get(asBuffer(hash))) this.#infos.table.putSync(asBuffer(hash), row);
-      this.#condemned.removeSync(asBuffer(hash));
+      const row = this.#condemned.get(hash);
+      if (row && !this.#infos.table.has(hash)) this.#infos.table.putSync(hash, row);
+      this.#condemned.removeSync(hash);
     });
   }
 }

@@ -1,7 +1,7 @@
-import type { Environment, Table } from '../../castore/local/environment.ts';
+import type { Environment } from '../../castore/local/environment.ts';
 import { sealedBody, sealedRow } from '../../castore/local/rows.ts';
+import type { Table } from '../../castore/local/table.ts';
 import { STORE_DIR, StorePath } from '../../nix/store-path.ts';
-import { asBuffer } from '../../util/bytes.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
 import { PathInfoTable } from '../path-info/local.ts';
 import { now, UseTable } from './uses.ts';
@@ -40,7 +40,7 @@ export class RootTable {
     body.writeDoubleLE(ttl === undefined ? 0 : now() + ttl);
     const row = sealedRow(0, Buffer.concat([body, Buffer.from(String(storePath), 'latin1')]));
     this.#env.transaction(() => {
-      if (!infos.table.get(asBuffer(storePath.hash))) {
+      if (!infos.table.has(storePath.hash)) {
         throw new StoreError('NOT_FOUND', `${STORE_DIR}/${storePath} is not in the store`);
       }
       // A collector that has read the roots before looks at this before it deletes.
@@ -60,9 +60,7 @@ export class RootTable {
   /** All of them, in the order of their names. Throws DATA_LOSS for a damaged one. */
   list(): Root[] {
     this.#env.refresh();
-    return [...this.#table.getRange({})].map(({ key, value }) =>
-      parseRootRow(asBuffer(key as Uint8Array), value),
-    );
+    return [...this.#table.rows()].map(({ key, value }) => parseRootRow(key, value));
   }
 
   /** Removes those whose time is over. */

@@ -1,6 +1,6 @@
-import type { Environment, Table } from '../../castore/local/environment.ts';
+import type { Environment } from '../../castore/local/environment.ts';
 import { rowEpoch, sealedBody, sealedRow } from '../../castore/local/rows.ts';
-import { asBuffer } from '../../util/bytes.ts';
+import type { Table } from '../../castore/local/table.ts';
 
 const LENGTH = 4;
 /** A use is noted again after so many seconds. */
@@ -25,7 +25,7 @@ export class UseTable {
   }
 
   get(hash: Uint8Array): Use {
-    const row = this.table.get(asBuffer(hash));
+    const row = this.table.get(hash);
     // What is damaged only says that nothing is known.
     const body = row && sealedBody(row);
     return body ? { epoch: rowEpoch(row), time: body.readUInt32LE(0) } : { epoch: 0, time: 0 };
@@ -35,12 +35,12 @@ export class UseTable {
   note(hash: Uint8Array, epoch: number): void {
     const body = Buffer.alloc(LENGTH);
     body.writeUInt32LE(now());
-    this.table.putSync(asBuffer(hash), sealedRow(Math.max(epoch, this.get(hash).epoch), body));
+    this.table.putSync(hash, sealedRow(Math.max(epoch, this.get(hash).epoch), body));
   }
 
   /** Notes a use; tells whether the path info is in its table, and stays there while the session lives. */
   async noted(hash: Uint8Array, epoch: number, infos: Table): Promise<boolean> {
-    const isThere = () => infos.get(asBuffer(hash)) !== undefined;
+    const isThere = () => infos.has(hash);
     const use = this.get(hash);
     if (use.epoch >= epoch && now() - use.time < EXACTNESS) return isThere();
     return this.#env.transactionSoon(() => {

@@ -1,10 +1,10 @@
 import { checkedRow, parseCheckedRow } from '../../castore/local/checked-row.ts';
-import type { Table } from '../../castore/local/environment.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
+import type { Table } from '../../castore/local/table.ts';
 import type { Node } from '../../castore/node.ts';
 import { nodeFromMessage, nodeToMessage } from '../../castore/node-message.ts';
 import { tvix } from '../../proto/messages.ts';
-import { asBuffer, toHex } from '../../util/bytes.ts';
+import { toHex } from '../../util/bytes.ts';
 
 const SIZE_LENGTH = 8;
 
@@ -31,7 +31,7 @@ export class NarIndex {
   /** Throws DATA_LOSS for a damaged row. */
   get(narSha256: Uint8Array): KnownNar | undefined {
     this.#store.env.refresh();
-    const row = this.table.get(asBuffer(narSha256));
+    const row = this.table.get(narSha256);
     return row && parseNarRow(row, narSha256);
   }
 
@@ -41,13 +41,13 @@ export class NarIndex {
     const size = Buffer.alloc(SIZE_LENGTH);
     size.writeBigUInt64LE(narSize);
     const row = checkedRow(size, message);
-    const present = this.table.get(asBuffer(narSha256));
+    const present = this.table.get(narSha256);
     if (!present || !row.equals(present)) await this.#store.writer.row(this.table, narSha256, row);
   }
 
   /** For a row that leads to nothing any more. */
   async forget(narSha256: Uint8Array): Promise<void> {
-    await this.#store.env.committed(this.table.remove(asBuffer(narSha256)));
+    await this.#store.env.committed(this.table.remove(narSha256));
   }
 }
 

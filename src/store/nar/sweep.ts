@@ -31,7 +31,7 @@ export class NarSweep {
       const dead = rows.filter(({ key, value }) => !this.#kept.has(key) && !this.#isYoung(value, key));
       if (dead.length === 0) continue;
       env.transaction(() => {
-        for (const { key, value } of dead) if (!this.#isYoung(value, key)) table.removeSync(asBuffer(key));
+        for (const { key, value } of dead) if (!this.#isYoung(value, key)) table.removeSync(key);
       });
     }
   }

@@ -1,7 +1,8 @@
 import { crc32 } from 'node:zlib';
-import type { Environment, Table } from '../../castore/local/environment.ts';
+import type { Environment } from '../../castore/local/environment.ts';
 import { scan } from '../../castore/local/scan.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
+import type { Table } from '../../castore/local/table.ts';
 import { asBuffer, toHex } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import { UseTable } from '../keeping/uses.ts';
@@ -24,10 +25,10 @@ export class PathInfoTable {
 
   /** Throws DATA_LOSS for a damaged row. */
   get(hash: Uint8Array): PathInfo | undefined {
-    let row = this.table.get(asBuffer(hash));
+    let row = this.table.get(hash);
     if (!row) {
       this.#env.refresh();
-      row = this.table.get(asBuffer(hash));
+      row = this.table.get(hash);
     }
     return row && parsePathInfoRow(row, hash);
   }
@@ -35,8 +36,7 @@ export class PathInfoTable {
   /** All whose hash is at least `from`, in the order of the hashes. */
   *list(from?: Uint8Array): Generator<PathInfo> {
     this.#env.refresh();
-    const range = from ? { start: asBuffer(from) } : {};
-    for (const { key, value } of this.table.getRange(range)) yield parsePathInfoRow(value, key as Uint8Array);
+    for (const { key, value } of this.table.rows({ start: from })) yield parsePathInfoRow(value, key);
   }
 
   /** All of them in slices, so that others have their turn. */
@@ -95,7 +95,7 @@ export class LocalPathInfoService implements PathInfoService {
     const isThere = await this.#note(hash);
     this.#store.env.refresh();
     // Writing nothing for nothing new: but what is there must be durable, and all before it.
-    if (!isThere || !asBuffer(row).equals(this.#infos.table.get(asBuffer(hash)) ?? new Uint8Array())) {
+    if (!isThere || !asBuffer(row).equals(this.#infos.table.get(hash) ?? new Uint8Array())) {
       await this.#nars.put(info.narSha256, info);
       await writer.row(this.#infos.table, hash, row);
     }

@@ -1,7 +1,7 @@
 import { checkedRow, parseCheckedRow } from '../../castore/local/checked-row.ts';
-import type { Table } from '../../castore/local/environment.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
-import { asBuffer, toHex } from '../../util/bytes.ts';
+import type { Table } from '../../castore/local/table.ts';
+import { toHex } from '../../util/bytes.ts';
 import { NarIndex } from '../nar/index.ts';
 import type { StoredFormat } from './stored.ts';
 
@@ -64,7 +64,7 @@ export class UploadTables {
 
   #get(table: Table, key: Uint8Array, least: number, what: string): Buffer | undefined {
     this.store.env.refresh();
-    const row = table.get(asBuffer(key));
+    const row = table.get(key);
     return row && parseCheckedRow(row, least, what);
   }
 }

@@ -1,8 +1,10 @@
 import { writeSync } from 'node:fs';
-import * as lmdb from 'lmdb';
+import { openDatabase } from '../../../castore/local/database.ts';
 import { FORMAT } from '../../../castore/local/environment.ts';
 import { RawDatabase } from '../../../castore/local/raw-database.ts';
 import { rowEpoch, withEpoch } from '../../../castore/local/rows.ts';
+import type { TableRow } from '../../../castore/local/table.ts';
+import { Table } from '../../../castore/local/table.ts';
 import type { CheckMessage, CheckTask } from './report.ts';
 import { Verification } from './verification.ts';
 
@@ -34,17 +36,16 @@ function touch(table: string): void {
 /** Writes what is good into a new database. */
 function copy(target: string): void {
   const verification = new Verification(task.dir, database, task.gaps);
-  const options = { encoding: 'binary', keyEncoding: 'binary' } as const;
   const { epoch, kind } = verification;
-  const root = lmdb.open({ path: target, noSubdir: true, mapSize: 2 ** 40, maxDbs: 64, ...options });
+  const root = openDatabase(target);
   let copied = 0;
-  const meta = root.openDB<Uint8Array, Uint8Array>({ name: 'meta', ...options });
+  const meta = new Table(root, 'meta');
   for (const [name, value] of Object.entries({ format: FORMAT, kind, epoch: String(epoch) })) {
     meta.putSync(Buffer.from(name), Buffer.from(value));
   }
   for (const name of database.names.filter((other) => other !== 'meta')) {
-    const table = root.openDB<Uint8Array, Uint8Array>({ name, ...options });
-    let batch: { key: Buffer; value: Buffer }[] = [];
+    const table = new Table(root, name);
+    let batch: TableRow[] = [];
     const flush = () => {
       root.transactionSync(() => {
         for (const { key, value } of batch) table.putSync(key, value);
@@ -54,10 +55,7 @@ function copy(target: string): void {
     };
     for (const { key, value } of database.rows(name)) {
       if (verification.verify(name, key, value).problem !== undefined) continue;
-      batch.push({
-        key: Buffer.from(key),
-        value: Buffer.from(isEpochal(name) ? atMost(value, epoch) : value),
-      });
+      batch.push({ key, value: isEpochal(name) ? atMost(value, epoch) : value });
       if (batch.length >= 256) flush();
     }
     flush();
@@ -70,6 +68,6 @@ function isEpochal(table: string): boolean {
 }
 
 /** The row with an epoch that has been. */
-function atMost(row: Buffer, epoch: number): Uint8Array {
+function atMost(row: Buffer, epoch: number): Buffer {
   return rowEpoch(row) > epoch ? withEpoch(row, epoch) : row;
 }
