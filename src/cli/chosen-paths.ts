@@ -1,8 +1,8 @@
 import { STORE_DIR } from '../nix/store-path.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
+import { findPathInfo } from '../store/resolve.ts';
 import type { Store } from '../store/services.ts';
 import { UsageError } from '../util/errors.ts';
-import { findPathInfo } from './resolve.ts';
 
 /** The store paths that a command is to work on: those named, or with `--all` all of them. */
 export async function* chosenPaths(

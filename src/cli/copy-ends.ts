@@ -9,10 +9,10 @@ import type { Addresses } from '../store/open/open-store.ts';
 import { openStore } from '../store/open/open-store.ts';
 import { parseNixJson } from '../store/path-info/nix-json.ts';
 import type { PathInfoService } from '../store/path-info/service.ts';
+import { describePath } from '../store/resolve.ts';
 import type { Store } from '../store/services.ts';
 import { asBuffer, collect, formatSize } from '../util/bytes.ts';
 import { invalid, StoreError, UsageError } from '../util/errors.ts';
-import { describePath } from './resolve.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf } from './store-options.ts';
 

@@ -1,9 +1,8 @@
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { Use } from '../store/open/backends/backend.ts';
+import { defaultDirectory } from '../store/open/default-directory.ts';
 import type { Addresses } from '../store/open/open-store.ts';
 import { openStore, shownAddress } from '../store/open/open-store.ts';
 import type { OpenedStore } from '../store/services.ts';
@@ -64,12 +63,6 @@ export function storeName(flags: StoreFlags): string {
 
 function defaultStore(): string {
   return pathToFileURL(defaultDirectory('tvix-store')).href.replace(/^file:/, 'local:');
-}
-
-/** Where data of this name belongs by default: below /var/lib for root, else in the user's data folder. */
-function defaultDirectory(name: string): string {
-  if (process.getuid?.() === 0) return join('/var/lib', name);
-  return join(process.env.XDG_DATA_HOME || join(homedir(), '.local/share'), name);
 }
 
 /** The flag of commands that put paths: the key that signs them. */

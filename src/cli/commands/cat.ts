@@ -1,8 +1,8 @@
 import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
 import { openStore } from '../../store/open/open-store.ts';
-import { damaged, invalid } from '../../util/errors.ts';
-import { resolveNode } from '../resolve.ts';
+import { fileContents, resolveNode } from '../../store/resolve.ts';
+import { invalid } from '../../util/errors.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
@@ -20,9 +20,7 @@ async function run(argument: string, flags: StoreFlags): Promise<void> {
   try {
     const { node } = await resolveNode(store, argument);
     if (node.kind !== 'file') throw invalid(`${argument} is a ${node.kind}, not a file`);
-    const contents = await store.blobs.read(node.digest);
-    if (!contents) throw damaged(`blob ${node.digest} is missing`);
-    await pipeline(contents, process.stdout, { end: false });
+    await pipeline(await fileContents(store, node), process.stdout, { end: false });
   } finally {
     await store.close();
   }

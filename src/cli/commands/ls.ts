@@ -1,9 +1,9 @@
 import { Command } from 'commander';
 import type { Node } from '../../castore/node.ts';
 import { openStore } from '../../store/open/open-store.ts';
+import { fetchDirectory, resolveNode } from '../../store/resolve.ts';
 import type { Store } from '../../store/services.ts';
 import { asBuffer, printable } from '../../util/bytes.ts';
-import { fetchDirectory, resolveNode } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 

@@ -6,10 +6,10 @@ import { importNar } from '../../store/nar/import.ts';
 import { narListing } from '../../store/nar/listing.ts';
 import { renderNar } from '../../store/nar/render.ts';
 import { openStore } from '../../store/open/open-store.ts';
+import { resolveNode } from '../../store/resolve.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError, UsageError } from '../../util/errors.ts';
 import { ProgressLine } from '../progress.ts';
-import { resolveNode } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 

@@ -3,8 +3,8 @@ import { sortStorePaths } from '../../nix/store-path.ts';
 import { closureOf, refuseMissing } from '../../store/moving/closure.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import type { PathDescription } from '../../store/path-info/path-info.ts';
+import { describePath } from '../../store/resolve.ts';
 import { toHex } from '../../util/bytes.ts';
-import { describePath } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 

@@ -1,14 +1,12 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
-import { closureOf, refuseMissing } from '../../store/moving/closure.ts';
+import { closureIn } from '../../store/moving/closure.ts';
 import { realise } from '../../store/moving/realise.ts';
 import { openStore } from '../../store/open/open-store.ts';
-import type { PathInfo } from '../../store/path-info/path-info.ts';
-import type { Store } from '../../store/services.ts';
+import { findStorePaths } from '../../store/resolve.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { interruptible } from '../interruptible.ts';
 import { ProgressLine } from '../progress.ts';
-import { findStorePaths } from '../resolve.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
@@ -54,7 +52,7 @@ async function write(
   const line = new ProgressLine(() => `${progress.entries} entries, ${formatSize(progress.bytes)}`);
   try {
     const named = await findStorePaths(store, names);
-    const infos = flags.closure ? await withReferences(store, named, signal) : named;
+    const infos = flags.closure ? await closureIn(store.pathInfos, named, signal) : named;
     await realise(store, infos, directory, {
       hardLink: flags.hardLink ?? false,
       progress,
@@ -67,14 +65,4 @@ async function write(
     line.clear();
     await store.close();
   }
-}
-
-async function withReferences(
-  { pathInfos }: Store,
-  named: readonly PathInfo[],
-  signal: AbortSignal,
-): Promise<readonly PathInfo[]> {
-  const { paths, missing } = await closureOf(named, ({ hash }, abort) => pathInfos.get(hash, abort), signal);
-  refuseMissing(missing, 'the store lacks what is referred to');
-  return paths;
 }

@@ -2,7 +2,8 @@ import { STORE_DIR, type StorePath } from '../../nix/store-path.ts';
 import { eachOf } from '../../util/async/each-of.ts';
 import { latin1 } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
-import type { PathDescription } from '../path-info/path-info.ts';
+import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
+import type { PathInfoService } from '../path-info/service.ts';
 
 /** Asked for at once. */
 const AT_ONCE = 32;
@@ -50,6 +51,17 @@ export async function closureOf<T extends PathDescription>(
     level = next;
   }
   return { paths: referencesFirst(roots, found), missing: [...missing.values()].sort(byName) };
+}
+
+/** Store paths of a store with all that they refer to, references first. Throws NOT_FOUND when it lacks one. */
+export async function closureIn(
+  pathInfos: PathInfoService,
+  roots: readonly PathInfo[],
+  signal?: AbortSignal,
+): Promise<readonly PathInfo[]> {
+  const { paths, missing } = await closureOf(roots, ({ hash }, abort) => pathInfos.get(hash, abort), signal);
+  refuseMissing(missing, 'the store lacks what is referred to');
+  return paths;
 }
 
 /** Throws NOT_FOUND when a part of a closure is not there. */

@@ -1,10 +1,10 @@
 import type { Directory } from '../castore/directory.ts';
-import type { Node } from '../castore/node.ts';
+import type { DirectoryNode, FileNode, Node } from '../castore/node.ts';
 import { decodeBase32 } from '../nix/base32.ts';
 import { STORE_DIR, StorePath } from '../nix/store-path.ts';
-import type { PathDescription, PathInfo } from '../store/path-info/path-info.ts';
-import type { Services } from '../store/services.ts';
 import { damaged, invalid, StoreError } from '../util/errors.ts';
+import type { PathDescription, PathInfo } from './path-info/path-info.ts';
+import type { Services } from './services.ts';
 
 /** A file, directory or link that a person named by its path. */
 export interface FoundNode {
@@ -75,11 +75,7 @@ async function find<T extends PathDescription>(
   return info;
 }
 
-async function child(
-  services: Services,
-  node: Node & { kind: 'directory' },
-  name: string,
-): Promise<Node | undefined> {
+async function child(services: Services, node: DirectoryNode, name: string): Promise<Node | undefined> {
   if (name === '..') throw invalid('".." cannot be used inside a store path');
   const directory = await fetchDirectory(services, node);
   const index = directory.find(Buffer.from(name));
@@ -87,11 +83,18 @@ async function child(
 }
 
 /** Throws DATA_LOSS when the directory is missing. */
-export async function fetchDirectory(
-  services: Services,
-  node: Node & { kind: 'directory' },
-): Promise<Directory> {
+export async function fetchDirectory(services: Services, node: DirectoryNode): Promise<Directory> {
   const directory = await services.directories.get(node.digest);
   if (!directory) throw damaged(`directory ${node.digest} is missing`);
   return directory;
+}
+
+/** The contents of a file. Throws DATA_LOSS when they are missing. */
+export async function fileContents(
+  { blobs }: Pick<Services, 'blobs'>,
+  { digest, size }: FileNode,
+): Promise<AsyncIterable<Uint8Array>> {
+  const contents = await blobs.read(digest, { size: Number(size) });
+  if (!contents) throw damaged(`blob ${digest} is missing`);
+  return contents;
 }
