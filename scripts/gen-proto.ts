@@ -1,18 +1,17 @@
 // Generates the protobuf code of protos/ into src/proto/generated, or with `--copy DIR` copies it there.
 import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const root = join(import.meta.dirname, '..');
 const generated = join(root, 'src/proto/generated');
 const copyTo = process.argv[2] === '--copy' ? process.argv[3] : undefined;
 
 if (copyTo) cpSync(generated, join(root, copyTo), { recursive: true });
 else await generate();
 
-async function generate() {
-  const protos = readdirSync(join(root, 'protos'), { recursive: true })
+async function generate(): Promise<void> {
+  const protos = readdirSync(join(root, 'protos'), { recursive: true, encoding: 'utf8' })
     .map((name) => join(root, 'protos', name))
     .filter((path) => path.endsWith('.proto'))
     .sort();
@@ -42,7 +41,7 @@ async function generate() {
  * The same messages are spoken under two package names. Reflection describes both, from copies of the files
  * that differ in nothing else.
  */
-function writeDialects(path) {
+function writeDialects(path: string): void {
   const text = readFileSync(path, 'utf8');
   for (const dialect of ['tvix', 'snix']) {
     const copy = join(generated, 'protos', relative(join(root, 'protos'), path).replace('tvix', dialect));

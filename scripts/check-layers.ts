@@ -2,22 +2,24 @@
 // in a circle.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 const LAYERS = ['util', 'proto', 'castore', 'nix', 'store', 'fs', 'fuse', 'mount', 'server', 'cli'];
 /** Layers that must not be reached although they stand above. */
-const FORBIDDEN = { fuse: ['castore', 'nix', 'store', 'proto'], nix: ['castore', 'proto'] };
+const FORBIDDEN: Record<string, readonly string[]> = {
+  fuse: ['castore', 'nix', 'store', 'proto'],
+  nix: ['castore', 'proto'],
+};
 
 /** Packages that only one folder may use: what they hand out is not for everybody (castore/local/table.ts). */
-const OWNED = { lmdb: 'castore/local/' };
+const OWNED: Record<string, string> = { lmdb: 'castore/local/' };
 
-const src = join(dirname(fileURLToPath(import.meta.url)), '../src');
-const files = readdirSync(src, { recursive: true })
+const src = join(import.meta.dirname, '../src');
+const files = readdirSync(src, { recursive: true, encoding: 'utf8' })
   .map((name) => join(src, name))
   .filter((path) => path.endsWith('.ts') && !path.includes('/generated/'));
-const layerOf = (path) => relative(src, path).split('/')[0];
+const layerOf = (path: string) => relative(src, path).split('/')[0]!;
 const imports = new Map(files.map((file) => [file, importsOf(file)]));
-const problems = [];
+const problems: string[] = [];
 
 for (const [file, targets] of imports) {
   const layer = layerOf(file);
@@ -31,27 +33,27 @@ for (const [file, targets] of imports) {
 }
 for (const file of files) {
   for (const [, name] of readFileSync(file, 'utf8').matchAll(/(?:from|import)\s*\(?\s*'([^.'][^']*)'/g)) {
-    const owner = OWNED[name];
+    const owner = OWNED[name!];
     if (owner && !relative(src, file).startsWith(owner)) {
       problems.push(`${relative(src, file)}: only ${owner} may import ${name}`);
     }
   }
 }
-const state = new Map();
+const state = new Map<string, 'open' | 'done'>();
 for (const file of files) visit(file, []);
 
 for (const problem of problems) console.error(problem);
 if (problems.length > 0) process.exit(1);
 console.log(`layers: ${files.length} files in order`);
 
-function importsOf(file) {
+function importsOf(file: string): string[] {
   const text = readFileSync(file, 'utf8').replace(/\/\*[\s\S]*?\*\//g, '');
   return [...text.matchAll(/(?:from|import)\s*\(?\s*'(\.[^']+)'/g)].map((match) =>
-    resolve(dirname(file), match[1]),
+    resolve(dirname(file), match[1]!),
   );
 }
 
-function visit(file, path) {
+function visit(file: string, path: readonly string[]): void {
   if (state.get(file) === 'done') return;
   if (state.get(file) === 'open') {
     const circle = [...path.slice(path.indexOf(file)), file].map((one) => relative(src, one));
