@@ -1,4 +1,4 @@
-import { openStore } from '../store/open/open-store.ts';
+import { localDirectory, openStore } from '../store/open/open-store.ts';
 import type { Store } from '../store/services.ts';
 import { UsageError } from '../util/errors.ts';
 import type { StoreFlags } from './store-options.ts';
@@ -19,4 +19,11 @@ export async function withLocalStore<T>(
   } finally {
     await store.close();
   }
+}
+
+/** The directory of the store that the flags name, when it is one local store. */
+export function localStoreDirectory(flags: StoreFlags): string | undefined {
+  const { blobs, directories, pathInfos, composition } = addressesOf(flags);
+  const isOne = composition === undefined && blobs === directories && blobs === pathInfos;
+  return isOne ? localDirectory(blobs) : undefined;
 }

@@ -1,8 +1,27 @@
 #!/usr/bin/env node
-import { setFlagsFromString } from 'node:v8';
+// Any version of Node since 12 has to be able to read this file, and to tell that it is too old: nothing is
+// imported, and nothing awaited, at the top.
 
-// Our heap is small, and what goes through it are buffers outside of it. V8 takes those for a reason to mark the
-// heap bit by bit, without end: two thirds of the processor time of a daemon that sends large files. This comes
-// before the program is loaded: V8 crashes now and then when it has already begun.
-setFlagsFromString('--no-incremental-marking');
-await import('./run.ts');
+/** As `engines` in package.json has it. */
+const NEEDED = [22, 19] as const;
+
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+if (major > NEEDED[0] || (major === NEEDED[0] && minor >= NEEDED[1])) void start();
+else {
+  process.stderr.write(
+    `tvix-store needs Node ${NEEDED.join('.')} or newer; this is ${process.version} (${process.execPath}). ` +
+      'Install one from https://nodejs.org/, and let it come first in PATH.\n',
+  );
+  process.exitCode = 2;
+}
+
+async function start(): Promise<void> {
+  const { setFlagsFromString } = await import('node:v8');
+  // Our heap is small, and what goes through it are buffers outside of it. V8 takes those for a reason to mark the
+  // heap bit by bit, without end: two thirds of the processor time of a daemon that sends large files. This comes
+  // before the program is loaded: V8 crashes now and then when it has already begun.
+  setFlagsFromString('--no-incremental-marking');
+  const { keepCompiledCode } = await import('./compiled-code.ts');
+  keepCompiledCode();
+  await import('./run.ts');
+}

@@ -3,10 +3,13 @@ import { Option } from 'commander';
 import type { ServedStore, ServeOptions } from '../mount/serve-store.ts';
 import { toFields, toJson } from '../mount/statistics.ts';
 import { openStore } from '../store/open/open-store.ts';
+import { UsageError } from '../util/errors.ts';
 import type { Fields } from '../util/log.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { numberArgument, sizeArgument } from './arguments.ts';
+import { localStoreDirectory } from './local-store.ts';
+import { printWhileServing } from './output.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
 
@@ -15,11 +18,13 @@ export interface FileSystemFlags extends StoreFlags {
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
   readonly cacheSize?: number;
-  readonly timeout: number;
+  readonly timeout?: number;
   readonly offline?: boolean;
   readonly json?: boolean;
-  readonly verify: 'chunks' | 'whole';
+  readonly verify?: 'chunks' | 'whole';
 }
+
+const DEFAULT_TIMEOUT_S = 30;
 
 /** Adds them to a command. */
 export function withFileSystemOptions(command: Command): Command {
@@ -31,10 +36,8 @@ export function withFileSystemOptions(command: Command): Command {
     .addOption(
       new Option(
         '--verify <what>',
-        'serve a large file by checked chunks, or only when the whole has been checked',
-      )
-        .choices(['chunks', 'whole'])
-        .default('chunks'),
+        'serve a large file by checked chunks, or only when the whole has been checked (default: "chunks")',
+      ).choices(['chunks', 'whole']),
     )
     .addOption(
       new Option('--cache-size <size>', 'keep the cache below this: 500M, 20G (default: no limit)').argParser(
@@ -42,9 +45,10 @@ export function withFileSystemOptions(command: Command): Command {
       ),
     )
     .addOption(
-      new Option('--timeout <seconds>', 'a read fails when nothing has arrived for so long')
-        .argParser(numberArgument(1, 86_400))
-        .default(30),
+      new Option(
+        '--timeout <seconds>',
+        `a read fails when nothing has arrived for so long (default: ${DEFAULT_TIMEOUT_S})`,
+      ).argParser(numberArgument(1, 86_400)),
     );
 }
 
@@ -58,16 +62,34 @@ export interface Words<Served> {
 /** Stands for the store when nobody is to be asked. */
 const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:', composition: undefined };
 
+/** Flags about what is fetched. */
+const FETCHING: Record<string, string> = {
+  offline: '--offline',
+  cacheSize: '--cache-size',
+  timeout: '--timeout',
+  verify: '--verify',
+};
+
+/** Throws a UsageError for flags that would do nothing. */
+function refuse(flags: FileSystemFlags, names: readonly string[], why: string): void {
+  const given = names.find((name) => flags[name as keyof FileSystemFlags] !== undefined);
+  if (given) throw new UsageError(`${FETCHING[given]} means nothing here: ${why}`);
+}
+
 /** Serves the store that the flags name until a signal or somebody else ends it. */
 export async function runFileSystem<Served extends ServedStore>(
   flags: FileSystemFlags,
   words: Words<Served>,
   serve: (options: ServeOptions) => Promise<Served>,
 ): Promise<void> {
+  const onThisMachine = `${storeName(flags)} is on this machine`;
+  if (localStoreDirectory(flags) !== undefined) refuse(flags, Object.keys(FETCHING), onThisMachine);
+  if (flags.offline) refuse(flags, ['cacheSize', 'timeout', 'verify'], 'nothing is fetched with --offline');
   const store = await openStore({ ...addressesOf(flags), ...(flags.offline ? NOWHERE : {}) }, 'write');
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
   try {
+    if (store.local) refuse(flags, Object.keys(FETCHING), onThisMachine);
     const served = await serve({
       store,
       storeName: storeName(flags),
@@ -75,7 +97,7 @@ export async function runFileSystem<Served extends ServedStore>(
       cacheSize: flags.cacheSize,
       listRoot: flags.listRoot ?? false,
       showXattr: flags.showXattr ?? false,
-      timeoutMs: flags.timeout * 1000,
+      timeoutMs: (flags.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
       offline: flags.offline ?? false,
       verifyWhole: flags.verify === 'whole',
     });
@@ -86,7 +108,7 @@ export async function runFileSystem<Served extends ServedStore>(
     notifySystemd('READY=1');
     const tell = (what: string) => {
       const [statistics, fetched] = [served.statistics(), served.fetched()];
-      if (flags.json) process.stdout.write(`${JSON.stringify(toJson(statistics, fetched))}\n`);
+      if (flags.json) printWhileServing(JSON.stringify(toJson(statistics, fetched)));
       log.info(what, toFields(statistics, fetched));
     };
     process.on('SIGUSR1', () => tell('so far'));

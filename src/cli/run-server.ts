@@ -7,15 +7,14 @@ import { parseListenAddress } from '../util/listen-address.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { numberArgument, socketModeOption } from './arguments.ts';
+import type { SocketFlags } from './socket-ownership.ts';
+import { socketOwnership } from './socket-ownership.ts';
 import type { SigningFlags, StoreFlags } from './store-options.ts';
 import { openSigning, storeName } from './store-options.ts';
 
 /** Flags that say where a server listens. */
-export interface ListenFlags {
+export interface ListenFlags extends SocketFlags {
   readonly listenAddress: string;
-  readonly socketMode?: number;
-  readonly socketUid?: number;
-  readonly socketGid?: number;
 }
 
 const MAX_ID = 2 ** 32 - 2;
@@ -42,7 +41,7 @@ export async function runServer(
   ) => Promise<RunningServer>,
 ): Promise<void> {
   const listen = parseListenAddress(flags.listenAddress);
-  const ownership = { mode: flags.socketMode, uid: flags.socketUid, gid: flags.socketGid };
+  const ownership = socketOwnership(listen, flags);
   const store = await openSigning(flags, 'serve');
   try {
     const server = await start(store, { listen, ownership });

@@ -1,16 +1,13 @@
 import { CommanderError } from 'commander';
 import { messageOf, StoreError, UsageError } from '../util/errors.ts';
+import { endWithOutput } from './output.ts';
 import { program } from './program.ts';
 
 /** Exit codes: 0 good, 1 failure, 2 wrong usage. */
 const FAILURE = 1;
 const USAGE = 2;
 
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // Whoever read our output has had enough.
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
-});
+endWithOutput();
 
 try {
   await program.parseAsync();

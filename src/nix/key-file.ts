@@ -2,6 +2,7 @@ import { open } from 'node:fs/promises';
 import { collect } from '../util/bytes.ts';
 import { invalid, messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { writeWholeFile } from '../util/system/whole-file.ts';
 import { SecretKey } from './key.ts';
 
 /** No key is longer: whatever else the file is, it is not read to its end. */
@@ -30,4 +31,9 @@ export async function readSecretKey(source: AsyncIterable<Uint8Array>): Promise<
   const bytes = await collect(source, MAX_LENGTH);
   if (!bytes) throw invalid(`not a secret key: it is longer than ${MAX_LENGTH} bytes`);
   return SecretKey.parse(Buffer.from(bytes).toString());
+}
+
+/** Writes a secret key into a new file that only its owner can read. Throws FAILED_PRECONDITION when there is one. */
+export async function writeSecretKeyFile(path: string, key: SecretKey): Promise<void> {
+  await writeWholeFile(path, [Buffer.from(`${key.secret()}\n`)], { mode: 0o600, exclusive: true });
 }

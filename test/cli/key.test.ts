@@ -1,9 +1,17 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { describe, expect, test } from 'vitest';
-import { CLI, tvixStore } from '../helpers/cli.ts';
+import { CLI, run, tvixStore } from '../helpers/cli.ts';
 import { describeNix, NixUser } from '../helpers/nix.ts';
 import { tempDir } from '../helpers/temp.ts';
 
@@ -16,6 +24,11 @@ async function publicOf(secret: string): Promise<string> {
   const child = spawn(process.execPath, [CLI, 'key', 'public'], { timeout: 60_000 });
   child.stdin.end(secret);
   return (await buffer(child.stdout)).toString();
+}
+
+/** Runs the command as `"$0" "$@"` in a script. */
+function inShell(script: string, ...args: string[]) {
+  return run('sh', ['-c', script, process.execPath, CLI, ...args]);
 }
 
 function keyFile(contents: string, mode = 0o600): string {
@@ -41,6 +54,62 @@ describe('key generate', () => {
     const { status, stdout, stderr } = await tvixStore(['key', 'generate', name]);
     expect([status, stdout]).toEqual([1, '']);
     expect(stderr).toMatch(/^error: the name of a key cannot be ".*": it must not be empty or contain/);
+  });
+});
+
+describe('key generate --file', () => {
+  test('writes a key that only its owner can read, and prints the public one', async () => {
+    const file = join(tempDir(), 'secret');
+    const { status, stdout, stderr } = await inShell(
+      `umask 000; "$0" "$@"`,
+      'key',
+      'generate',
+      '--file',
+      file,
+      'a-1',
+    );
+    expect([status, stderr]).toEqual([0, '']);
+    expect(statSync(file).mode & 0o7777).toBe(0o600);
+    expect(readFileSync(file, 'utf8')).toMatch(/^a-1:[A-Za-z0-9+/]{86}==\n$/);
+    expect(stdout).toBe(await publicOf(readFileSync(file, 'utf8')));
+    expect((await tvixStore(['key', 'public', '--file', file])).stderr).toBe('');
+  });
+
+  test('leaves what is there as it is: a file, a directory, a dangling link', async () => {
+    const dir = tempDir();
+    writeFileSync(join(dir, 'file'), 'precious');
+    mkdirSync(join(dir, 'directory'));
+    symlinkSync('nowhere', join(dir, 'link'));
+    for (const name of ['file', 'directory', 'link']) {
+      const path = join(dir, name);
+      const { status, stdout, stderr } = await tvixStore(['key', 'generate', '--file', path, 'a-1']);
+      expect([status, stdout, stderr]).toEqual([
+        1,
+        '',
+        `error: ${path} is there already, and is left as it is\n`,
+      ]);
+    }
+    expect(readFileSync(join(dir, 'file'), 'utf8')).toBe('precious');
+    expect(readdirSync(dir).sort()).toEqual(['directory', 'file', 'link']);
+  });
+
+  test('leaves nothing behind where it cannot write', async () => {
+    const path = join(tempDir(), 'none', 'secret');
+    const { status, stdout, stderr } = await tvixStore(['key', 'generate', '--file', path, 'a-1']);
+    expect([status, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/^error: cannot write .*\/none\/secret: ENOENT\n$/);
+  });
+
+  test('of two at once, one writes', async () => {
+    const path = join(tempDir(), 'secret');
+    const names = Array.from({ length: 4 }, (_, i) => `key-${i}`);
+    const results = await Promise.all(
+      names.map((name) => tvixStore(['key', 'generate', '--file', path, name])),
+    );
+    const [winner, ...others] = results.filter(({ status }) => status === 0);
+    expect(others).toEqual([]);
+    expect(winner!.stdout).toBe(await publicOf(readFileSync(path, 'utf8')));
+    expect(readdirSync(dirname(path))).toEqual(['secret']);
   });
 });
 

@@ -174,13 +174,29 @@ describe('a repair', () => {
     try {
       flip(chunkFiles(store)[0]!, 10);
       const from = `local://${golden}`;
-      const mended = await tvixStore(['fsck', '--from', from, '--store', `local://${store}`]);
+      const mended = await tvixStore(['fsck', '--repair', '--from', from, '--store', `local://${store}`]);
       expect([mended.status, mended.stdout]).toEqual([0, expect.stringContaining('restored')]);
       expect((await tvixStore(['fsck', '--store', `local://${store}`])).status).toBe(0);
     } finally {
       daemon.kill('SIGKILL');
     }
   });
+
+  test.each(['grpc+http://127.0.0.1:1', 'nix+http://127.0.0.1:1', `local://${dir}/nowhere`])(
+    'changes nothing when %s is not there to get anything from',
+    async (from) => {
+      const store = copy();
+      await damageRow(store, 'chunk');
+      const before = readFileSync(join(store, 'store.lmdb'));
+      const { status, stdout, stderr } = await tvixStore(
+        ['fsck', '--repair', '--from', from, '--store', `local://${store}`],
+        { env: { ...process.env, TVIX_STORE_CACHE: `${store}-cache` } },
+      );
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toContain(from.replace(/^(nix\+|local:\/\/)/, ''));
+      expect(readFileSync(join(store, 'store.lmdb')).equals(before)).toBe(true);
+    },
+  );
 
   test('of what is no store says so', async () => {
     expect(await codeOf(checkStore(join(dir, 'nowhere')))).toBe('FAILED_PRECONDITION');

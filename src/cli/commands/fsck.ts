@@ -1,11 +1,13 @@
 import { Command } from 'commander';
+import { STORE_PATH_HASH_LENGTH } from '../../nix/store-path.ts';
 import type { CheckReport, DamagedPath } from '../../store/keeping/check/report.ts';
 import { checkStore, repairStore } from '../../store/keeping/fsck.ts';
-import { localDirectory, openStore } from '../../store/open/open-store.ts';
+import { openStore } from '../../store/open/open-store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
+import { localStoreDirectory } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, withStoreOptions } from '../store-options.ts';
+import { withStoreOptions } from '../store-options.ts';
 
 interface FsckFlags extends StoreFlags {
   readonly repair?: boolean;
@@ -15,6 +17,8 @@ interface FsckFlags extends StoreFlags {
 
 /** Damages that are named one by one. */
 const MOST_NAMED = 100;
+/** The hash of no store path. */
+const NOBODY = Buffer.alloc(STORE_PATH_HASH_LENGTH);
 
 export function fsckCommand(): Command {
   return withStoreOptions(new Command('fsck'))
@@ -28,7 +32,7 @@ export function fsckCommand(): Command {
       'take what is damaged out of service, so that it is fetched or imported again. If nobody else\n' +
         'uses the store, its database is built anew of what is good',
     )
-    .option('--from <url>', 'repair, and get what is damaged or missing from this store')
+    .option('--from <url>', 'with --repair: get what is damaged or missing from this store')
     .option('--json', 'one JSON object')
     .addHelpText(
       'after',
@@ -38,11 +42,11 @@ export function fsckCommand(): Command {
 }
 
 async function run(flags: FsckFlags): Promise<void> {
-  const { blobs, directories, pathInfos, composition } = addressesOf(flags);
-  const isOne = composition === undefined && blobs === directories && blobs === pathInfos;
-  const dir = isOne ? localDirectory(blobs) : undefined;
+  const dir = localStoreDirectory(flags);
   if (dir === undefined) throw new UsageError(`this works on a local store only, not on ${flags.store}`);
-  if (flags.repair || flags.from !== undefined) await repair(dir, flags);
+  if (flags.from !== undefined && !flags.repair)
+    throw new UsageError('--from changes the store: it goes with --repair');
+  if (flags.repair) await repair(dir, flags);
   else await check(dir, flags);
 }
 
@@ -70,6 +74,8 @@ async function repair(dir: string, flags: FsckFlags): Promise<void> {
       ? undefined
       : await openStore({ blobs: url, directories: url, pathInfos: url, cacheDir: flags.cache }, 'read');
   try {
+    // Whether it can be asked at all shows before anything is taken out.
+    await from?.pathInfos.describe(NOBODY);
     const report = await repairStore(dir, from);
     if (flags.json) print(JSON.stringify(report));
     else {

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import type { DriverName, Mount } from '../../mount/mount.ts';
 import { DRIVERS, mountStore } from '../../mount/mount.ts';
+import { UsageError } from '../../util/errors.ts';
 import { numberArgument } from '../arguments.ts';
 import type { FileSystemFlags } from '../run-file-system.ts';
 import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
@@ -8,7 +9,7 @@ import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
 interface MountFlags extends FileSystemFlags {
   readonly driver: DriverName;
   readonly allowOther?: boolean;
-  readonly readers: number;
+  readonly readers?: number;
 }
 
 export function mountCommand(): Command {
@@ -27,9 +28,9 @@ export function mountCommand(): Command {
     )
     .option('--allow-other', 'let other users in (needs root, or user_allow_other in /etc/fuse.conf)')
     .addOption(
-      new Option('--readers <n>', 'threads that serve the kernel')
-        .argParser(numberArgument(1, 16))
-        .default(1),
+      new Option('--readers <n>', 'threads that serve the kernel (default: 1)').argParser(
+        numberArgument(1, 16),
+      ),
     )
     .addHelpText(
       'after',
@@ -39,6 +40,10 @@ export function mountCommand(): Command {
 }
 
 async function run(directory: string, flags: MountFlags): Promise<void> {
+  if (flags.driver !== 'kernel' && flags.readers !== undefined)
+    throw new UsageError(
+      '--readers means nothing with --driver fuse-native, which has no threads of its own',
+    );
   const words = { begun: 'mounted', ended: 'unmounted', where: (mount: Mount) => ({ at: mount.mountPoint }) };
   await runFileSystem(flags, words, (options) =>
     mountStore({
@@ -46,7 +51,7 @@ async function run(directory: string, flags: MountFlags): Promise<void> {
       mountPoint: directory,
       driver: flags.driver,
       allowOther: flags.allowOther ?? false,
-      readers: flags.readers,
+      readers: flags.readers ?? 1,
     }),
   );
   // The threads of fuse-native would keep the process.

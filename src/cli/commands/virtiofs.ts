@@ -5,10 +5,10 @@ import { parseUnixAddress } from '../../util/listen-address.ts';
 import { socketModeOption } from '../arguments.ts';
 import type { FileSystemFlags } from '../run-file-system.ts';
 import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
+import type { SocketFlags } from '../socket-ownership.ts';
+import { socketOwnership } from '../socket-ownership.ts';
 
-interface VirtiofsFlags extends FileSystemFlags {
-  readonly socketMode?: number;
-}
+type VirtiofsFlags = FileSystemFlags & Pick<SocketFlags, 'socketMode'>;
 
 export function virtiofsCommand(): Command {
   return withFileSystemOptions(new Command('virtiofs'))
@@ -31,13 +31,9 @@ export function virtiofsCommand(): Command {
     .action(run);
 }
 
-function run(socket: string, flags: VirtiofsFlags): Promise<void> {
+async function run(socket: string, flags: VirtiofsFlags): Promise<void> {
   const words = { begun: 'listening', ended: 'stopped', where: ({ address }: Virtiofs) => ({ at: address }) };
-  return runFileSystem(flags, words, (options) =>
-    serveVirtiofs({
-      ...options,
-      listen: parseUnixAddress(socket),
-      ownership: { mode: flags.socketMode },
-    }),
-  );
+  const listen = parseUnixAddress(socket);
+  const ownership = socketOwnership(listen, flags);
+  return runFileSystem(flags, words, (options) => serveVirtiofs({ ...options, listen, ownership }));
 }

@@ -1,32 +1,44 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { StoreError, systemCode } from '../errors.ts';
 
+export interface NewFile {
+  /** Its permissions. */
+  readonly mode?: number;
+  /** Never over one that is there. */
+  readonly exclusive?: boolean;
+}
+
 /**
  * Writes a file that appears whole and on disk, over one that may be there, or not at all. A kill may leave a
- * file named `.tmp-…` beside it. Throws NO_SPACE and PERMISSION_DENIED.
+ * file named `.tmp-…` beside it. Throws NO_SPACE and PERMISSION_DENIED, and FAILED_PRECONDITION when the file is there
+ * and must not be.
  */
 export async function writeWholeFile(
   path: string,
   parts: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  { mode = 0o644, exclusive = false }: NewFile = {},
 ): Promise<void> {
   const folder = dirname(path);
   const temporary = join(folder, `.tmp-${randomBytes(8).toString('hex')}-${basename(path)}`);
   let fd: number | undefined;
   try {
-    fd = openSync(temporary, 'wx', 0o644);
+    fd = openSync(temporary, 'wx', mode);
     for await (const part of parts) {
       for (let at = 0; at < part.length; ) at += writeSync(fd, part, at, part.length - at);
     }
     fsyncSync(fd);
-    renameSync(temporary, path);
+    if (exclusive) linkSync(temporary, path);
+    else renameSync(temporary, path);
     syncFolder(folder);
   } catch (error) {
-    if (fd !== undefined) tryUnlink(temporary);
     throw writeFailure(path, error);
   } finally {
-    if (fd !== undefined) closeSync(fd);
+    if (fd !== undefined) {
+      tryUnlink(temporary);
+      closeSync(fd);
+    }
   }
 }
 
@@ -53,6 +65,11 @@ export function writeFailure(what: string, error: unknown): unknown {
   if (error instanceof StoreError || code === undefined) return error;
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     return new StoreError('NO_SPACE', `cannot write ${what}: no space left`, { cause: error });
+  }
+  if (code === 'EEXIST') {
+    return new StoreError('FAILED_PRECONDITION', `${what} is there already, and is left as it is`, {
+      cause: error,
+    });
   }
   const denied = code === 'EACCES' || code === 'EPERM' || code === 'EROFS';
   return new StoreError(denied ? 'PERMISSION_DENIED' : 'INTERNAL', `cannot write ${what}: ${code}`, {

@@ -1,0 +1,60 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { tvixStore } from '../helpers/cli.ts';
+import { localStore } from '../helpers/services.ts';
+import { tempDir } from '../helpers/temp.ts';
+
+const dir = tempDir();
+const local = `local://${dir}/local`;
+const FAR = 'grpc+http://127.0.0.1:1';
+await localStore(`${dir}/local`).close();
+writeFileSync(
+  `${dir}/local.toml`,
+  ['blobservices', 'directoryservices', 'pathinfoservices']
+    .map((kind) => `[${kind}.root]\ntype = "local"\npath = "${dir}/local"\n`)
+    .join(''),
+);
+
+describe('flags that would do nothing are wrong usage:', () => {
+  test.each([
+    [['mount', '--store', local, '--offline', dir], '--offline means nothing here: local:'],
+    [['mount', '--store', local, '--cache-size', '1G', dir], '--cache-size means nothing here: local:'],
+    [['mount', '--store', local, '--timeout', '30', dir], '--timeout means nothing here: local:'],
+    [['mount', '--store', local, '--verify', 'chunks', dir], '--verify means nothing here: local:'],
+    [['mount', '--store-composition', `${dir}/local.toml`, '--cache-size', '1G', dir], '--cache-size means'],
+    [
+      ['mount', '--store', FAR, '--offline', '--cache-size', '1G', dir],
+      '--cache-size means nothing here: noth',
+    ],
+    [
+      ['mount', '--store', FAR, '--offline', '--timeout', '3', dir],
+      '--timeout means nothing here: nothing is',
+    ],
+    [
+      ['mount', '--store', FAR, '--offline', '--verify', 'whole', dir],
+      '--verify means nothing here: nothing',
+    ],
+    [
+      ['mount', '--store', local, '--driver', 'fuse-native', '--readers', '1', dir],
+      '--readers means nothing',
+    ],
+    [['virtiofs', '--store', local, '--offline', `${dir}/s`], '--offline means nothing here'],
+    [['virtiofs', '--store', local, '--cache-size', '1G', `${dir}/s`], '--cache-size means nothing here'],
+    [['virtiofs', '--store', local, '--socket-mode', '0600', '@name'], '--socket-mode is for a unix socket'],
+    [
+      ['daemon', '--store', local, '-l', '127.0.0.1:0', '--socket-mode', '0600'],
+      '--socket-mode is for a unix',
+    ],
+    [['daemon', '--store', local, '-l', '@name', '--socket-uid', '0'], '--socket-uid is for a unix socket'],
+    [['nar-bridge', '--store', local, '-l', 'sd-listen', '--socket-gid', '0'], '--socket-gid is for a unix'],
+    [['nar-bridge', '--store', local, '--socket-mode', '0600'], '--socket-mode is for a unix socket'],
+    [['fsck', '--store', local, '--from', FAR], '--from changes the store: it goes with --repair'],
+  ])('%j', async (args, why) => {
+    const { status, stdout, stderr } = await tvixStore(args, { timeout: 30_000 });
+    expect([status, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(/^error: .*\n$/);
+    expect(stderr).toContain(why);
+    expect(readFileSync('/proc/self/mounts', 'utf8')).not.toContain(dir);
+    expect(existsSync(`${dir}/s`)).toBe(false);
+  });
+});
