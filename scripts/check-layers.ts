@@ -3,7 +3,20 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 
-const LAYERS = ['util', 'proto', 'castore', 'nix', 'store', 'fs', 'fuse', 'mount', 'server', 'cli'];
+const LAYERS = [
+  'util',
+  'proto',
+  'castore',
+  'nix',
+  'store',
+  'fs',
+  'fuse',
+  'mount',
+  'server',
+  'api',
+  'index.ts',
+  'cli',
+];
 /** Layers that must not be reached although they stand above. */
 const FORBIDDEN: Record<string, readonly string[]> = {
   fuse: ['castore', 'nix', 'store', 'proto'],

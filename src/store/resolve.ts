@@ -48,9 +48,14 @@ export function findPathInfo(services: Services, base: string): Promise<PathInfo
   return find(base, (hash) => services.pathInfos.get(hash));
 }
 
-/** The path infos of arguments that name whole store paths. */
+/** The path infos of arguments that name whole store paths. Throws NOT_FOUND. */
 export function findStorePaths({ pathInfos }: Services, names: readonly string[]): Promise<PathInfo[]> {
   return Promise.all(names.map((name) => find(baseOf(name), (hash) => pathInfos.get(hash))));
+}
+
+/** The path info of an argument that names a whole store path; `undefined` when that is not there. */
+export function lookUpPathInfo({ pathInfos }: Services, name: string): Promise<PathInfo | undefined> {
+  return lookUp(baseOf(name), (hash) => pathInfos.get(hash));
 }
 
 /** What is known of a store path without its contents; `/nix/store/` may be left out. */
@@ -62,17 +67,19 @@ function baseOf(name: string): string {
   return name.replace(new RegExp(`^${STORE_DIR}/`), '').replace(/\/+$/, '');
 }
 
-async function find<T extends PathDescription>(
-  base: string,
-  get: (hash: Uint8Array) => Promise<T | undefined>,
-): Promise<T> {
-  const bare = /^[0-9a-df-np-sv-z]{32}$/.test(base);
-  const path = bare ? undefined : StorePath.parse(base);
-  const info = await get(path ? path.hash : decodeBase32(base));
-  if (!info || (path && path.name !== info.storePath.name)) {
-    throw new StoreError('NOT_FOUND', `${STORE_DIR}/${base} is not in the store`);
-  }
+async function find<T extends PathDescription>(base: string, get: Get<T>): Promise<T> {
+  const info = await lookUp(base, get);
+  if (!info) throw new StoreError('NOT_FOUND', `${STORE_DIR}/${base} is not in the store`);
   return info;
+}
+
+type Get<T> = (hash: Uint8Array) => Promise<T | undefined>;
+
+async function lookUp<T extends PathDescription>(base: string, get: Get<T>): Promise<T | undefined> {
+  if (/^[0-9a-df-np-sv-z]{32}$/.test(base)) return get(decodeBase32(base));
+  const path = StorePath.parse(base);
+  const info = await get(path.hash);
+  return info?.storePath.name === path.name ? info : undefined;
 }
 
 async function child(services: Services, node: DirectoryNode, name: string): Promise<Node | undefined> {
@@ -93,8 +100,9 @@ export async function fetchDirectory(services: Services, node: DirectoryNode): P
 export async function fileContents(
   { blobs }: Pick<Services, 'blobs'>,
   { digest, size }: FileNode,
+  signal?: AbortSignal,
 ): Promise<AsyncIterable<Uint8Array>> {
-  const contents = await blobs.read(digest, { size: Number(size) });
+  const contents = await blobs.read(digest, { size: Number(size), signal });
   if (!contents) throw damaged(`blob ${digest} is missing`);
   return contents;
 }
