@@ -1,51 +1,85 @@
 // Generates the protobuf code of protos/ into src/proto/generated, or with `--copy DIR` copies it there.
-import { cpSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
+import { describeFiles } from './descriptors.ts';
 
 const root = join(import.meta.dirname, '..');
+const protos = join(root, 'protos');
 const generated = join(root, 'src/proto/generated');
 const copyTo = process.argv[2] === '--copy' ? process.argv[3] : undefined;
+
+/** Modules with code for messages, and the folder of protos/ that each is made from. */
+const MODULES = { messages: 'tvix', standard: 'grpc' };
+
+/** Files that are spoken under a second name as well, by part of their name; they differ in nothing else. */
+const SECOND_NAMES = { tvix: 'snix', 'grpc/reflection/v1': 'grpc/reflection/v1alpha' };
 
 if (copyTo) cpSync(generated, join(root, copyTo), { recursive: true });
 else await generate();
 
 async function generate(): Promise<void> {
-  const protos = readdirSync(join(root, 'protos'), { recursive: true, encoding: 'utf8' })
-    .map((name) => join(root, 'protos', name))
-    .filter((path) => path.endsWith('.proto'))
+  const names = readdirSync(protos, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.proto'))
     .sort();
-  const target = join(generated, 'messages.js');
-  const newest = Math.max(...protos.map((path) => statSync(path).mtimeMs));
-  if ((statSync(target, { throwIfNoEntry: false })?.mtimeMs ?? 0) > newest) return;
+  const sources = [...names.map((name) => join(protos, name)), ...makers()];
+  const newest = Math.max(...sources.map((path) => statSync(path).mtimeMs));
+  const last = join(generated, 'descriptors.json');
+  if ((statSync(last, { throwIfNoEntry: false })?.mtimeMs ?? 0) > newest) return;
+  rmSync(generated, { recursive: true, force: true });
   mkdirSync(generated, { recursive: true });
+  for (const [module, folder] of Object.entries(MODULES)) {
+    await writeCode(
+      module,
+      names.filter((name) => name.startsWith(`${folder}/`)),
+    );
+  }
+  const texts = Object.fromEntries(names.flatMap(namedTexts));
+  for (const [name, text] of Object.entries(texts)) {
+    mkdirSync(dirname(join(generated, 'protos', name)), { recursive: true });
+    writeFileSync(join(generated, 'protos', name), text);
+  }
+  writeFileSync(last, JSON.stringify(describeFiles(texts)));
+  console.log(`generated ${relative(root, generated)} from ${names.length} files`);
+}
+
+/** What makes the code: when it changes, all is made anew. */
+function makers(): string[] {
+  return ['gen-proto.ts', 'descriptors.ts'].map((name) => join(root, 'scripts', name));
+}
+
+async function writeCode(module: string, names: readonly string[]): Promise<void> {
   const { default: pbjs } = await import('protobufjs-cli/pbjs.js');
   const { default: pbts } = await import('protobufjs-cli/pbts.js');
-  const options = [
+  const target = join(generated, `${module}.js`);
+  const flags = ['--no-create', '--no-verify', '--no-convert', '--no-delimited'];
+  const paths = names.map((name) => join(protos, name));
+  await promisify(pbjs.main)([
     '-t',
     'static-module',
     '-w',
     'es6',
-    '--no-create',
-    '--no-verify',
-    '--no-convert',
-    '--no-delimited',
-  ];
-  await promisify(pbjs.main)([...options, '-p', join(root, 'protos'), '-o', target, ...protos]);
-  await promisify(pbts.main)(['-o', join(generated, 'messages.d.ts'), target]);
-  for (const path of protos) writeDialects(path);
-  console.log(`generated ${relative(root, target)} from ${protos.length} files`);
+    ...flags,
+    '-p',
+    protos,
+    '-o',
+    target,
+    ...paths,
+  ]);
+  await promisify(pbts.main)(['-o', join(generated, `${module}.d.ts`), target]);
 }
 
-/**
- * The same messages are spoken under two package names. Reflection describes both, from copies of the files
- * that differ in nothing else.
- */
-function writeDialects(path: string): void {
-  const text = readFileSync(path, 'utf8');
-  for (const dialect of ['tvix', 'snix']) {
-    const copy = join(generated, 'protos', relative(join(root, 'protos'), path).replace('tvix', dialect));
-    mkdirSync(dirname(copy), { recursive: true });
-    writeFileSync(copy, text.replace(/\btvix([./])/g, `${dialect}$1`));
-  }
+/** A file under its name and, where it has one, its second. */
+function namedTexts(name: string): [string, string][] {
+  const text = readFileSync(join(protos, name), 'utf8');
+  const [first, second] = Object.entries(SECOND_NAMES).find(([part]) => name.startsWith(`${part}/`)) ?? [];
+  if (!first || !second) return [[name, text]];
+  // As a path in an import, and as a package.
+  const renamed = text
+    .replaceAll(`${first}/`, `${second}/`)
+    .replaceAll(new RegExp(`\\b${first.replaceAll('/', '\\.')}(?=[.;])`, 'g'), second.replaceAll('/', '.'));
+  return [
+    [name, text],
+    [name.replace(first, second), renamed],
+  ];
 }

@@ -1,9 +1,8 @@
 """
-Speaks to a daemon with Google's implementation of gRPC, by stubs made from the proto files. What it
-learns goes to standard output as JSON; the test judges.
+Calls every method of a daemon with Google's implementation of gRPC, by stubs made from the proto files. What
+it learns goes to standard output as JSON; the test judges.
 
-    grpcio-client.py TARGET PROTOS DIALECT      every method, by stubs
-    grpcio-client.py TARGET reflect v1alpha|v1  reflection, walked to the last message
+    grpcio-client.py TARGET PROTOS DIALECT
 """
 
 import importlib
@@ -125,81 +124,5 @@ def calls(target, protos, dialect):
     return result
 
 
-def reflect(target, version):
-    """Walks a server's reflection from the list of services to every message they use."""
-    from google.protobuf import descriptor_pb2, descriptor_pool
-    from grpc_reflection.v1alpha import reflection_pb2 as pb
-
-    channel = grpc.insecure_channel(target)
-    # Both versions have the same messages.
-    stream = channel.stream_stream(
-        f'/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo',
-        request_serializer=pb.ServerReflectionRequest.SerializeToString,
-        response_deserializer=pb.ServerReflectionResponse.FromString,
-    )
-
-    def ask(**request):
-        (response,) = stream(iter([pb.ServerReflectionRequest(**request)]))
-        if response.HasField('error_response'):
-            raise Exception(f'{request}: {response.error_response.error_message}')
-        return response
-
-    services = [s.name for s in ask(list_services='').list_services_response.service]
-    files = {}
-
-    def take(response):
-        for encoded in response.file_descriptor_response.file_descriptor_proto:
-            file = descriptor_pb2.FileDescriptorProto.FromString(encoded)
-            if file.name in files:
-                continue
-            files[file.name] = file
-            for dependency in file.dependency:
-                if dependency not in files:
-                    take(ask(file_by_filename=dependency))
-
-    for service in services:
-        take(ask(file_containing_symbol=service))
-
-    # A pool refuses descriptions that do not fit together.
-    pool = descriptor_pool.DescriptorPool()
-    added = set()
-
-    def add(name):
-        if name in added:
-            return
-        added.add(name)
-        for dependency in files[name].dependency:
-            add(dependency)
-        pool.Add(files[name])
-
-    for name in files:
-        add(name)
-    methods = {}
-    messages = {}
-
-    def walk(message):
-        if message.full_name in messages:
-            return
-        messages[message.full_name] = [f'{f.name}={f.number}' for f in message.fields]
-        # Every message can be asked for by its name, too.
-        ask(file_containing_symbol=message.full_name)
-        for field in message.fields:
-            if field.message_type:
-                walk(field.message_type)
-
-    for service in services:
-        for method in pool.FindServiceByName(service).methods:
-            stream_of = lambda on, name: ('stream ' if on else '') + name
-            methods[method.full_name] = ' -> '.join(
-                [
-                    stream_of(method.client_streaming, method.input_type.full_name),
-                    stream_of(method.server_streaming, method.output_type.full_name),
-                ]
-            )
-            walk(method.input_type)
-            walk(method.output_type)
-    return {'services': services, 'methods': methods, 'messages': messages}
-
-
-target, what, argument = sys.argv[1:]
-print(json.dumps(reflect(target, argument) if what == 'reflect' else calls(target, what, argument)))
+target, protos, dialect = sys.argv[1:]
+print(json.dumps(calls(target, protos, dialect)))

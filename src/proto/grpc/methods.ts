@@ -1,32 +1,24 @@
 import { tvix } from '../messages.ts';
+import type { Codec } from './codec.ts';
+import { blobChunk, codec, encoded } from './codec.ts';
 
 /** The package names under which the same services are spoken: tvix first, then snix. */
 export const DIALECTS = ['tvix', 'snix'] as const;
 export type Dialect = (typeof DIALECTS)[number];
 
-/** A message for grpc-js, which copies it behind a header of its own. */
-export interface Encoded {
-  readonly byteLength: number;
-  copy(target: Uint8Array, at: number): void;
-}
-
-/** Writes and reads one kind of message. */
-export interface Codec<T> {
-  encode(message: T): Buffer;
-  /** The same without a copy: what the message is made of must not change before it is sent. */
-  lend?(message: T): Encoded;
-  decode(bytes: Buffer): T;
-}
-
-/** A method of a service, apart from the dialect. */
-export interface Method<Request, Response> {
-  readonly layer: 'castore' | 'store';
-  readonly service: string;
-  readonly name: string;
+/** What goes over a method: messages of one kind each way, one of them or a stream. */
+export interface MethodShape<Request, Response> {
   readonly requestStream: boolean;
   readonly responseStream: boolean;
   readonly request: Codec<Request>;
   readonly response: Codec<Response>;
+}
+
+/** A method of a service, apart from the dialect. */
+export interface Method<Request, Response> extends MethodShape<Request, Response> {
+  readonly layer: 'castore' | 'store';
+  readonly service: string;
+  readonly name: string;
 }
 
 /** Where a method is reached. */
@@ -37,56 +29,7 @@ export function methodPath(
   return `/${dialect}.${layer}.v1.${service}/${name}`;
 }
 
-/** What generated code offers of a message. */
-interface Generated<T> {
-  encode(message: T): { finish(): Uint8Array };
-  decode(bytes: Uint8Array): T;
-}
-
-function codec<T>(type: Generated<T>): Codec<T> {
-  return {
-    encode: (message) => type.encode(message).finish() as Buffer,
-    decode: (bytes) => type.decode(bytes),
-  };
-}
-
-/** A Directory stays as it is on the wire: castore reads and checks it in place. */
-const encoded: Codec<Uint8Array> = {
-  encode: (bytes) => Buffer.from(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length),
-  decode: (bytes) => bytes,
-};
-
 const { castore, store } = tvix;
-
-const BLOB_DATA_TAG = 0x0a;
-type BlobChunk = { data?: Uint8Array | null };
-
-/** Written by hand: protobufjs goes over the bytes twice. */
-function lendBlobChunk({ data }: BlobChunk): Encoded {
-  if (!data?.length) return Buffer.alloc(0);
-  const header = [BLOB_DATA_TAG];
-  let length = data.length;
-  for (; length > 0x7f; length >>>= 7) header.push((length & 0x7f) | 0x80);
-  header.push(length);
-  return {
-    byteLength: header.length + data.length,
-    copy(target, at) {
-      target.set(header, at);
-      target.set(data, at + header.length);
-    },
-  };
-}
-
-const blobChunk: Codec<BlobChunk> = {
-  encode: (message) => {
-    const lent = lendBlobChunk(message);
-    const bytes = Buffer.allocUnsafe(lent.byteLength);
-    lent.copy(bytes, 0);
-    return bytes;
-  },
-  lend: lendBlobChunk,
-  decode: (bytes) => castore.v1.BlobChunk.decode(bytes),
-};
 
 type Castore = typeof tvix.castore.v1;
 type Store = typeof tvix.store.v1;

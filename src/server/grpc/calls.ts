@@ -2,47 +2,20 @@ import type { EventEmitter } from 'node:events';
 import type {
   handleUnaryCall,
   Metadata,
+  ServerDuplexStream,
   ServerReadableStream,
   ServerWritableStream,
   UntypedHandleCall,
 } from '@grpc/grpc-js';
-import type { Codec, Encoded, Method } from '../../proto/grpc/methods.ts';
+import type { Codec, Encoded } from '../../proto/grpc/codec.ts';
+import type { MethodShape } from '../../proto/grpc/methods.ts';
 import { CODES, invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
+import type { CallLimit } from './call-limit.ts';
+import { Outbox } from './outbox.ts';
 
-/** An upload that sends nothing, or a download that takes nothing, is ended after this long, in milliseconds. */
+/** An upload that sends nothing is ended after this long, in milliseconds. */
 const IDLE_MS = 60_000;
-
-/** Bytes of answers that wait for a client to take them: of one call, and of all before each may keep but one message. */
-const MAX_UNTAKEN = 1 << 20;
-const MAX_UNTAKEN_OF_ALL = 128 << 20;
-
-/** Counts calls under way, so that a flood of them is refused instead of heaped up. */
-export class CallLimit {
-  readonly #most: number;
-  #running = 0;
-  /** Bytes of answers that wait to be taken. */
-  untaken = 0;
-
-  constructor(most: number) {
-    this.#most = most;
-  }
-
-  get running(): number {
-    return this.#running;
-  }
-
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#running >= this.#most)
-      throw new StoreError('RESOURCE_EXHAUSTED', 'too many calls at once; try again');
-    this.#running++;
-    try {
-      return await work();
-    } finally {
-      this.#running--;
-    }
-  }
-}
 
 /** A message that could not be read: said by the handler, as the client's fault that it is. */
 class Unreadable {
@@ -73,6 +46,21 @@ function readable<T>(message: T): T {
 export type Unary<Q, R> = (request: Q, signal: AbortSignal) => Promise<R>;
 export type ServerStream<Q, R> = (request: Q, signal: AbortSignal) => AsyncIterable<R>;
 export type ClientStream<Q, R> = (requests: AsyncIterable<Q>, signal: AbortSignal) => Promise<R>;
+export type Dialogue<Q, R> = (requests: AsyncIterable<Q>, signal: AbortSignal) => AsyncIterable<R>;
+
+export type Work<Q, R> = Unary<Q, R> | ServerStream<Q, R> | ClientStream<Q, R> | Dialogue<Q, R>;
+
+/** A method under the path by which clients call it, and the work that answers it. */
+export interface ServedMethod<Q = unknown, R = unknown> {
+  readonly path: string;
+  readonly shape: MethodShape<Q, R>;
+  readonly work: Work<Q, R>;
+}
+
+/** Any method: its messages are known only to its own codecs and work. */
+export function served<Q, R>(method: ServedMethod<Q, R>): ServedMethod {
+  return method as unknown as ServedMethod;
+}
 
 /** What a call shows of who makes it. */
 export interface Caller {
@@ -84,19 +72,25 @@ export type Permit = (caller: Caller) => void;
 
 /** Wraps work as a handler for grpc-js, by the method's kind. `permit` is asked before anything is read. */
 export function handler<Q, R>(
-  method: Method<Q, R>,
-  work: Unary<Q, R> | ServerStream<Q, R> | ClientStream<Q, R>,
+  shape: MethodShape<Q, R>,
+  work: Work<Q, R>,
   limit: CallLimit,
   permit: Permit,
 ): UntypedHandleCall {
-  if (method.requestStream) return clientStream(work as ClientStream<Q, R>, limit, permit);
-  if (method.responseStream) return serverStream(method, work as ServerStream<Q, R>, limit);
-  const unary: handleUnaryCall<Q, R> = (call, callback) => {
+  const { requestStream, responseStream } = shape;
+  if (requestStream && responseStream) return dialogue(shape, work as Dialogue<Q, R>, limit);
+  if (requestStream) return clientStream(work as ClientStream<Q, R>, limit, permit);
+  if (responseStream) return serverStream(shape, work as ServerStream<Q, R>, limit);
+  return unary(work as Unary<Q, R>, limit, permit);
+}
+
+function unary<Q, R>(work: Unary<Q, R>, limit: CallLimit, permit: Permit): handleUnaryCall<Q, R> {
+  return (call, callback) => {
     const { signal, over } = cancellation(call);
     limit
       .run(async () => {
         permit(call);
-        return (work as Unary<Q, R>)(readable(call.request), signal);
+        return work(readable(call.request), signal);
       })
       .finally(over)
       .then(
@@ -104,92 +98,47 @@ export function handler<Q, R>(
         (error) => callback(statusOf(error)),
       );
   };
-  return unary;
 }
 
-function serverStream<Q, R>(method: Method<Q, R>, work: ServerStream<Q, R>, limit: CallLimit) {
-  return (call: ServerWritableStream<Q, Encoded>) => {
-    const { signal } = cancellation(call);
-    const outbox = new Outbox(call, limit, signal);
-    const { encode, lend = encode } = method.response;
-    const send = async () => {
-      try {
-        for await (const response of work(readable(call.request), signal)) {
-          if (signal.aborted) return;
-          await outbox.send(lend(response));
-        }
-        call.end();
-        await outbox.empty();
-      } finally {
-        outbox.close();
+function serverStream<Q, R>(shape: MethodShape<Q, R>, work: ServerStream<Q, R>, limit: CallLimit) {
+  return (call: ServerWritableStream<Q, Encoded>) =>
+    answerAll(call, shape, limit, (signal) => work(readable(call.request), signal));
+}
+
+function dialogue<Q, R>(shape: MethodShape<Q, R>, work: Dialogue<Q, R>, limit: CallLimit) {
+  return (call: ServerDuplexStream<Q, Encoded>) =>
+    answerAll(call, shape, limit, (signal) => work(questions(call), signal));
+}
+
+/** The requests of a dialogue: destroying the call after the last would take the answers with it. */
+async function* questions<Q>(call: ServerDuplexStream<Q, Encoded>): AsyncGenerator<Q> {
+  for await (const message of call.iterator({ destroyOnReturn: false })) yield readable(message as Q);
+}
+
+/** Sends a stream of answers as the client takes them, and the status at the end. */
+function answerAll<Q, R>(
+  call: ServerWritableStream<Q, Encoded> | ServerDuplexStream<Q, Encoded>,
+  { response: { encode, lend = encode } }: MethodShape<Q, R>,
+  limit: CallLimit,
+  responses: (signal: AbortSignal) => AsyncIterable<R>,
+): void {
+  const { signal } = cancellation(call);
+  const outbox = new Outbox(call, limit, signal);
+  const send = async () => {
+    try {
+      for await (const response of responses(signal)) {
+        if (signal.aborted) return;
+        await outbox.send(lend(response));
       }
-    };
-    limit.run(send).catch((error) => call.emit('error', statusOf(error)));
+      call.end();
+      await outbox.empty();
+    } finally {
+      outbox.close();
+    }
   };
-}
-
-/**
- * Hands messages to grpc-js only as fast as the client takes them. Its own measure is the number of messages,
- * of which sixteen may be 8 MiB.
- */
-class Outbox<Q> {
-  readonly #call: ServerWritableStream<Q, Encoded>;
-  readonly #limit: CallLimit;
-  readonly #signal: AbortSignal;
-  #untaken = 0;
-  #closed = false;
-  #taken: (() => void) | undefined;
-
-  constructor(call: ServerWritableStream<Q, Encoded>, limit: CallLimit, signal: AbortSignal) {
-    this.#call = call;
-    this.#limit = limit;
-    this.#signal = signal;
-  }
-
-  /** Resolves when the next message may come. */
-  async send(message: Encoded): Promise<void> {
-    const { byteLength } = message;
-    this.#count(byteLength);
-    this.#call.write(message, () => {
-      this.#count(-byteLength);
-      this.#taken?.();
-    });
-    const full = () =>
-      this.#untaken > MAX_UNTAKEN || (this.#untaken > 0 && this.#limit.untaken > MAX_UNTAKEN_OF_ALL);
-    while (full() && !this.#signal.aborted) await this.#progress();
-  }
-
-  /** Resolves when the client has taken all of it. */
-  async empty(): Promise<void> {
-    while (this.#untaken > 0 && !this.#signal.aborted) await this.#progress();
-  }
-
-  close(): void {
-    this.#count(-this.#untaken);
-    this.#closed = true;
-  }
-
-  #count(bytes: number): void {
-    if (this.#closed) return;
-    this.#untaken += bytes;
-    this.#limit.untaken += bytes;
-  }
-
-  #progress(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const settle = () => {
-        clearTimeout(timer);
-        this.#taken = undefined;
-        this.#signal.removeEventListener('abort', settle);
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        reject(new StoreError('DEADLINE_EXCEEDED', `nothing was taken for ${IDLE_MS / 1000} s`));
-      }, IDLE_MS);
-      this.#taken = settle;
-      this.#signal.addEventListener('abort', settle, { once: true });
-    });
-  }
+  limit.run(send).catch((error) => {
+    if (!signal.aborted) call.emit('error', statusOf(error));
+  });
 }
 
 function clientStream<Q, R>(work: ClientStream<Q, R>, limit: CallLimit, permit: Permit) {

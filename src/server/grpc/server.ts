@@ -1,13 +1,7 @@
-import { readdirSync } from 'node:fs';
 import type { Server as NetServer, Socket } from 'node:net';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
-import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation, protoPath as healthProto } from 'grpc-health-check';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
 import type { Services } from '../../store/services.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
@@ -15,13 +9,17 @@ import type { RunningServer } from '../listen.ts';
 import { closeListener, isTcp, listen } from '../listen.ts';
 import type { UploadRule } from '../upload-rule.ts';
 import { isForwarded, isLoopback } from '../upload-rule.ts';
-import type { Caller } from './calls.ts';
-import { CallLimit, handler, reader } from './calls.ts';
+import { CallLimit } from './call-limit.ts';
+import type { Caller, Permit, ServedMethod } from './calls.ts';
+import { handler, reader } from './calls.ts';
+import { Health } from './health.ts';
+import { Reflection } from './reflection.ts';
 import { implementations } from './services.ts';
 import { serverWithWindow } from './wide-window.ts';
 
-/** Calls under way at once, over all connections. */
+/** Calls under way at once, over all connections: of the store, and of health and reflection. */
 const MAX_CALLS = 4096;
+const MAX_STANDARD_CALLS = 1024;
 const MAX_STREAMS_PER_CONNECTION = 1024;
 /** How long running calls may take when the server stops, in milliseconds. */
 const GRACE_MS = 5000;
@@ -52,9 +50,10 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   const limit = new CallLimit(MAX_CALLS);
   const uploads = new UploadPermit(options.uploads, options.tls?.clientCa !== undefined);
   addStore(server, options.store, limit, uploads);
-  const health = new HealthImplementation({ '': 'SERVING' });
-  health.addToServer(server);
-  new ReflectionService(loadProtos()).addToServer(server);
+  const reflection = Reflection.load();
+  const health = new Health(reflection.services);
+  const standard = new CallLimit(MAX_STANDARD_CALLS);
+  for (const served of [...health.methods(), ...reflection.methods()]) add(server, served, standard, anybody);
 
   // Connections are accepted here and handed over: grpc-js cannot listen on all that we can.
   const injector = server.createConnectionInjector(credentials(options.tls));
@@ -71,7 +70,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   return {
     addresses,
     async stop() {
-      health.setStatus('', 'NOT_SERVING');
+      health.stop();
       // A listener is closed when its last connection is.
       const closed = Promise.all(servers.map(closeListener));
       injector.drain(GRACE_MS);
@@ -87,26 +86,26 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
 
 function addStore(server: Server, store: Services, limit: CallLimit, uploads: UploadPermit): void {
   for (const { method, work } of implementations(store)) {
-    const permit = (caller: Caller) => {
-      if (method.name === 'Put') uploads.check(caller);
-    };
+    const permit = method.name === 'Put' ? (caller: Caller) => uploads.check(caller) : anybody;
     for (const dialect of DIALECTS) {
-      const path = methodPath(dialect, method);
-      const definition = {
-        path,
-        requestStream: method.requestStream,
-        responseStream: method.responseStream,
-        requestSerialize: method.request.encode,
-        requestDeserialize: reader(method.request),
-        // The handler of a stream encodes: it counts bytes.
-        responseSerialize: method.responseStream ? asIs : method.response.encode,
-        responseDeserialize: method.response.decode,
-      };
-      server.addService({ [method.name]: definition } as never, {
-        [method.name]: handler(method as never, work as never, limit, permit),
-      });
+      add(server, { path: methodPath(dialect, method), shape: method, work }, limit, permit);
     }
   }
+}
+
+function anybody(): void {}
+
+function add(server: Server, { path, shape, work }: ServedMethod, limit: CallLimit, permit: Permit): void {
+  // The handler of a stream of answers encodes: it counts bytes.
+  const serialize = shape.responseStream ? (bytes: Buffer) => bytes : shape.response.encode;
+  const handle = handler(shape, work, limit, permit);
+  server.register(path, handle as never, serialize as never, reader(shape.request), kindOf(shape));
+}
+
+/** How grpc-js calls it. */
+function kindOf({ requestStream, responseStream }: ServedMethod['shape']): string {
+  if (requestStream) return responseStream ? 'bidi' : 'clientStream';
+  return responseStream ? 'serverStream' : 'unary';
 }
 
 /** Lets those put who may. */
@@ -131,24 +130,8 @@ class UploadPermit {
   }
 }
 
-function asIs<T>(bytes: T): T {
-  return bytes;
-}
-
 function credentials(tls: TlsFiles | undefined): ServerCredentials {
   if (!tls) return ServerCredentials.createInsecure();
   const pair = { private_key: tls.key, cert_chain: tls.cert };
   return ServerCredentials.createSsl(tls.clientCa ?? null, [pair], tls.clientCa !== undefined);
-}
-
-/** The descriptions of both dialects and of health, for reflection. */
-function loadProtos() {
-  const root = fileURLToPath(new URL('../../proto/generated/protos/', import.meta.url));
-  const files = readdirSync(root, { recursive: true })
-    .map(String)
-    .filter((name) => name.endsWith('.proto'));
-  return loadSync([...files.sort().map((name) => join(root, name)), healthProto], {
-    includeDirs: [root],
-    keepCase: true,
-  });
 }

@@ -11,12 +11,12 @@ import { calculateNar } from '../../store/nar/calculate.ts';
 import { pathInfoFromMessage, pathInfoToMessage } from '../../store/path-info/message.ts';
 import type { Services } from '../../store/services.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
-import type { ClientStream, ServerStream, Unary } from './calls.ts';
+import type { ClientStream, ServerStream, Unary, Work } from './calls.ts';
 
-/** A method and what is done for it. */
+/** A method, and the work that answers it under any dialect. */
 export interface Implementation {
-  readonly method: Method<never, unknown>;
-  readonly work: Unary<never, unknown> | ServerStream<never, unknown> | ClientStream<never, unknown>;
+  readonly method: Method<unknown, unknown>;
+  readonly work: Work<unknown, unknown>;
 }
 
 function unary<Q, R>(method: Method<Q, R>, work: Unary<Q, R>): Implementation {
