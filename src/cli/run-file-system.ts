@@ -3,6 +3,7 @@ import { Option } from 'commander';
 import type { ServedStore, ServeOptions } from '../mount/serve-store.ts';
 import { toFields, toJson } from '../mount/statistics.ts';
 import { openStore } from '../store/open/open-store.ts';
+import { containFaults } from '../util/async/fault-domain.ts';
 import { UsageError } from '../util/errors.ts';
 import type { Fields } from '../util/log.ts';
 import { log } from '../util/log.ts';
@@ -85,6 +86,7 @@ export async function runFileSystem<Served extends ServedStore>(
   const onThisMachine = `${storeName(flags)} is on this machine`;
   if (localStoreDirectory(flags) !== undefined) refuse(flags, Object.keys(FETCHING), onThisMachine);
   if (flags.offline) refuse(flags, ['cacheSize', 'timeout', 'verify'], 'nothing is fetched with --offline');
+  containFaults();
   const store = await openStore({ ...addressesOf(flags), ...(flags.offline ? NOWHERE : {}) }, 'write');
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { RunningServer } from '../server/listen.ts';
 import type { OpenedStore } from '../store/services.ts';
+import { containFaults } from '../util/async/fault-domain.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { parseListenAddress } from '../util/listen-address.ts';
 import { log } from '../util/log.ts';
@@ -42,6 +43,7 @@ export async function runServer(
 ): Promise<void> {
   const listen = parseListenAddress(flags.listenAddress);
   const ownership = socketOwnership(listen, flags);
+  containFaults();
   const store = await openSigning(flags, 'serve');
   try {
     const server = await start(store, { listen, ownership });

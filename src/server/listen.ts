@@ -1,4 +1,5 @@
 import type { Server } from 'node:net';
+import { FaultDomain } from '../util/async/fault-domain.ts';
 import { messageOf, StoreError, systemCode } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../util/listen-address.ts';
@@ -50,6 +51,7 @@ export async function listen<S extends Server>(
 
 async function started<S extends Server>(server: S, options: object, shown: string): Promise<S> {
   server.prependListener('connection', (socket) => {
+    new FaultDomain(`a connection to ${shown}`, () => socket.destroy()).enter();
     if (!isTcp(server)) widenSendBuffer(socket);
   });
   await new Promise<void>((resolve, reject) => {

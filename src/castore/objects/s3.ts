@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { Limiter } from '../../util/async/concurrency.ts';
+import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { retrying } from '../../util/async/retry.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
@@ -42,16 +43,21 @@ export class S3ObjectStore implements ObjectStore {
   readonly address: string;
   readonly isFar = true;
   readonly #sdk: Sdk;
-  readonly #client: S3Client;
+  readonly #domain: FaultDomain;
+  #client: S3Client;
   readonly #bucket: string;
   readonly #prefix: string;
   readonly #context: FailureContext;
   readonly #limiter = new Limiter(AT_ONCE);
   #answered = false;
 
-  private constructor(sdk: Sdk, client: S3Client, location: S3Location) {
+  private constructor(sdk: Sdk, options: S3ClientConfig, location: S3Location) {
     this.#sdk = sdk;
-    this.#client = client;
+    this.#client = newClient(sdk, options);
+    this.#domain = new FaultDomain(`the connection to ${location.address}`, () => {
+      this.#client.destroy();
+      this.#client = newClient(sdk, options);
+    });
     this.address = location.address;
     this.#bucket = location.bucket;
     this.#prefix = location.prefix;
@@ -68,10 +74,7 @@ export class S3ObjectStore implements ObjectStore {
     // Or it warns, on standard error and each time, of versions to come.
     process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
     const sdk = await import('@aws-sdk/client-s3');
-    const client = new sdk.S3Client(await configuration(sdk, location));
-    // It prepares what it would log for each request, and nobody listens.
-    client.middlewareStack.remove('loggerMiddleware');
-    return new S3ObjectStore(sdk, client, location);
+    return new S3ObjectStore(sdk, await configuration(sdk, location), location);
   }
 
   get(key: string, limit: number, signal?: AbortSignal): Promise<StoredObject | undefined> {
@@ -155,7 +158,7 @@ export class S3ObjectStore implements ObjectStore {
     const attempt = async () => {
       signal?.throwIfAborted();
       try {
-        const result = await send();
+        const result = await this.#domain.run(send);
         this.#answered = true;
         return result;
       } catch (error) {
@@ -169,6 +172,13 @@ export class S3ObjectStore implements ObjectStore {
     const options = { attempts, firstWaitMs: FIRST_WAIT_MS, isTransient };
     return this.#limiter.run(() => retrying(options, signal, attempt), signal);
   }
+}
+
+function newClient(sdk: Sdk, options: S3ClientConfig): S3Client {
+  const client = new sdk.S3Client(options);
+  // It prepares what it would log for each request, and nobody listens.
+  client.middlewareStack.remove('loggerMiddleware');
+  return client;
 }
 
 async function configuration(sdk: Sdk, location: S3Location): Promise<S3ClientConfig> {

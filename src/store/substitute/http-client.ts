@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
+import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
 import type { Credentials } from './netrc.ts';
 
@@ -50,7 +51,8 @@ export class HttpClient {
   readonly #origin: string;
   readonly #authorization: string | undefined;
   readonly #patience: HttpPatience;
-  readonly #agent: Agent;
+  readonly #domain: FaultDomain;
+  #agent: Agent;
 
   constructor(base: URL, credentials: Credentials | undefined, patience: HttpPatience) {
     this.#origin = base.origin;
@@ -59,11 +61,21 @@ export class HttpClient {
       const { user, password } = credentials;
       this.#authorization = `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
     }
-    this.#agent = new Agent({
+    this.#agent = this.#newAgent();
+    this.#domain = new FaultDomain(`the connection to ${base.origin}`, (fault) => {
+      const broken = this.#agent;
+      this.#agent = this.#newAgent();
+      broken.destroy(fault).catch(() => {});
+    });
+  }
+
+  #newAgent(): Agent {
+    const { idleMs } = this.#patience;
+    return new Agent({
       connections: CONNECTIONS,
-      connect: { timeout: patience.idleMs },
-      headersTimeout: patience.idleMs,
-      bodyTimeout: patience.idleMs,
+      connect: { timeout: idleMs },
+      headersTimeout: idleMs,
+      bodyTimeout: idleMs,
     });
   }
 
@@ -88,9 +100,9 @@ export class HttpClient {
       const answer = await this.#ask(url, headers, signal);
       const { statusCode, body } = answer;
       if (statusCode === 200 || (statusCode === 206 && headers.range)) {
-        return { status: statusCode, headers: answer.headers, body };
+        return { status: statusCode, headers: answer.headers, body: this.#domain.stream<Uint8Array>(body) };
       }
-      await body.dump();
+      await this.#domain.run(() => body.dump());
       if (ABSENT_STATUSES.includes(statusCode)) return undefined;
       if (!REDIRECT_STATUSES.includes(statusCode)) throw refusal(url, statusCode, answer.headers);
       url = resolveAddress(String(answer.headers.location), url);
@@ -101,15 +113,17 @@ export class HttpClient {
   async #ask(url: URL, headers: Record<string, string>, signal: AbortSignal) {
     const authorized = this.#authorization && url.origin === this.#origin;
     try {
-      return await request(url, {
-        dispatcher: this.#agent,
-        signal,
-        headers: {
-          ...headers,
-          'user-agent': USER_AGENT,
-          ...(authorized ? { authorization: this.#authorization } : {}),
-        },
-      });
+      return await this.#domain.run(() =>
+        request(url, {
+          dispatcher: this.#agent,
+          signal,
+          headers: {
+            ...headers,
+            'user-agent': USER_AGENT,
+            ...(authorized ? { authorization: this.#authorization } : {}),
+          },
+        }),
+      );
     } catch (error) {
       throw new Passing(`${shownUrl(url)}: ${messageOf(error) || systemCode(error)}`, { cause: error });
     }

@@ -1,0 +1,102 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { messageOf, StoreError } from '../errors.ts';
+import { log } from '../log.ts';
+
+/** Faults within this time, in milliseconds, after so many that were told with their stacks, are only counted. */
+const QUIET_MS = 60_000;
+const TOLD_WITH_STACK = 5;
+
+const current = new AsyncLocalStorage<FaultDomain>();
+
+/**
+ * A part of a program whose events belong together: the connections to one peer, or one connection of a server. What
+ * a dependency throws out of an event reaches nobody who could catch it. The process hears of it
+ * (`containFaults`), and the domain in which it happened fails: its requests end with UNAVAILABLE, and `reset` makes
+ * what they used anew.
+ */
+export class FaultDomain {
+  readonly name: string;
+  readonly #reset: (fault: Error) => void;
+  readonly #running = new Set<(error: StoreError) => void>();
+
+  /** `name` is for the log. */
+  constructor(name: string, reset: (fault: Error) => void) {
+    this.name = name;
+    this.#reset = reset;
+  }
+
+  /** Runs a request, whose events are this domain's. Throws UNAVAILABLE when the domain fails meanwhile. */
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    const { promise: failed, reject } = Promise.withResolvers<never>();
+    this.#running.add(reject);
+    try {
+      return await Promise.race([current.run(this, work), failed]);
+    } finally {
+      this.#running.delete(reject);
+    }
+  }
+
+  /** Hands on what a request of this domain streams. Throws UNAVAILABLE when the domain fails meanwhile. */
+  async *stream<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
+    const parts = source[Symbol.asyncIterator]();
+    let left = false;
+    try {
+      for (
+        let next = await this.run(() => parts.next());
+        !next.done;
+        next = await this.run(() => parts.next())
+      ) {
+        yield next.value;
+      }
+      left = true;
+    } finally {
+      // Not waited for: what has failed may never answer.
+      if (!left) parts.return?.()?.catch(() => {});
+    }
+  }
+
+  /** Makes what happens from here on, until this event has been handled, and what follows from it, this domain's. */
+  enter(): void {
+    current.enterWith(this);
+  }
+
+  /** Ends the requests that run and makes the domain anew. */
+  fail(fault: Error): void {
+    const running = [...this.#running];
+    this.#running.clear();
+    try {
+      this.#reset(fault);
+    } finally {
+      const error = new StoreError('UNAVAILABLE', `${this.name} failed: ${messageOf(fault)}`, {
+        cause: fault,
+      });
+      for (const reject of running) reject(error);
+    }
+  }
+}
+
+/**
+ * From now on nothing that is thrown out of an event ends this process: it is logged with its stack, and the domain
+ * in which it happened fails. For programs that serve.
+ */
+export function containFaults(): void {
+  let told = 0;
+  let quietUntil = 0;
+  process.on('uncaughtException', (thrown: unknown) => {
+    const fault = thrown instanceof Error ? thrown : new Error(String(thrown));
+    const domain = current.getStore();
+    if (performance.now() > quietUntil) told = 0;
+    quietUntil = performance.now() + QUIET_MS;
+    told++;
+    if (told <= TOLD_WITH_STACK) {
+      log.error('a fault outside every request', { part: domain?.name, stack: fault.stack });
+    } else if (told % 1000 === 0) {
+      log.error('faults outside every request', { count: told, error: messageOf(fault) });
+    }
+    try {
+      domain?.fail(fault);
+    } catch (error) {
+      log.error('what failed cannot be set up anew', { part: domain?.name, error: messageOf(error) });
+    }
+  });
+}
