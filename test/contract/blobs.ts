@@ -127,6 +127,23 @@ export function blobServiceContract(
       expect(await blobs.read(Digest.hash(contents))).toBeUndefined();
     });
 
+    test('does nothing for a signal that has fired', async () => {
+      const reason = new Error('no longer wanted');
+      const signal = AbortSignal.abort(reason);
+      for (const size of [1000, 300_000]) {
+        const { digest } = await blobs.put(randomBytes(size, `fired ${size}`));
+        await blobs.flush();
+        await expect(blobs.chunks(digest, signal)).rejects.toBe(reason);
+        await expect(blobs.read(digest, { signal })).rejects.toBe(reason);
+        await expect(blobs.read(digest, { signal, size })).rejects.toBe(reason);
+        const unwanted = randomBytes(size, `unwanted ${size}`);
+        await expect(blobs.put(unwanted, { signal })).rejects.toBe(reason);
+        await expect(blobs.put([unwanted], { signal, size })).rejects.toBe(reason);
+        await blobs.flush();
+        expect(await blobs.read(Digest.hash(unwanted))).toBeUndefined();
+      }
+    });
+
     test('takes many blobs at the same time', async () => {
       const contents = Array.from({ length: 200 }, (_, i) => randomBytes(i * 997, `many ${i % 150}`));
       const stored = await Promise.all(

@@ -112,6 +112,15 @@ export function directoryServiceContract(
       expect(await codeOf(putAll())).toBe('INVALID_ARGUMENT');
     });
 
+    test('does nothing for a signal that has fired', async () => {
+      const reason = new Error('no longer wanted');
+      const signal = AbortSignal.abort(reason);
+      const directory = directoryOf({ fired: 'x' });
+      await putAll(directory);
+      await expect(directories.get(directory.digest, signal)).rejects.toBe(reason);
+      await expect(all(directories.getRecursive(directory.digest, signal))).rejects.toBe(reason);
+    });
+
     test('says DATA_LOSS for a closure that lacks a directory', async () => {
       const missing = directoryOf({ missing: 'x' });
       const root = directoryOf({ missing });

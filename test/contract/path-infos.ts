@@ -56,6 +56,18 @@ export function pathInfoServiceContract(
       expect(await pathInfos.get(info.storePath.hash)).toMatchObject({ narSize: 7n, signatures: [] });
     });
 
+    test('does nothing for a signal that has fired', async () => {
+      const reason = new Error('no longer wanted');
+      const signal = AbortSignal.abort(reason);
+      const info = await pathInfos.put(pathInfo('fired'));
+      await expect(pathInfos.get(info.storePath.hash, signal)).rejects.toBe(reason);
+      await expect(pathInfos.describe(info.storePath.hash, signal)).rejects.toBe(reason);
+      const unwanted = pathInfo('unwanted');
+      await expect(pathInfos.put(unwanted, signal)).rejects.toBe(reason);
+      expect(await pathInfos.get(unwanted.storePath.hash)).toBeUndefined();
+      await expect(all(pathInfos.list(signal))).rejects.toBe(reason);
+    });
+
     test('lists all of them once', async () => {
       const names = Array.from({ length: 20 }, (_, i) => `listed-${i}`);
       await Promise.all(names.map((name) => pathInfos.put(pathInfo(name))));

@@ -19,7 +19,8 @@ export class LocalBlobService implements BlobService {
     this.#store = store;
   }
 
-  async chunks(digest: Digest): Promise<readonly Chunk[] | undefined> {
+  async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
+    signal?.throwIfAborted();
     const { reader, isWritable } = this.#store;
     const manifest = reader.manifest(digest.bytes);
     if (!manifest && reader.chunkSize(digest.bytes) === undefined) return undefined;
@@ -29,6 +30,7 @@ export class LocalBlobService implements BlobService {
   }
 
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
+    options.signal?.throwIfAborted();
     const { reader } = this.#store;
     if (options.size !== undefined && options.size <= SINGLE_CHUNK_LIMIT) {
       const bytes = this.readAtOnce(digest, options.size, options.scratch);
@@ -75,6 +77,7 @@ export class LocalBlobService implements BlobService {
   }
 
   async put(content: BlobContent, { signal, size: expected = 0 }: PutOptions = {}): Promise<Chunk> {
+    signal?.throwIfAborted();
     const { writer } = this.#store;
     if (content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT) {
       const digest = Digest.hash(content);

@@ -1,17 +1,19 @@
 import { Digest, DigestHasher } from '../digest.ts';
 import { chunked } from './chunker.ts';
-import type { BlobContent, BlobService, Chunk, ReadOptions } from './service.ts';
+import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 
 /** Blobs in the memory of this process. */
 export class MemoryBlobService implements BlobService {
   readonly #chunks = new Map<string, Uint8Array>();
   readonly #manifests = new Map<string, readonly Chunk[]>();
 
-  async chunks(digest: Digest): Promise<readonly Chunk[] | undefined> {
+  async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
+    signal?.throwIfAborted();
     return this.#manifests.get(digest.hex) ?? (this.#chunks.has(digest.hex) ? [] : undefined);
   }
 
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
+    options.signal?.throwIfAborted();
     const chunk = this.#chunks.get(digest.hex);
     const list =
       this.#manifests.get(digest.hex)?.map((part) => this.#chunks.get(part.digest.hex)!) ??
@@ -19,7 +21,8 @@ export class MemoryBlobService implements BlobService {
     return list && skip(list, options.offset ?? 0);
   }
 
-  async put(content: BlobContent): Promise<Chunk> {
+  async put(content: BlobContent, { signal }: PutOptions = {}): Promise<Chunk> {
+    signal?.throwIfAborted();
     const hasher = new DigestHasher();
     const list: Chunk[] = [];
     let size = 0;

@@ -131,6 +131,7 @@ export class ObjectStoreBlobService implements BlobService {
   }
 
   async put(content: BlobContent, { signal, size: expected = 0 }: PutOptions = {}): Promise<Chunk> {
+    signal?.throwIfAborted();
     if (content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT) {
       const digest = Digest.hash(content);
       await this.#send(digest, content, signal);

@@ -14,7 +14,10 @@ export interface Chunk {
 /** Contents to be stored. A streamed part must stay unchanged only until the next one is asked for. */
 export type BlobContent = Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
-/** Byte strings of any length, named by their BLAKE3 digest. */
+/**
+ * Byte strings of any length, named by their BLAKE3 digest. A call whose signal has fired already does nothing, and
+ * throws the signal's reason.
+ */
 export interface BlobService {
   /**
    * All of a blob of `size` bytes, at most 128 KiB, checked as by `read`; `undefined` when it is not there. Only

@@ -16,7 +16,8 @@ export class LocalDirectoryService implements DirectoryService {
     this.#keeper = new TreeKeeper(store);
   }
 
-  async get(digest: Digest): Promise<Directory | undefined> {
+  async get(digest: Digest, signal?: AbortSignal): Promise<Directory | undefined> {
+    signal?.throwIfAborted();
     const directory = this.#read(digest);
     // Whoever asks for this before an upload will leave it out.
     if (directory && this.#store.isWritable) await this.#keeper.keep(digest.bytes);
@@ -31,10 +32,13 @@ export class LocalDirectoryService implements DirectoryService {
     return bytes && Directory.decode(bytes);
   }
 
-  getRecursive(digest: Digest): AsyncIterable<Directory> {
+  getRecursive(digest: Digest, signal?: AbortSignal): AsyncIterable<Directory> {
     return walkClosure(
       digest,
-      async (one) => this.#read(one),
+      async (one) => {
+        signal?.throwIfAborted();
+        return this.#read(one);
+      },
       (one) => damaged(`directory ${one} is missing from the local store`),
     );
   }

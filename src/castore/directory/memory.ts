@@ -8,14 +8,15 @@ import { validatingPutter, walkClosure } from './service.ts';
 export class MemoryDirectoryService implements DirectoryService {
   readonly #directories = new Map<string, Directory>();
 
-  async get(digest: Digest): Promise<Directory | undefined> {
+  async get(digest: Digest, signal?: AbortSignal): Promise<Directory | undefined> {
+    signal?.throwIfAborted();
     return this.#directories.get(digest.hex);
   }
 
-  getRecursive(digest: Digest): AsyncIterable<Directory> {
+  getRecursive(digest: Digest, signal?: AbortSignal): AsyncIterable<Directory> {
     return walkClosure(
       digest,
-      (one) => this.get(one),
+      (one) => this.get(one, signal),
       (one) => damaged(`directory ${one} is missing`),
     );
   }

@@ -3,7 +3,10 @@ import { damaged, invalid } from '../../util/errors.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
 
-/** Directories, named by the digest of their canonical encoding. */
+/**
+ * Directories, named by the digest of their canonical encoding. A call whose signal has fired already does nothing,
+ * and throws the signal's reason.
+ */
 export interface DirectoryService {
   /** The directory of this digest; `undefined` when it is not there. */
   get(digest: Digest, signal?: AbortSignal): Promise<Directory | undefined>;

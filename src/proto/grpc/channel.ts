@@ -1,12 +1,16 @@
 import { getDefaultHighWaterMark, setDefaultHighWaterMark } from 'node:stream';
 import type { CallOptions, ChannelCredentials, Interceptor, ServiceError } from '@grpc/grpc-js';
-import { Client, InterceptingCall, Metadata, status } from '@grpc/grpc-js';
+import { Client, InterceptingCall, Metadata } from '@grpc/grpc-js';
 import { deferred } from '../../util/async/deferred.ts';
 import type { RetryOptions } from '../../util/async/retry.ts';
 import { retrying } from '../../util/async/retry.ts';
-import { CODES, type Code, damaged, StoreError } from '../../util/errors.ts';
+import { orAborted } from '../../util/async/single-flight.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
+import type { Probe } from './dialect-finder.ts';
+import { DialectFinder } from './dialect-finder.ts';
+import { failureOf } from './failure.ts';
 import type { Dialect, Method } from './methods.ts';
-import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from './methods.ts';
+import { methodPath, TRANSPORT_OPTIONS } from './methods.ts';
 
 /** A call without an answer, or a stream without a message, is given up after this long, in milliseconds. */
 const IDLE_MS = 60_000;
@@ -28,9 +32,6 @@ const CHANNEL_OPTIONS = {
   'grpc.max_reconnect_backoff_ms': 2000,
 };
 
-/** Finds out whether a peer knows a service under a dialect: throws UNIMPLEMENTED when it does not. */
-export type Probe = (dialect: Dialect) => Promise<unknown>;
-
 export interface ChannelOptions {
   /** Found out for each service unless it is given. */
   readonly dialect?: Dialect | undefined;
@@ -44,7 +45,7 @@ export class Channel {
   readonly address: string;
   readonly #client: Client;
   readonly #fixed: Dialect | undefined;
-  readonly #dialects = new Map<string, Promise<Dialect>>();
+  readonly #dialects: DialectFinder;
   /** Streams under way: one that its user left would keep the connection, and the process, for a while. */
   readonly #streams = new Set<{ cancel(): void }>();
 
@@ -59,6 +60,7 @@ export class Channel {
     const interceptors = options.token === undefined ? [] : [showing(options.token)];
     this.#client = new Client(target, credentials, { ...CHANNEL_OPTIONS, interceptors });
     this.#fixed = options.dialect;
+    this.#dialects = new DialectFinder(address);
   }
 
   /** Resolves when there is a connection. Throws UNAVAILABLE after `milliseconds`. */
@@ -75,11 +77,12 @@ export class Channel {
   /** A call with one answer. It is repeated while the peer cannot be reached: only for what may be repeated. */
   unary<Q, R>(method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
     return this.#retry(signal, async () =>
-      this.unaryAs(await this.#dialect(method), method, request, signal),
+      this.unaryAs(await this.#dialect(method, signal), method, request, signal),
     );
   }
 
-  unaryAs<Q, R>(dialect: Dialect, method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
+  async unaryAs<Q, R>(dialect: Dialect, method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
+    signal?.throwIfAborted();
     return new Promise((resolve, reject) => {
       const call = untraced(() =>
         this.#client.makeUnaryRequest(
@@ -104,7 +107,7 @@ export class Channel {
   /** A stream of answers. It is begun again while the peer cannot be reached and nothing has come. */
   async *serverStream<Q, R>(method: Method<Q, R>, request: Q, signal?: AbortSignal): AsyncGenerator<R> {
     const begun = await this.#retry(signal, async () => {
-      const messages = this.serverStreamAs(await this.#dialect(method), method, request, signal);
+      const messages = this.serverStreamAs(await this.#dialect(method, signal), method, request, signal);
       return { messages, first: await messages.next() };
     });
     try {
@@ -167,7 +170,7 @@ export class Channel {
     signal?: AbortSignal,
   ): Promise<R[]> {
     return this.#retry(signal, async () => {
-      const dialect = await this.#dialect(method);
+      const dialect = await this.#dialect(method, signal);
       signal?.throwIfAborted();
       return new Promise<R[]>((resolve, reject) => {
         let received = 0;
@@ -210,7 +213,7 @@ export class Channel {
     requests: AsyncIterable<Q> | Iterable<Q>,
     signal?: AbortSignal,
   ): Promise<R> {
-    const dialect = await this.#retry(signal, () => this.#dialect(method));
+    const dialect = await this.#retry(signal, () => this.#dialect(method, signal));
     signal?.throwIfAborted();
     const answer = deferred<R>();
     const call = this.#client.makeClientStreamRequest(
@@ -232,7 +235,11 @@ export class Channel {
     const cancel = () => call.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
     this.#streams.add(call);
-    const timer = setTimeout(cancel, IDLE_MS).unref();
+    const timer = setTimeout(() => {
+      const idle = `${this.address}: no progress for ${IDLE_MS / 1000} s`;
+      answer.reject(new StoreError('DEADLINE_EXCEEDED', idle));
+      call.cancel();
+    }, IDLE_MS).unref();
     try {
       for await (const request of requests) {
         if (answered) break;
@@ -257,41 +264,13 @@ export class Channel {
 
   /** Has a service's dialect found out by a harmless call, once. */
   detect(service: string, probe: Probe): void {
-    this.#probes.set(service, probe);
+    this.#dialects.detect(service, probe);
   }
 
-  readonly #probes = new Map<string, Probe>();
-
-  async #dialect({ service }: { readonly service: string }): Promise<Dialect> {
+  async #dialect({ service }: { readonly service: string }, signal?: AbortSignal): Promise<Dialect> {
     if (this.#fixed) return this.#fixed;
-    let dialect = this.#dialects.get(service);
-    if (!dialect) {
-      dialect = this.#findDialect(service);
-      this.#dialects.set(service, dialect);
-      dialect.catch(() => this.#dialects.delete(service));
-    }
-    return dialect;
-  }
-
-  async #findDialect(service: string): Promise<Dialect> {
-    const probe = this.#probes.get(service);
-    if (!probe) return DIALECTS[0];
-    for (const dialect of DIALECTS) {
-      try {
-        await probe(dialect);
-        return dialect;
-      } catch (error) {
-        if (!(error instanceof StoreError)) throw error;
-        if (error.code === 'DEADLINE_EXCEEDED') throw error;
-        if (error.code === 'UNAVAILABLE') {
-          // It may be there, and what is behind it not: the call itself will tell, and the next one looks again.
-          this.#dialects.delete(service);
-          return dialect;
-        }
-        if (error.code !== 'UNIMPLEMENTED') return dialect;
-      }
-    }
-    throw new StoreError('UNIMPLEMENTED', `${this.address} does not offer the ${service}`);
+    const dialect = this.#dialects.of(service);
+    return signal ? orAborted(dialect, signal) : dialect;
   }
 
   #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
@@ -299,13 +278,7 @@ export class Channel {
   }
 
   #failure(error: ServiceError, signal: AbortSignal | undefined): unknown {
-    if (signal?.aborted) return signal.reason;
-    const details = error.details || error.message;
-    // grpc-js says so when the connection breaks under a call.
-    const broken = error.code === status.INTERNAL && details.startsWith('Received RST_STREAM with code 2');
-    return new StoreError(broken ? 'UNAVAILABLE' : codeOf(error.code), `${this.address}: ${details}`, {
-      cause: error,
-    });
+    return signal?.aborted ? signal.reason : failureOf(this.address, error);
   }
 
   close(): void {
@@ -338,13 +311,6 @@ function untraced<T>(begin: () => T): T {
 
 function deadline(): CallOptions {
   return { deadline: Date.now() + IDLE_MS };
-}
-
-/** Our code for a gRPC status; what has none of its own is INTERNAL. */
-function codeOf(grpc: number | undefined): Code {
-  if (grpc === status.RESOURCE_EXHAUSTED) return 'RESOURCE_EXHAUSTED';
-  const found = Object.entries(CODES).find(([, { grpc: number }]) => number === grpc);
-  return (found?.[0] as Code | undefined) ?? 'INTERNAL';
 }
 
 /** Shows a token with every call. */

@@ -78,17 +78,19 @@ export class LocalPathInfoService implements PathInfoService {
     this.#uses = new UseTable(store.env);
   }
 
-  async get(hash: Uint8Array): Promise<PathInfo | undefined> {
+  async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
+    signal?.throwIfAborted();
     const info = this.#infos.get(hash);
     // Somebody may rely on it from now on: unless a collector has just been faster.
     return info && (!this.#store.isWritable || (await this.#note(hash))) ? info : undefined;
   }
 
-  describe(hash: Uint8Array): Promise<PathInfo | undefined> {
-    return this.get(hash);
+  describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
+    return this.get(hash, signal);
   }
 
-  async put(info: PathInfo): Promise<PathInfo> {
+  async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    signal?.throwIfAborted();
     const { writer } = this.#store;
     const { hash } = info.storePath;
     const row = this.#infos.row(info);
@@ -108,7 +110,10 @@ export class LocalPathInfoService implements PathInfoService {
     return this.#uses.noted(hash, this.#store.writer.epoch, this.#infos.table);
   }
 
-  async *list(): AsyncGenerator<PathInfo> {
-    yield* this.#infos.list();
+  async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
+    for (const info of this.#infos.list()) {
+      signal?.throwIfAborted();
+      yield info;
+    }
   }
 }

@@ -18,20 +18,23 @@ export class MemoryPathInfoService implements PathInfoService {
     this.#infos = infos;
   }
 
-  async get(hash: Uint8Array): Promise<PathInfo | undefined> {
+  async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
+    signal?.throwIfAborted();
     return this.#infos.get(latin1(hash));
   }
 
-  describe(hash: Uint8Array): Promise<PathInfo | undefined> {
-    return this.get(hash);
+  describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
+    return this.get(hash, signal);
   }
 
-  async put(info: PathInfo): Promise<PathInfo> {
+  async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    signal?.throwIfAborted();
     this.#infos.set(latin1(info.storePath.hash), info);
     return info;
   }
 
-  async *list(): AsyncGenerator<PathInfo> {
+  async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
+    signal?.throwIfAborted();
     yield* this.#infos.values();
   }
 }

@@ -1,6 +1,9 @@
 import type { PathDescription, PathInfo } from './path-info.ts';
 
-/** Path infos, by the 20-byte hash in the store path. */
+/**
+ * Path infos, by the 20-byte hash in the store path. A call whose signal has fired already does nothing, and throws
+ * the signal's reason.
+ */
 export interface PathInfoService {
   /** `undefined` when the path is not there. */
   get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined>;

@@ -33,6 +33,7 @@ export class SigningPathInfoService implements PathInfoService {
 
   /** Throws INVALID_ARGUMENT for a claim that is wrong. */
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    signal?.throwIfAborted();
     await this.#contents.directories.flush();
     await this.#contents.blobs.flush();
     const problems = await contentProblems(this.#contents, info, signal);

@@ -10,13 +10,17 @@ export interface RetryOptions {
   readonly isTransient: (error: unknown) => boolean;
 }
 
-/** Tries something again, after growing waits, while it fails for a reason that may pass. */
+/**
+ * Tries something again, after growing waits, while it fails for a reason that may pass; not at all once the signal
+ * has fired.
+ */
 export async function retrying<T>(
   { attempts, firstWaitMs, isTransient }: RetryOptions,
   signal: AbortSignal | undefined,
   attempt: () => Promise<T>,
 ): Promise<T> {
   for (let tries = 1; ; tries++) {
+    signal?.throwIfAborted();
     try {
       return await attempt();
     } catch (error) {
