@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { NarVisitor } from '../../src/nix/nar/reader.ts';
-import { NarReader, readNar } from '../../src/nix/nar/reader.ts';
+import { NarReader } from '../../src/nix/nar/reader.ts';
 import { narString } from '../../src/nix/nar/tokens.ts';
 import { NarWriter } from '../../src/nix/nar/writer.ts';
 import { forAll, parsedOrRefused } from '../helpers/arbitraries.ts';
@@ -147,20 +147,6 @@ describe('the reader of a NAR', () => {
     expect(rewriteNar(nested(1024)).equals(nested(1024))).toBe(true);
     expect(() => rewriteNar(nested(1025))).toThrow('more than 1024 directories in each other');
     expect(() => rewriteNar(nested(100_000))).toThrow('more than 1024 directories in each other');
-  });
-
-  test('reads from a stream, and waits when the visitor wants it', async () => {
-    const nar = narOf(SAMPLE);
-    const sink = new BufferSink();
-    const writer = new NarWriter(sink);
-    let waits = 0;
-    const source = (async function* () {
-      for (let at = 0; at < nar.length; at += 100) yield nar.subarray(at, at + 100);
-    })();
-    const size = await readNar(source, writer, () => (waits++ % 2 ? Promise.resolve() : undefined));
-    writer.finish();
-    expect([size, waits]).toEqual([nar.length, Math.ceil(nar.length / 100)]);
-    expect(sink.bytes().equals(nar)).toBe(true);
   });
 });
 

@@ -203,21 +203,3 @@ export class NarReader {
     return this.#cursor.invalid(`want ${describeState(state)}, found ${shown}`);
   }
 }
-
-/**
- * Reads a NAR from a stream to its end; gives its length. `ready`, where given, is asked after every part, and
- * waited for when it gives a promise: so a visitor that has enough to do for now slows the stream.
- */
-export async function readNar(
-  source: AsyncIterable<Uint8Array>,
-  visitor: NarVisitor,
-  ready?: () => Promise<void> | undefined,
-): Promise<number> {
-  const reader = new NarReader(visitor);
-  for await (const part of source) {
-    reader.push(part);
-    const pause = ready?.();
-    if (pause) await pause;
-  }
-  return reader.end();
-}

@@ -11,14 +11,12 @@ export class NixCachePathInfoService implements PathInfoService {
   readonly #own: PathInfoService;
   readonly #substituter: Substituter;
   readonly #name: string;
-  readonly #readOnly: boolean;
 
   /** `own`: where the substituter puts what it takes. `name` is for people. */
-  constructor(own: PathInfoService, substituter: Substituter, name: string, readOnly = false) {
+  constructor(own: PathInfoService, substituter: Substituter, name: string) {
     this.#own = own;
     this.#substituter = substituter;
     this.#name = name;
-    this.#readOnly = readOnly;
   }
 
   async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
@@ -29,16 +27,13 @@ export class NixCachePathInfoService implements PathInfoService {
     return (await this.#own.describe(hash, signal)) ?? (await this.#substituter.describe(hash, signal));
   }
 
-  async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
-    if (this.#readOnly) {
-      throw new StoreError(
+  put({ storePath }: PathInfo): Promise<PathInfo> {
+    return Promise.reject(
+      new StoreError(
         'FAILED_PRECONDITION',
-        `${this.#name} can only be read; put ${info.storePath} into another store`,
-      );
-    }
-    const stored = await this.#own.put(info, signal);
-    this.#substituter.forget(info.storePath.hash);
-    return stored;
+        `${this.#name} can only be read; put ${storePath} into another store`,
+      ),
+    );
   }
 
   list(): AsyncIterable<PathInfo> {

@@ -84,11 +84,6 @@ export class Substituter implements PathSource {
     }
   }
 
-  /** Asks for a path again that was missing. */
-  forget(hash: Uint8Array): void {
-    this.#missing.delete(latin1(hash));
-  }
-
   async *#offers(hash: Uint8Array): AsyncGenerator<Offer> {
     const asked = this.#caches.map((cache) => ({
       isPrompt: !this.#slow.has(cache),

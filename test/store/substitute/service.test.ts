@@ -1,11 +1,8 @@
 import { expect, test } from 'vitest';
 import { SecretKey } from '../../../src/nix/key.ts';
-import { NixCachePathInfoService } from '../../../src/store/path-info/nix-cache.ts';
-import { Substituter } from '../../../src/store/substitute/substituter.ts';
 import { toHex } from '../../../src/util/bytes.ts';
-import { pathInfo } from '../../contract/path-infos.ts';
 import { CacheServer, openCached, testPath } from '../../helpers/binary-cache.ts';
-import { checkComplete, codeOf, memoryStore, readBlob } from '../../helpers/services.ts';
+import { checkComplete, codeOf, readBlob } from '../../helpers/services.ts';
 import { tempDir } from '../../helpers/temp.ts';
 import { generateTree } from '../../helpers/trees.ts';
 
@@ -120,14 +117,4 @@ test('a signature is believed only if its key is trusted', async () => {
   const cache = await CacheServer.start([other]);
   const store = await openCached(cache.address);
   expect(await codeOf(store.pathInfos.get(other.info.storePath.hash))).toBe('PERMISSION_DENIED');
-});
-
-test('over a store of its own, what is put there is there at once, whatever was missing', async () => {
-  const own = memoryStore();
-  const substituter = new Substituter([], own);
-  const pathInfos = new NixCachePathInfoService(own.pathInfos, substituter, 'test');
-  const info = pathInfo('put');
-  expect(await pathInfos.get(info.storePath.hash)).toBeUndefined();
-  await pathInfos.put(info);
-  expect(await pathInfos.get(info.storePath.hash)).toMatchObject({ storePath: info.storePath });
 });

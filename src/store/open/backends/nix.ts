@@ -17,7 +17,7 @@ export async function openNix(url: URL, context: BackendContext): Promise<Store>
   return {
     blobs: cache.blobs,
     directories: cache.directories,
-    pathInfos: new NixCachePathInfoService(cache.pathInfos, substituter, caches[0]!.address, true),
+    pathInfos: new NixCachePathInfoService(cache.pathInfos, substituter, caches[0]!.address),
     paths: substituter,
     far: true,
     close: () => substituter.close(),

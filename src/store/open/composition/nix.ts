@@ -22,7 +22,7 @@ export function openNixCache(
   const { blobs, directories } = contents;
   const substituter = new Substituter(caches, { blobs, directories, pathInfos: own });
   return {
-    pathInfos: new NixCachePathInfoService(own, substituter, caches[0]!.address, true),
+    pathInfos: new NixCachePathInfoService(own, substituter, caches[0]!.address),
     close: () => substituter.close(),
   };
 }
