@@ -3,7 +3,7 @@ import { buffer } from 'node:stream/consumers';
 import type { FileNode, Node } from '../castore/node.ts';
 import { checkName, type StorePath } from '../nix/store-path.ts';
 import { defaultDirectory } from '../store/open/default-directory.ts';
-import { openStore, shownAddress } from '../store/open/open-store.ts';
+import { openStore } from '../store/open/open-store.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
 import {
   fetchDirectory,
@@ -15,6 +15,7 @@ import {
 import type { OpenedStore } from '../store/services.ts';
 import { asBuffer } from '../util/bytes.ts';
 import { invalid } from '../util/errors.ts';
+import { shownAddress } from '../util/url.ts';
 import type { Mount, MountOptions, Server } from './served.ts';
 import { serveDaemon, serveMount, serveNarBridge } from './serving.ts';
 

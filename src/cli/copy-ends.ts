@@ -4,7 +4,6 @@ import { BinaryCacheFolder } from '../store/moving/binary-cache-folder.ts';
 import type { CopyPathsOptions, CopyPlan } from '../store/moving/copy.ts';
 import { copyPaths, copyToBinaryCache, planCopy } from '../store/moving/copy.ts';
 import { askNix, copyFromFiles, MAX_JSON_LENGTH, planImport } from '../store/moving/nix-store.ts';
-import { restrict } from '../store/open/backends/backend.ts';
 import type { Addresses } from '../store/open/open-store.ts';
 import { openStore } from '../store/open/open-store.ts';
 import { parseNixJson } from '../store/path-info/nix-json.ts';
@@ -13,6 +12,7 @@ import { describePath } from '../store/resolve.ts';
 import type { Store } from '../store/services.ts';
 import { asBuffer, collect, formatSize } from '../util/bytes.ts';
 import { invalid, StoreError, UsageError } from '../util/errors.ts';
+import { directoryOf } from '../util/url.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf } from './store-options.ts';
 
@@ -67,11 +67,7 @@ async function openToLook(at: Addresses): Promise<Store> {
 const NOWHERE = { blobs: 'memory://', directories: 'memory://', pathInfos: 'memory://' };
 
 async function binaryCache(address: string, create: boolean): Promise<Target> {
-  const url = new URL(address);
-  restrict(url, { path: true });
-  const dir = decodeURIComponent(url.pathname);
-  if (dir === '' || dir === '/')
-    throw new UsageError(`${address}: name a directory, as in nix+file:///srv/cache`);
+  const dir = directoryOf(new URL(address), 'nix+file:///srv/cache');
   const cache = await BinaryCacheFolder.open(dir, create);
   return {
     describe: (hash) => cache.describe(hash),

@@ -1,4 +1,5 @@
-import { localDirectory, openStore } from '../store/open/open-store.ts';
+import { localDirectory } from '../store/open/address.ts';
+import { openStore } from '../store/open/open-store.ts';
 import type { Store } from '../store/services.ts';
 import { UsageError } from '../util/errors.ts';
 import type { StoreFlags } from './store-options.ts';

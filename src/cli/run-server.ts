@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { RunningServer } from '../server/listen.ts';
+import { openStore } from '../store/open/open-store.ts';
 import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
@@ -11,7 +12,7 @@ import { numberArgument, socketModeOption } from './arguments.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
 import type { SigningFlags, StoreFlags } from './store-options.ts';
-import { openSigning, storeName } from './store-options.ts';
+import { addressesOf, storeName } from './store-options.ts';
 
 /** Flags that say where a server listens. */
 export interface ListenFlags extends SocketFlags {
@@ -44,7 +45,7 @@ export async function runServer(
   const listen = parseListenAddress(flags.listenAddress);
   const ownership = socketOwnership(listen, flags);
   containFaults();
-  const store = await openSigning(flags, 'serve');
+  const store = await openStore(addressesOf(flags), 'serve');
   try {
     const server = await start(store, { listen, ownership });
     const stop = new Promise<void>((resolve) => {

@@ -1,11 +1,9 @@
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import type { Use } from '../store/open/backends/backend.ts';
 import { defaultDirectory } from '../store/open/default-directory.ts';
 import type { Addresses } from '../store/open/open-store.ts';
-import { openStore, shownAddress } from '../store/open/open-store.ts';
-import type { OpenedStore } from '../store/services.ts';
+import { shownAddress } from '../util/url.ts';
 
 /** Flags that say which store a command works on. */
 export interface StoreFlags {
@@ -46,13 +44,14 @@ export function withStoreOptions(command: Command): Command {
     );
 }
 
-export function addressesOf(flags: StoreFlags): Addresses {
+export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
   return {
     blobs: flags.blobServiceAddr ?? flags.store,
     directories: flags.directoryServiceAddr ?? flags.store,
     pathInfos: flags.pathInfoServiceAddr ?? flags.store,
     cacheDir: flags.cache,
     composition: flags.storeComposition,
+    signingKeyFile: flags.signingKeyFile,
   };
 }
 
@@ -71,15 +70,4 @@ export function signingOption(): Option {
     '--signing-key-file <file>',
     'verify and sign every path that is put, with this secret key',
   ).env('SIGNING_KEY_FILE');
-}
-
-/** Opens the store of a command that puts paths. */
-export async function openSigning(
-  flags: StoreFlags & SigningFlags,
-  use: Use = 'write',
-): Promise<OpenedStore> {
-  const store = await openStore(addressesOf(flags), use);
-  if (flags.signingKeyFile === undefined) return store;
-  const { withSigning } = await import('../store/open/signing.ts');
-  return withSigning(store, flags.signingKeyFile);
 }

@@ -11,17 +11,26 @@ export interface Services {
   readonly pathInfos: PathInfoService;
 }
 
+export type ServiceName = keyof Services;
+
 /** What path infos refer to. */
 export type Contents = Pick<Services, 'blobs' | 'directories'>;
+
+/**
+ * What a store is opened for: only one that may be written to is made where there is none. `serve` is for
+ * writing on behalf of others, who do not say when they are done. One that is filled keeps copies of what another
+ * has; where there is none, it becomes a cache.
+ */
+export type Use = 'read' | 'write' | 'serve' | 'fill';
 
 /** An opened store. */
 export interface Store extends Services {
   /** Set when all three services are those of one local store. */
-  readonly local?: LocalStore;
+  readonly local?: LocalStore | undefined;
   /** Set when contents come by whole store paths: where from. */
-  readonly paths?: PathSource;
+  readonly paths?: PathSource | undefined;
   /** Whether path infos are on another machine, so that asking first is cheaper than sending. */
-  readonly far?: boolean;
+  readonly far?: boolean | undefined;
   close(): Promise<void>;
 }
 

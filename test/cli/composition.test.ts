@@ -78,6 +78,14 @@ describe('a composition file', () => {
     expect(json.pathInfos).toMatchObject({ type: 'cache', puts: 'far', parts: { far: { type: 'local' } } });
   });
 
+  test('is shown without the secrets in it', async () => {
+    const secret = join(dir, 'secret.toml');
+    writeFileSync(secret, layered('nix+https://me:password@cache?substituter=nix%2Bhttps%3A%2F%2Fother'));
+    const { stdout } = await tvixStore(['composition', 'show', secret]);
+    expect(stdout).toContain('far="nix+https://…@cache?substituter=…"');
+    expect(stdout).not.toContain('password');
+  });
+
   test('that is wrong is wrong usage, for every command', async () => {
     const wrong = join(dir, 'wrong.toml');
     writeFileSync(wrong, layered('missing'));

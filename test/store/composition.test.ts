@@ -2,12 +2,14 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { takeParameter } from '../../src/store/open/backends/backend.ts';
 import { readComposition } from '../../src/store/open/composition/check.ts';
 import type { Located } from '../../src/store/open/composition/parse.ts';
 import { parseToml } from '../../src/store/open/composition/parse.ts';
-import { checkAddress, openStore } from '../../src/store/open/open-store.ts';
+import { KINDS } from '../../src/store/open/kinds.ts';
+import { openStore } from '../../src/store/open/open-store.ts';
+import { SCHEMES } from '../../src/store/open/schemes.ts';
 import { UsageError } from '../../src/util/errors.ts';
+import { takeParameter } from '../../src/util/url.ts';
 import { pathInfo } from '../contract/path-infos.ts';
 import { forAll } from '../helpers/arbitraries.ts';
 import { randomBytes } from '../helpers/random.ts';
@@ -29,7 +31,7 @@ function fileOf(text: string, complete = true): string {
 function refusal(text: string, complete = true): string {
   const file = fileOf(text, complete);
   try {
-    readComposition(file, checkAddress);
+    readComposition(file);
   } catch (error) {
     return (error as Error).message.replaceAll(file, 'FILE');
   }
@@ -65,12 +67,12 @@ describe('a composition file is refused, by line and key, for', () => {
     [
       'a missing type',
       '[blobservices.root]\nurl = "x"',
-      'FILE:1: blobservices.root: type is missing; allowed are memory, local, grpc, objectstore, cache, combined',
+      'FILE:1: blobservices.root: type is missing; allowed are memory, local, grpc, objectstore, cache, combined, nix',
     ],
     [
       'an unknown type',
       '[blobservices.root]\n\ntype = "lru"',
-      'FILE:3: blobservices.root.type: unknown type "lru"; allowed are memory, local, grpc, objectstore, cache, combined',
+      'FILE:3: blobservices.root.type: unknown type "lru"; allowed are memory, local, grpc, objectstore, cache, combined, nix',
     ],
     [
       'a type of another kind of thing',
@@ -124,6 +126,38 @@ describe('a composition file is refused, by line and key, for', () => {
       /^FILE:4: blobservices\.root\.far: unknown kind of store in "redb:\/\/\/a"; known are local:\/\/, /,
     ],
     [
+      'an address of another kind than the type',
+      '[blobservices.root]\ntype = "grpc"\nurl = "local:///a"',
+      'FILE:3: blobservices.root.url: want grpc+http://, grpc+https://, grpc+unix://, not "local:///a"',
+    ],
+    [
+      'an address that signs, below a type that does not',
+      '[blobservices.root]\ntype = "grpc"\nurl = "grpc+http://host?signing-key-file=/key"',
+      'FILE:3: blobservices.root.url: signing-key-file has no meaning here: name a keyfile-signing service instead',
+    ],
+    [
+      'an address that is wrong within',
+      '[blobservices.root]\ntype = "cache"\nnear = "memory://"\nfar = "cache://?near=memory://"',
+      'FILE:4: blobservices.root.far: cache://?near=memory://: far is missing; ' +
+        'want cache://?near=URL&far=URL, with %26 for each & within',
+    ],
+    [
+      'an address of a bucket with an unknown option',
+      '[blobservices.root]\ntype = "objectstore"\nobject_store_url = "s3://bucket"\nobject_store_options = { colour = "red" }',
+      /^FILE:3: blobservices\.root\.object_store_url: objectstore\+s3:\/\/bucket: unknown parameter "colour"/,
+    ],
+    [
+      'an address at which there is no such service',
+      '[blobservices.root]\ntype = "cache"\nnear = "lru://?capacity=3"\nfar = "memory://"',
+      'FILE:3: blobservices.root.near: lru://?capacity=3 has no blobs, only path infos',
+    ],
+    [
+      'a binary cache that is to have what goes elsewhere',
+      '[blobservices]\nroot = { type = "nix", base_url = "file:///a", blob_service = "b", directory_service = "memory://" }\n' +
+        'b = { type = "memory" }',
+      'FILE:2: blobservices.root: root has no blobs, only path infos',
+    ],
+    [
       'a name that leads nowhere',
       '[blobservices]\nroot = { type = "cache", near = "a", far = "&b" }\na = { type = "memory" }',
       'FILE:2: blobservices.root.far: there is no "b" among its kind of service; there are root, a',
@@ -163,7 +197,7 @@ describe('a composition file is refused, by line and key, for', () => {
 
   test('not being there', () => {
     const file = join(tempDir(), 'missing.toml');
-    expect(() => readComposition(file, checkAddress)).toThrow('cannot read the composition: ENOENT');
+    expect(() => readComposition(file)).toThrow('cannot read the composition: ENOENT');
   });
 });
 
@@ -350,4 +384,74 @@ describe('addresses of two stores', () => {
   ])('%s is refused', async (address, message) => {
     await expect(openAt(address)).rejects.toThrow(message);
   });
+
+  test('put nothing where path infos and contents would part', async () => {
+    const [near, far] = ['combined', 'cache'].map((type) => `${type}://?near=memory://&far=memory://`);
+    const addresses = { blobs: near!, directories: near!, pathInfos: far!, cacheDir: '/nowhere' };
+    const store = await openStore(addresses, 'write');
+    await expect(store.pathInfos.put(pathInfo('mixed'))).rejects.toThrow('nothing can be put');
+    await store.close();
+  });
+
+  test('make a store of what one of them keeps copies in and another is', async () => {
+    const dir = tempDir();
+    const shared = `local://${dir}/shared`;
+    const pathInfos = `cache://?near=${shared}&far=memory://`;
+    const store = await openStore(
+      { blobs: shared, directories: shared, pathInfos, cacheDir: '/no' },
+      'write',
+    );
+    await store.close();
+    const opened = localStore(join(dir, 'shared'));
+    expect(opened.local.env.kind).toBe('store');
+    await opened.close();
+  });
+});
+
+describe('a store that has path infos alone', () => {
+  const openWith = (pathInfos: string, rest = 'memory://') =>
+    openStore({ blobs: rest, directories: rest, pathInfos, cacheDir: '/nowhere' }, 'write');
+
+  test('is named by an address, also within another', async () => {
+    const store = await openWith('cache://?near=lru://?capacity=1&far=memory://');
+    const infos = [pathInfo('one'), pathInfo('other')];
+    for (const info of infos) await store.pathInfos.put(info);
+    for (const info of infos) expect(await store.pathInfos.get(info.storePath.hash)).toEqual(info);
+    await store.close();
+    const forgetful = await openWith('lru://?capacity=1');
+    for (const info of infos) await forgetful.pathInfos.put(info);
+    expect(await all(forgetful.pathInfos.list())).toEqual([infos[1]]);
+    await forgetful.close();
+  });
+
+  test.each([
+    ['lru://?capacity=3', 'lru://?capacity=3 has no blobs, only path infos'],
+    ['cache://?near=lru://?capacity=3&far=memory://', 'lru://?capacity=3 has no blobs, only path infos'],
+    [
+      'nix+file:///a?blob_service=memory://&directory_service=memory://',
+      /^nix\+file:.* has no blobs, only path infos$/,
+    ],
+  ])('is refused where another service is wanted: %s', async (address, message) => {
+    await expect(openWith('memory://', address)).rejects.toThrow(UsageError);
+    await expect(openWith('memory://', address)).rejects.toThrow(message);
+  });
+
+  test.each([
+    ['lru://', 'lru://: capacity is missing; want lru://?capacity=N'],
+    ['lru://?capacity=many', 'lru://?capacity=many: capacity: it must be a whole number above 0'],
+    ['lru://?capacity=3&size=2', 'unknown parameter "size"; allowed are capacity'],
+    ['keyfile-signing://?inner=memory://&keyfile=key', 'keyfile: it must be an absolute path'],
+    ['nix+file:///a?blob_service=memory://', 'blob_service and directory_service go together'],
+  ])('is refused when its address is wrong: %s', async (address, message) => {
+    await expect(openWith(address)).rejects.toThrow(message);
+  });
+});
+
+test('every kind of store has an address, and every address a kind', () => {
+  const types = Object.values(SCHEMES).map(({ type }) => type);
+  expect(new Set(types)).toEqual(new Set(Object.keys(KINDS)));
+  for (const [scheme, { form, about }] of Object.entries(SCHEMES)) {
+    expect(form.startsWith(`${scheme}://`)).toBe(true);
+    expect(about).toMatch(/^\S.*\S$/);
+  }
 });

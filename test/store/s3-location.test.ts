@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { s3Location } from '../../src/store/open/backends/s3-location.ts';
-import { openStore, shownAddress } from '../../src/store/open/open-store.ts';
+import { openStore } from '../../src/store/open/open-store.ts';
 import { UsageError } from '../../src/util/errors.ts';
+import { shownAddress } from '../../src/util/url.ts';
 import { tempDir } from '../helpers/temp.ts';
 
 const location = (rest: string) => s3Location(new URL(`objectstore+s3://${rest}`));

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { shownAddress } from '../../src/store/open/open-store.ts';
+import { shownAddress } from '../../src/util/url.ts';
 
 test.each([
   ['local:///var/lib/x', 'local:///var/lib/x'],

@@ -97,7 +97,13 @@ describe('a signing path info service', () => {
     expect(await codeOf(signing.put(info))).toBe('INVALID_ARGUMENT');
   });
 
-  test('comes with an address, and reads contents wherever they are', async () => {
+  test.each([
+    ['a parameter', (inner: string, key: string) => `${inner}?signing-key-file=${key}`],
+    [
+      'an address of its own',
+      (inner: string, key: string) => `keyfile-signing://?inner=${inner}&keyfile=${key}`,
+    ],
+  ])('comes with %s, and reads contents wherever they are', async (_, address) => {
     const dir = tempDir();
     const keyFile = join(dir, 'a key&');
     writeFileSync(keyFile, KEY.secret(), { mode: 0o600 });
@@ -105,7 +111,7 @@ describe('a signing path info service', () => {
       {
         blobs: `local://${dir}/contents`,
         directories: `local://${dir}/contents`,
-        pathInfos: `local://${dir}/infos?signing-key-file=${encodeURIComponent(keyFile)}`,
+        pathInfos: address(`local://${dir}/infos`, encodeURIComponent(keyFile)),
         cacheDir: '/nowhere',
       },
       'write',

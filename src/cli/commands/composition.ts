@@ -1,9 +1,9 @@
 import { Command } from 'commander';
-import { putsTo } from '../../store/open/composition/build.ts';
 import type { Composition } from '../../store/open/composition/check.ts';
-import { partKeys, readComposition } from '../../store/open/composition/check.ts';
+import { readComposition } from '../../store/open/composition/check.ts';
 import type { Instance } from '../../store/open/composition/instance.ts';
-import { checkAddress } from '../../store/open/open-store.ts';
+import { putsTo } from '../../store/open/description.ts';
+import { shownAddress } from '../../util/url.ts';
 
 const FILE = `
 A file for a store behind a daemon, and a cache of it on this machine:
@@ -49,12 +49,12 @@ function example(command: string): string {
 }
 
 function check(file: string): void {
-  const { instances } = readComposition(file, checkAddress);
+  const { instances } = readComposition(file);
   process.stdout.write(`${file}: good, with ${instances.length} services\n`);
 }
 
 function show(file: string, flags: { json?: boolean }): void {
-  const composition = readComposition(file, checkAddress);
+  const composition = readComposition(file);
   const entries = Object.entries(composition.entries).map(
     ([kind, entry]) => [kind, toJson(composition, entry)] as const,
   );
@@ -72,17 +72,18 @@ interface Shown {
 }
 
 function toJson(composition: Composition, instance: Instance): Shown {
-  const { name, typeName, type } = instance;
+  const { name, typeName, kind } = instance;
   const values: Record<string, unknown> = {};
   const parts: Record<string, Shown> = {};
   for (const [key, value] of instance.values) {
-    const part = partKeys(instance).includes(key) ? composition.part(instance, key) : undefined;
+    const part = composition.instances.find((one) => one === instance.parts.get(key));
     if (part) parts[key] = toJson(composition, part);
     // What is in options may be secret.
-    else values[key] = type.keys[key]!.is === 'options' ? Object.keys(value) : value;
+    else if (kind.keys[key]!.is === 'options') values[key] = Object.keys(value);
+    else values[key] = typeof value === 'string' && value.includes('://') ? shownAddress(value) : value;
   }
-  const puts = putsTo(composition, instance);
-  return { name, type: typeName, ...(puts && !type.through ? { puts } : {}), values, parts };
+  const puts = kind.through ? undefined : putsTo(instance);
+  return { name, type: typeName, ...(puts ? { puts } : {}), values, parts };
 }
 
 function describe(title: string, { name, type, puts, values, parts }: Shown, indent: string): string {

@@ -2,11 +2,12 @@ import { basename, resolve } from 'node:path';
 import { Command } from 'commander';
 import { checkName } from '../../nix/store-path.ts';
 import { importStorePath } from '../../store/moving/import.ts';
+import { openStore } from '../../store/open/open-store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { ProgressLine } from '../progress.ts';
 import type { SigningFlags, StoreFlags } from '../store-options.ts';
-import { openSigning, signingOption, withStoreOptions } from '../store-options.ts';
+import { addressesOf, signingOption, withStoreOptions } from '../store-options.ts';
 
 interface ImportFlags extends StoreFlags, SigningFlags {
   readonly name?: string;
@@ -33,7 +34,7 @@ async function run(paths: string[], flags: ImportFlags, command: Command): Promi
   if (flags.name !== undefined && paths.length > 1) command.error('error: --name goes with a single path');
   // Every name is checked before any work is done.
   const named = paths.map((path) => ({ path, name: flags.name ?? nameOf(path) }));
-  const store = await openSigning(flags);
+  const store = await openStore(addressesOf(flags), 'write');
   const progress = { entries: 0, bytes: 0 };
   let current = '';
   const line = new ProgressLine(

@@ -1,12 +1,8 @@
 import { PublicKey } from '../../nix/key.ts';
 import { messageOf, UsageError } from '../../util/errors.ts';
-import { restrict } from '../open/backends/backend.ts';
-import { BinaryCache } from './binary-cache.ts';
-import type { CacheFiles } from './files.ts';
-import { LocalCacheFiles } from './files.ts';
-import { HttpCacheFiles } from './http-files.ts';
+import { restrict } from '../../util/url.ts';
 import type { Credentials } from './netrc.ts';
-import { readNetrc } from './netrc.ts';
+import type { Trust } from './trust.ts';
 
 const SCHEMES = ['nix+http:', 'nix+https:', 'nix+file:'];
 const PARAMETERS = ['trusted-public-keys', 'trusted', 'priority', 'netrc-file', 'substituter'];
@@ -17,11 +13,23 @@ const KNOWN_KEYS: Record<string, string> = {
   'cache.nixos.org': 'cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=',
 };
 
+/** What an address says of a binary cache. */
+export interface CacheAddress {
+  /** A directory, or a URL of http or https that ends in a slash. */
+  readonly place: string | URL;
+  readonly trust: Trust;
+  /** Instead of what the cache says of itself. */
+  readonly priority: number | undefined;
+  /** Those in the address itself; else the netrc file is looked into, Nix's own unless another is named. */
+  readonly credentials: Credentials | undefined;
+  readonly netrcFile: string | undefined;
+}
+
 /**
  * The binary caches that an address names: its own, and those of `substituter=`, which are addresses like it.
  * Keys that it gives count for them, too. Throws a UsageError.
  */
-export function parseCaches(url: URL, outerKeys: readonly PublicKey[] = []): BinaryCache[] {
+export function parseCaches(url: URL, outerKeys: readonly PublicKey[] = []): CacheAddress[] {
   const credentials = credentialsOf(url);
   const bare = new URL(url);
   bare.username = '';
@@ -31,10 +39,14 @@ export function parseCaches(url: URL, outerKeys: readonly PublicKey[] = []): Bin
   restrict(bare, { host: true, path: true, parameters: [...PARAMETERS, ...numbered] });
   const given = ['trusted-public-keys', ...numbered].flatMap((name) => parameters.get(name) ?? []);
   const keys = [...(given.length > 0 ? parseKeys(given) : knownKeys(url)), ...outerKeys];
-  const files = openFiles(bare, credentials, parameters.get('netrc-file')?.at(-1));
-  const trust = { keys, everything: parseFlag(parameters, 'trusted') };
   return [
-    new BinaryCache(files, trust, parsePriority(parameters)),
+    {
+      place: placeOf(bare),
+      trust: { keys, everything: parseFlag(parameters, 'trusted') },
+      priority: parsePriority(parameters),
+      credentials,
+      netrcFile: parameters.get('netrc-file')?.at(-1),
+    },
     ...(parameters.get('substituter') ?? []).flatMap((text) =>
       parseCaches(parseCacheAddress(text, 'substituter'), keys),
     ),
@@ -42,7 +54,7 @@ export function parseCaches(url: URL, outerKeys: readonly PublicKey[] = []): Bin
 }
 
 /** The address of a binary cache; `what` says in errors where it stood. Throws a UsageError. */
-export function parseCacheAddress(text: string, what: string): URL {
+function parseCacheAddress(text: string, what: string): URL {
   const shown = JSON.stringify(text);
   if (!URL.canParse(text)) throw new UsageError(`${what}: not an address: ${shown}`);
   const url = new URL(text);
@@ -94,17 +106,16 @@ function parsePriority(parameters: Map<string, string[]>): number | undefined {
   throw new UsageError(`priority: want a number, not ${JSON.stringify(text)}`);
 }
 
-function openFiles(url: URL, credentials: Credentials | undefined, netrc: string | undefined): CacheFiles {
-  const { host, pathname } = url;
-  if (url.protocol === 'nix+file:') {
+function placeOf(url: URL): string | URL {
+  const { protocol, host, pathname } = url;
+  if (protocol === 'nix+file:') {
     if (host !== '' || !pathname.startsWith('/')) {
       throw new UsageError(`${url.href}: name a directory, as in nix+file:///var/cache/nix`);
     }
-    return new LocalCacheFiles(decode(pathname));
+    return decode(pathname);
   }
   if (host === '') throw new UsageError(`${url.href}: name a host`);
-  const base = new URL(`${url.protocol.slice('nix+'.length)}//${host}${pathname.replace(/\/*$/, '/')}`);
-  return new HttpCacheFiles(base, credentials ?? readNetrc(base.hostname, netrc));
+  return new URL(`${protocol.slice('nix+'.length)}//${host}${pathname.replace(/\/*$/, '/')}`);
 }
 
 function credentialsOf({ username, password }: URL): Credentials | undefined {

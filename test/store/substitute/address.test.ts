@@ -2,10 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseCaches } from '../../../src/store/substitute/address.ts';
 import { parseNetrc } from '../../../src/store/substitute/netrc.ts';
+import { openCaches } from '../../../src/store/substitute/open-caches.ts';
 import { describeFacts } from '../../helpers/facts.ts';
 
 const KEY = 'a.b-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcD+hjY=';
-const parse = (address: string) => parseCaches(new URL(address));
+const parse = (address: string) => openCaches(parseCaches(new URL(address)));
 const keyNames = (address: string) => parse(address).map(({ trust }) => trust.keys.map(({ name }) => name));
 
 describe('the address of a cache', () => {

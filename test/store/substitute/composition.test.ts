@@ -49,3 +49,44 @@ test('a binary cache in a composition is trusted by its keys alone', async () =>
   await store.close();
   await expect(open(tempDir(), 'ftp://host', [])).rejects.toThrow(/base_url: want nix\+https/);
 });
+
+test('a binary cache at an address fills the services that the address names, too', async () => {
+  const cache = await CacheServer.start([path]);
+  const dir = tempDir();
+  const contents = `local://${dir}/store`;
+  const into = `&blob_service=${contents}&directory_service=${contents}`;
+  const addresses = {
+    blobs: contents,
+    directories: contents,
+    pathInfos: `combined://?near=${contents}&far=${encodeURIComponent(cache.address + into)}`,
+    cacheDir: '/nowhere',
+  };
+  for (let i = 0; i < 2; i++) {
+    const store = await openStore(addresses, 'write');
+    await checkComplete(store, (await store.pathInfos.get(hash))!);
+    await store.close();
+  }
+  expect(cache.asked('/nar/')).toBe(1);
+});
+
+test('a binary cache that is the whole of a composition fills the cache of this machine, once', async () => {
+  const cache = await CacheServer.start([path]);
+  const dir = tempDir();
+  const composition = join(dir, 'store.toml');
+  const sections = ['blobservices', 'directoryservices', 'pathinfoservices'];
+  const key = JSON.stringify([KEY.publicKey.toString()]);
+  writeFileSync(
+    composition,
+    sections
+      .map((one) => `[${one}.root]\ntype = "nix"\nbase_url = "${cache.origin}"\npublic_keys = ${key}\n`)
+      .join(''),
+  );
+  const addresses = { blobs: '', directories: '', pathInfos: '', cacheDir: join(dir, 'cache'), composition };
+  for (let i = 0; i < 2; i++) {
+    const store = await openStore(addresses, 'write');
+    expect(store.paths).toBeDefined();
+    await checkComplete(store, (await store.pathInfos.get(hash))!);
+    await store.close();
+  }
+  expect(cache.asked('/nar/')).toBe(1);
+});

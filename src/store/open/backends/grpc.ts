@@ -1,8 +1,16 @@
+import { restrict } from '../../../util/url.ts';
 import type { Store } from '../../services.ts';
-import { restrict } from './backend.ts';
+import type { Kind, Site } from '../kind.ts';
+import { ofStore } from '../kind.ts';
 
-/** `grpc+http://host:port`, `grpc+https://…` and `grpc+unix:///socket`: the services of a peer. */
-export async function openGrpc(url: URL): Promise<Store> {
+/** The services of a peer: a daemon, or another implementation of one. */
+export const GRPC: Kind = {
+  keys: { url: { is: 'text', required: true } },
+  address: (given) => given.text('url'),
+  makes: ofStore(openGrpc),
+};
+
+async function openGrpc({ url }: Site): Promise<Store> {
   // Loaded when it is needed: a mount of a local store does without.
   const { dial, GRPC_PARAMETERS } = await import('../../../proto/grpc/dial.ts');
   const { GrpcBlobService } = await import('../../../castore/blob/grpc.ts');

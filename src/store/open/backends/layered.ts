@@ -1,45 +1,46 @@
-import { UsageError } from '../../../util/errors.ts';
-import type { Store } from '../../services.ts';
-import type { BackendContext } from './backend.ts';
-import { restrict, takeParameter } from './backend.ts';
+import type { ServiceName, Services } from '../../services.ts';
+import type { Kind, Part, Site } from '../kind.ts';
 
-/** `cache://?near=…&far=…`: a store elsewhere, and copies of it near; what is put goes far. */
-export function openCache(url: URL, context: BackendContext): Promise<Store> {
-  return openLayered(url, context, 'far');
-}
+type Layered<S> = S & { settle?(): Promise<void> };
 
-/** `combined://?near=…&far=…`: a store that looks into another for what it lacks; what is put goes near. */
-export function openCombined(url: URL, context: BackendContext): Promise<Store> {
-  return openLayered(url, context, 'near');
-}
+/** A far store, and near it copies of what was read; what is put goes far. */
+export const CACHE: Kind = layered('far');
 
-async function openLayered(url: URL, context: BackendContext, puts: 'near' | 'far'): Promise<Store> {
-  // Loaded when it is needed: most stores do without.
-  const { CachedBlobService } = await import('../../../castore/blob/cached.ts');
-  const { CachedDirectoryService } = await import('../../../castore/directory/cached.ts');
-  const { CachedPathInfoService } = await import('../../path-info/cached.ts');
-  restrict(url, { parameters: ['near', 'far'] });
-  const near = await context.open(address(url, 'near'), puts === 'far' ? 'fill' : 'write');
-  const far = await context.open(address(url, 'far'), context.use);
-  const blobs = new CachedBlobService(near.blobs, far.blobs, puts);
-  const pathInfos = new CachedPathInfoService(near.pathInfos, far.pathInfos, puts);
-  return {
-    blobs,
-    directories: new CachedDirectoryService(near.directories, far.directories, puts),
-    pathInfos,
-    ...(far.paths ? { paths: far.paths } : {}),
-    far: (puts === 'far' ? far.far : near.far) ?? false,
-    async close() {
-      await blobs.settle();
-      await pathInfos.settle();
-    },
+/** A near store that looks into a far one for what it lacks; what is put goes near. */
+export const COMBINED: Kind = layered('near');
+
+function layered(puts: 'near' | 'far'): Kind {
+  const layer = async <K extends ServiceName>(
+    site: Site,
+    service: K,
+    make: (near: Services[K], far: Services[K]) => Layered<Services[K]>,
+  ): Promise<Part<Services[K]>> => {
+    const near = await site.part('near', service);
+    const far = await site.part('far', service);
+    const made = make(near.service, far.service);
+    site.onClose(async () => made.settle?.());
+    return { service: made, paths: far.paths, far: (puts === 'near' ? near : far).far };
   };
-}
-
-function address(url: URL, parameter: string): string {
-  const found = takeParameter(url, parameter);
-  if (found) return found;
-  throw new UsageError(
-    `${url.href}: ${parameter} is missing; want ${url.protocol}//?near=URL&far=URL, with %26 for each & within`,
-  );
+  // Loaded when they are needed: most stores do without.
+  return {
+    keys: {
+      near: { is: 'service', required: true, also: 'local', use: puts === 'near' ? 'write' : 'fill' },
+      far: { is: 'service', required: true, also: 'remote' },
+    },
+    makes: {
+      blobs: async (site) => {
+        const { CachedBlobService } = await import('../../../castore/blob/cached.ts');
+        return layer(site, 'blobs', (near, far) => new CachedBlobService(near, far, puts));
+      },
+      directories: async (site) => {
+        const { CachedDirectoryService } = await import('../../../castore/directory/cached.ts');
+        return layer(site, 'directories', (near, far) => new CachedDirectoryService(near, far, puts));
+      },
+      pathInfos: async (site) => {
+        const { CachedPathInfoService } = await import('../../path-info/cached.ts');
+        return layer(site, 'pathInfos', (near, far) => new CachedPathInfoService(near, far, puts));
+      },
+    },
+    puts,
+  };
 }

@@ -1,26 +1,30 @@
+import { pathToFileURL } from 'node:url';
 import { LocalBlobService } from '../../../castore/blob/local.ts';
 import { LocalDirectoryService } from '../../../castore/directory/local.ts';
 import { LocalStore } from '../../../castore/local/store.ts';
-import { UsageError } from '../../../util/errors.ts';
+import { directoryOf } from '../../../util/url.ts';
 import { LocalPathInfoService } from '../../path-info/local.ts';
 import type { Store } from '../../services.ts';
-import type { BackendContext } from './backend.ts';
-import { restrict } from './backend.ts';
+import type { Kind, Site } from '../kind.ts';
+import { ofStore } from '../kind.ts';
 
-/** `local:///dir`: a local store. */
-export function openLocal(url: URL, { use }: BackendContext): Store {
-  const dir = directoryOf(url);
+/** The local store in a directory. */
+export const LOCAL: Kind = {
+  keys: { path: { is: 'path', required: true } },
+  address: (given) => pathToFileURL(given.text('path')).href.replace(/^file:/, 'local:'),
+  check: (url) => void localDirectory(url),
+  makes: ofStore(openLocal),
+};
+
+function openLocal({ url, use }: Site): Store {
+  const dir = localDirectory(url);
   if (use === 'fill') return localBackend(LocalStore.openToFill(dir));
   return localBackend(LocalStore.open(dir, use === 'read' ? undefined : 'store', use === 'serve'));
 }
 
-/** The directory of a local store's address. */
-export function directoryOf(url: URL): string {
-  restrict(url, { path: true });
-  const dir = decodeURIComponent(url.pathname);
-  if (dir === '' || dir === '/')
-    throw new UsageError(`${url.href}: name a directory, as in local:///var/lib/tvix-store`);
-  return dir;
+/** The directory of a local store's address. Throws a UsageError where it names none. */
+export function localDirectory(url: URL): string {
+  return directoryOf(url, 'local:///var/lib/tvix-store');
 }
 
 /** The services of an opened local store. */

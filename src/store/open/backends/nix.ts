@@ -1,25 +1,76 @@
+import { UsageError } from '../../../util/errors.ts';
+import { LruPathInfoService } from '../../path-info/lru.ts';
 import { NixCachePathInfoService } from '../../path-info/nix-cache.ts';
-import type { Store } from '../../services.ts';
-import type { BackendContext } from './backend.ts';
+import type { PathInfoService } from '../../path-info/service.ts';
+import type { Services, Store } from '../../services.ts';
+import { parseCaches } from '../../substitute/address.ts';
+import type { Kind, Part, Site } from '../kind.ts';
+import { ALL_SERVICES, ofStore } from '../kind.ts';
 import { localBackend } from './local.ts';
 
+/** Path infos remembered of those that were taken; whoever wants them kept puts a cache in front. */
+const REMEMBERED = 10_000;
+const WHOLE = ofStore(openWhole);
+
 /**
- * `nix+https://cache`, `nix+http://…` and `nix+file:///dir`: store paths of binary caches. What is asked for is
- * taken into this machine's cache.
+ * Store paths of binary caches. What is asked for is taken into this machine's cache; or its contents into
+ * services that are named, and then there are only path infos here.
  */
-export async function openNix(url: URL, context: BackendContext): Promise<Store> {
-  // Loaded when it is needed, as every client is.
-  const { parseCaches } = await import('../../substitute/address.ts');
-  const { Substituter } = await import('../../substitute/substituter.ts');
-  const caches = parseCaches(url);
-  const cache = localBackend(context.cache());
-  const substituter = new Substituter(caches, cache);
+export const NIX: Kind = {
+  keys: {
+    base_url: { is: 'text', required: true },
+    blob_service: { is: 'service', service: 'blobs', use: 'write' },
+    directory_service: { is: 'service', service: 'directories', use: 'write' },
+    public_keys: { is: 'texts' },
+  },
+  address(given) {
+    const url = given.text('base_url').replace(/^(?=https?:|file:)/, 'nix+');
+    const keys = given.texts('public_keys');
+    if (!keys) return url;
+    return `${url}${url.includes('?') ? '&' : '?'}trusted-public-keys=${encodeURIComponent(keys.join(' '))}`;
+  },
+  check(url, given) {
+    parseCaches(url);
+    if (given.has('blob_service') !== given.has('directory_service'))
+      throw new UsageError('blob_service and directory_service go together');
+  },
+  has: (given) => (given.has('blob_service') ? ['pathInfos'] : ALL_SERVICES),
+  makes: {
+    ...WHOLE,
+    pathInfos: (site) => (site.given.has('blob_service') ? pathInfosAlone(site) : WHOLE.pathInfos(site)),
+  },
+};
+
+async function openWhole(site: Site): Promise<Store> {
+  const cache = localBackend(site.cache());
+  const { pathInfos, substituter } = await substitute(site.url, cache);
   return {
     blobs: cache.blobs,
     directories: cache.directories,
-    pathInfos: new NixCachePathInfoService(cache.pathInfos, substituter, caches[0]!.address),
+    pathInfos,
     paths: substituter,
     far: true,
     close: () => substituter.close(),
+  };
+}
+
+async function pathInfosAlone(site: Site): Promise<Part<PathInfoService>> {
+  const { service: blobs } = await site.part('blob_service', 'blobs');
+  const { service: directories } = await site.part('directory_service', 'directories');
+  const target = { blobs, directories, pathInfos: new LruPathInfoService(REMEMBERED) };
+  const { pathInfos, substituter } = await substitute(site.url, target);
+  site.onClose(() => substituter.close());
+  return { service: pathInfos, far: true };
+}
+
+async function substitute(url: URL, target: Services) {
+  // Loaded when it is needed: it brings a client of its own.
+  const { openCaches } = await import('../../substitute/open-caches.ts');
+  const { Substituter } = await import('../../substitute/substituter.ts');
+  const caches = openCaches(parseCaches(url));
+  const substituter = new Substituter(caches, target);
+  return {
+    substituter,
+    pathInfos: new NixCachePathInfoService(target.pathInfos, substituter, caches[0]!.address),
   };
 }

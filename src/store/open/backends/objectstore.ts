@@ -1,59 +1,85 @@
+import { DEFAULT_CUTTER } from '../../../castore/blob/chunker.ts';
 import type { Digest } from '../../../castore/digest.ts';
 import { LocalDirectoryService } from '../../../castore/directory/local.ts';
 import type { ObjectStore } from '../../../castore/objects/object-store.ts';
 import { UsageError } from '../../../util/errors.ts';
+import { directoryOf, restrict } from '../../../util/url.ts';
 import { LocalPathInfoService } from '../../path-info/local.ts';
 import type { PathInfoService } from '../../path-info/service.ts';
-import type { Store } from '../../services.ts';
-import type { BackendContext } from './backend.ts';
-import { restrict } from './backend.ts';
+import type { Store, Use } from '../../services.ts';
+import type { Given } from '../keys.ts';
+import type { Kind, Site } from '../kind.ts';
+import { ofStore } from '../kind.ts';
 import { s3Location } from './s3-location.ts';
 
-/** `objectstore+s3://bucket/prefix`, `objectstore+file:///dir` and `objectstore+memory:///`. */
-export async function openObjectStore(url: URL, context: BackendContext): Promise<Store> {
-  const objects = await OPEN[url.protocol]!(url, context);
+/** A bucket, or its layout elsewhere. */
+export const OBJECT_STORE: Kind = {
+  keys: {
+    object_store_url: { is: 'text', required: true },
+    object_store_options: { is: 'options' },
+    avg_chunk_size: { is: 'number' },
+  },
+  address: addressOf,
+  check: (url) => void OBJECTS[url.protocol]!(url),
+  makes: ofStore(openObjectStore),
+  isUnique: (url) => url.protocol === 'objectstore+memory:',
+};
+
+function addressOf(given: Given): string {
+  const size = given.number('avg_chunk_size') ?? DEFAULT_CUTTER.average;
+  if (size !== DEFAULT_CUTTER.average)
+    throw new UsageError(`avg_chunk_size can only be ${DEFAULT_CUTTER.average}, which all stores share`);
+  const url = given.text('object_store_url');
+  const options = Object.entries(given.options('object_store_options') ?? {});
+  const query = options.map((pair) => pair.map(encodeURIComponent).join('=')).join('&');
+  return `objectstore+${url}${query && `${url.includes('?') ? '&' : '?'}${query}`}`;
+}
+
+async function openObjectStore(site: Site): Promise<Store> {
+  const objects = await OBJECTS[site.url.protocol]!(site.url)(site.use);
   try {
-    return await storeOver(objects, context);
+    return await storeOver(objects, site);
   } catch (error) {
     await objects.close();
     throw error;
   }
 }
 
-// Loaded when they are needed: a mount of a local store does without.
-const OPEN: Record<string, (url: URL, context: BackendContext) => Promise<ObjectStore>> = {
-  'objectstore+s3:': async (url) => {
+/** Reads an address, and gives what opens the objects that are there. */
+const OBJECTS: Record<string, (url: URL) => (use: Use) => Promise<ObjectStore>> = {
+  'objectstore+s3:': (url) => {
     const location = s3Location(url);
-    const { S3ObjectStore } = await import('../../../castore/objects/s3.ts');
-    return S3ObjectStore.open(location);
+    return async () => {
+      // Loaded when they are needed, all of them: a mount of a local store does without.
+      const { S3ObjectStore } = await import('../../../castore/objects/s3.ts');
+      return S3ObjectStore.open(location);
+    };
   },
-  'objectstore+file:': async (url, { use }) => {
-    restrict(url, { path: true });
-    const dir = decodeURIComponent(url.pathname);
-    if (dir === '' || dir === '/')
-      throw new UsageError(`${url.href}: name a directory, as in objectstore+file:///var/lib/tvix-bucket`);
-    const { FileObjectStore } = await import('../../../castore/objects/file.ts');
-    return FileObjectStore.open(dir, use !== 'read');
+  'objectstore+file:': (url) => {
+    const dir = directoryOf(url, 'objectstore+file:///var/lib/tvix-bucket');
+    return async (use) => {
+      const { FileObjectStore } = await import('../../../castore/objects/file.ts');
+      return FileObjectStore.open(dir, use !== 'read');
+    };
   },
-  'objectstore+memory:': async (url) => {
+  'objectstore+memory:': (url) => {
     restrict(url, { path: url.pathname === '/' });
-    const { MemoryObjectStore } = await import('../../../castore/objects/memory.ts');
-    return new MemoryObjectStore();
+    return async () => {
+      const { MemoryObjectStore } = await import('../../../castore/objects/memory.ts');
+      return new MemoryObjectStore();
+    };
   },
 };
 
 /** The three services over objects; the first request is made here, so that what is wrong shows at once. */
-export async function storeOver(
-  objects: ObjectStore,
-  context: Pick<BackendContext, 'cache'>,
-): Promise<Store> {
+export async function storeOver(objects: ObjectStore, site: Pick<Site, 'cache'>): Promise<Store> {
   const { ObjectStorePathInfoService } = await import('../../path-info/object-store.ts');
   const { ObjectStoreBlobService } = await import('../../../castore/blob/object-store.ts');
   const { ObjectStoreDirectoryService } = await import('../../../castore/directory/object-store.ts');
   const { closureCache } = await import('../../../castore/directory/closure-cache.ts');
   const near = () => ({
-    directories: new LocalDirectoryService(context.cache()),
-    roots: () => rootsIn(new LocalPathInfoService(context.cache())),
+    directories: new LocalDirectoryService(site.cache()),
+    roots: () => rootsIn(new LocalPathInfoService(site.cache())),
   });
   return {
     blobs: new ObjectStoreBlobService(objects),

@@ -1,35 +1,34 @@
 import { readFileSync } from 'node:fs';
 import { messageOf, UsageError } from '../../../util/errors.ts';
+import type { ServiceName } from '../../services.ts';
+import { describeAddress } from '../address.ts';
+import type { Description } from '../description.ts';
+import { requireService, serviceOf } from '../description.ts';
+import { givenBy } from '../keys.ts';
 import type { Instance } from './instance.ts';
-import { givenFor, Place, readInstance } from './instance.ts';
+import { FilePlace, placeOfAddress, readInstance } from './instance.ts';
 import type { Table } from './parse.ts';
 import { parseToml } from './parse.ts';
-import type { Kind } from './types.ts';
 
 /** Services wired to each other, without a name that leads nowhere and without a circle. */
 export interface Composition {
   readonly instances: readonly Instance[];
   /** What the store consists of. */
-  readonly entries: Readonly<Record<Kind, Instance>>;
-  /** The instance that a key of another one names; `undefined` where it gives an address. */
-  part(instance: Instance, key: string): Instance | undefined;
+  readonly entries: Readonly<Record<ServiceName, Instance>>;
 }
 
-export const SECTIONS = {
+const SECTIONS = {
   blobservices: 'blobs',
   directoryservices: 'directories',
   pathinfoservices: 'pathInfos',
-} as const satisfies Record<string, Kind>;
+} as const satisfies Record<string, ServiceName>;
 type Section = keyof typeof SECTIONS;
 
 /** What the Rust implementations called the instance to begin with, and what they call it now. */
 const ENTRIES = ['default', 'root'];
 
-/**
- * Reads a composition file. Throws a UsageError that names file, line, key and what is allowed; `checkAddress`
- * throws one for an address at which nothing can be.
- */
-export function readComposition(file: string, checkAddress: (address: string) => unknown): Composition {
+/** Reads a composition file. Throws a UsageError that names file, line, key and what is allowed. */
+export function readComposition(file: string): Composition {
   let text: string;
   try {
     text = readFileSync(file, 'utf8');
@@ -37,34 +36,36 @@ export function readComposition(file: string, checkAddress: (address: string) =>
     throw new UsageError(`cannot read the composition: ${messageOf(error)}`, { cause: error });
   }
   const instances = readInstances(parseToml(text, file), file);
-  const part = (instance: Instance, key: string) => named(instances, instance, key);
-  refuseCircles(instances, part);
-  for (const instance of instances) checkAddresses(instance, part, checkAddress);
+  for (const instance of instances) findParts(instance, instances);
+  refuseCircles(instances);
+  for (const instance of instances) check(instance);
   const entries = {
     blobs: entry(instances, 'blobservices', file),
     directories: entry(instances, 'directoryservices', file),
     pathInfos: entry(instances, 'pathinfoservices', file),
   };
-  return { instances, entries, part };
+  return { instances, entries };
 }
 
 function readInstances(root: Table, file: string): Instance[] {
   const instances: Instance[] = [];
   for (const [section, { line, value }] of root) {
-    const place = new Place(file, line, section);
+    const place = new FilePlace(file, line, section);
     if (!Object.hasOwn(SECTIONS, section))
       throw place.error(`unknown section; allowed are ${Object.keys(SECTIONS).join(', ')}`);
     if (!(value instanceof Map)) throw place.error('it must be a table of services');
-    const kind = SECTIONS[section as Section];
+    const service = SECTIONS[section as Section];
     for (const [name, located] of value) {
-      instances.push(readInstance(kind, name, located, place.key(name, located.line)));
+      instances.push(readInstance(service, name, located, place.key(name, located.line)));
     }
   }
   return instances;
 }
 
 function entry(instances: readonly Instance[], section: Section, file: string): Instance {
-  const found = instances.filter(({ kind, name }) => kind === SECTIONS[section] && ENTRIES.includes(name));
+  const found = instances.filter(
+    ({ service, name }) => service === SECTIONS[section] && ENTRIES.includes(name),
+  );
   if (found.length > 1)
     throw found[1]!.place.error('default and root are both the one to begin with; keep one');
   if (!found[0])
@@ -72,57 +73,58 @@ function entry(instances: readonly Instance[], section: Section, file: string): 
   return found[0];
 }
 
+/** Looks up what the keys of an instance name. */
+function findParts(instance: Instance, instances: readonly Instance[]): void {
+  const { kind, values, places, parts } = instance;
+  for (const [key, value] of values) {
+    if (kind.keys[key]!.is !== 'service') continue;
+    const place = places.get(key)!;
+    const name = value as string;
+    const service = serviceOf(instance, key, instance.service);
+    const part = name.includes('://')
+      ? place.check(() => describePart(name, service))
+      : named(name, service, instances, place);
+    parts.set(key, part);
+  }
+}
+
+function describePart(address: string, service: ServiceName): Description {
+  const description = describeAddress(address);
+  requireService(description, service);
+  return description;
+}
+
 /** Both ways to write a name are taken, with and without `&` before it. */
-function named(instances: readonly Instance[], instance: Instance, key: string): Instance | undefined {
-  const text = instance.values.get(key);
-  if (typeof text !== 'string' || text.includes('://')) return undefined;
+function named(
+  text: string,
+  service: ServiceName,
+  instances: readonly Instance[],
+  place: FilePlace,
+): Instance {
   const name = text.replace(/^&/, '');
-  const kind = instance.type.keys[key]!.kind ?? instance.kind;
-  const candidates = instances.filter((one) => one.kind === kind);
+  const candidates = instances.filter((one) => one.service === service);
   const found = candidates.find((one) => one.name === name);
   if (found) return found;
   const names = candidates.map((one) => one.name).join(', ');
-  throw instance.places
-    .get(key)!
-    .error(`there is no ${JSON.stringify(name)} among its kind of service; there are ${names}`);
+  throw place.error(`there is no ${JSON.stringify(name)} among its kind of service; there are ${names}`);
 }
 
-/** The keys of an instance that name others. */
-export function partKeys(instance: Instance): string[] {
-  return [...instance.values.keys()].filter((key) => instance.type.keys[key]!.is === 'service');
+function check(instance: Instance): void {
+  const { kind, url, values, service, place } = instance;
+  if (url) placeOfAddress(instance).check(() => kind.check?.(url, givenBy(values)));
+  place.check(() => requireService(instance, service));
 }
 
-function checkAddresses(
-  instance: Instance,
-  part: Composition['part'],
-  checkAddress: (address: string) => unknown,
-): void {
-  const { type, places, values } = instance;
-  const check = (address: () => string, key: string | undefined) => {
-    try {
-      checkAddress(address());
-    } catch (error) {
-      throw (places.get(key ?? '') ?? instance.place).error(messageOf(error), error);
+function refuseCircles(instances: readonly Instance[]): void {
+  const done = new Set<Description>();
+  const visit = (description: Description, path: readonly Description[]) => {
+    if (path.includes(description)) {
+      const circle = [...path.slice(path.indexOf(description)), description].map(({ name }) => name);
+      throw (description as Instance).place.error(`it refers to itself: ${circle.join(' -> ')}`);
     }
-  };
-  const { address } = type;
-  if (address) check(() => address.of(givenFor(instance)), places.keys().next().value);
-  for (const key of partKeys(instance)) if (!part(instance, key)) check(() => values.get(key) as string, key);
-}
-
-function refuseCircles(instances: readonly Instance[], part: Composition['part']): void {
-  const done = new Set<Instance>();
-  const visit = (instance: Instance, path: readonly Instance[]) => {
-    if (path.includes(instance)) {
-      const circle = [...path.slice(path.indexOf(instance)), instance].map(({ name }) => name);
-      throw instance.place.error(`it refers to itself: ${circle.join(' -> ')}`);
-    }
-    if (done.has(instance)) return;
-    for (const key of partKeys(instance)) {
-      const next = part(instance, key);
-      if (next) visit(next, [...path, instance]);
-    }
-    done.add(instance);
+    if (done.has(description)) return;
+    for (const part of description.parts.values()) visit(part, [...path, description]);
+    done.add(description);
   };
   for (const instance of instances) visit(instance, []);
 }

@@ -1,0 +1,101 @@
+import { LocalStore } from '../../castore/local/store.ts';
+import type { Contents, OpenedStore, ServiceName, Services, Store, Use } from '../services.ts';
+import type { Roots } from './assemble.ts';
+import { assemble } from './assemble.ts';
+import type { Description } from './description.ts';
+import { makes } from './description.ts';
+import { givenBy } from './keys.ts';
+import type { Make, Part, Site } from './kind.ts';
+import { placeOf, usesOf } from './uses.ts';
+
+/** Builds the services that are described, each once, and closes them: last what the rest was built of. */
+export class Builder {
+  readonly #roots: Roots;
+  readonly #cacheDir: string;
+  readonly #useOf: (description: Description) => Use;
+  readonly #parts = new Map<ServiceName, Map<Description, Promise<Part>>>();
+  readonly #stores = new Map<unknown, Promise<Store>>();
+  readonly #toClose: (() => Promise<void>)[] = [];
+  readonly #contents: Contents;
+  #cache: LocalStore | undefined;
+  #built: Store | undefined;
+
+  /** `cacheDir`: where to keep what has to be kept of others'. */
+  constructor(roots: Roots, use: Use, cacheDir: string) {
+    this.#roots = roots;
+    this.#cacheDir = cacheDir;
+    this.#useOf = usesOf(Object.values(roots), use);
+    const built = () => this.#built!;
+    this.#contents = {
+      get blobs() {
+        return built().blobs;
+      },
+      get directories() {
+        return built().directories;
+      },
+    };
+  }
+
+  /** The store of the three services; closing that closes everything. */
+  async build(): Promise<OpenedStore> {
+    const { blobs, directories, pathInfos } = this.#roots;
+    try {
+      const store = assemble(this.#roots, {
+        blobs: await this.#part(blobs, 'blobs'),
+        directories: await this.#part(directories, 'directories'),
+        pathInfos: await this.#part(pathInfos, 'pathInfos'),
+      });
+      this.#built = store;
+      return { ...store, records: () => store.local ?? this.#openCache(), close: () => this.#close() };
+    } catch (error) {
+      await this.#close();
+      throw error;
+    }
+  }
+
+  #part<K extends ServiceName>(description: Description, service: K): Promise<Part<Services[K]>> {
+    const { kind, parts } = description;
+    if (kind.through && !makes(description, service)) return this.#part(parts.get(kind.puts!)!, service);
+    const built = this.#parts.get(service) ?? new Map<Description, Promise<Part>>();
+    this.#parts.set(service, built);
+    const part = built.get(description) ?? (kind.makes[service] as Make<K>)(this.#site(description));
+    built.set(description, part);
+    return part as Promise<Part<Services[K]>>;
+  }
+
+  #site(description: Description): Site {
+    const site: Site = {
+      url: description.url!,
+      given: givenBy(description.values),
+      use: this.#useOf(description),
+      cache: () => this.#openCache(),
+      contents: this.#contents,
+      part: (key, service) => this.#part(description.parts.get(key)!, service),
+      store: (open) => this.#store(description, () => open(site)),
+      onClose: (close) => void this.#toClose.push(close),
+    };
+    return site;
+  }
+
+  async #store(description: Description, open: () => Promise<Store> | Store): Promise<Store> {
+    const place = placeOf(description);
+    const openNew = async () => {
+      const store = await open();
+      this.#toClose.push(() => store.close());
+      return store;
+    };
+    const opened = this.#stores.get(place) ?? openNew();
+    this.#stores.set(place, opened);
+    return opened;
+  }
+
+  #openCache(): LocalStore {
+    this.#cache ??= LocalStore.openToFill(this.#cacheDir);
+    return this.#cache;
+  }
+
+  async #close(): Promise<void> {
+    for (const close of this.#toClose.splice(0).reverse()) await close();
+    await this.#cache?.close();
+  }
+}

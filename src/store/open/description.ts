@@ -1,0 +1,48 @@
+import { UsageError } from '../../util/errors.ts';
+import type { ServiceName } from '../services.ts';
+import type { Value } from './keys.ts';
+import { givenBy } from './keys.ts';
+import type { Kind } from './kind.ts';
+import { ALL_SERVICES, SERVICES } from './kind.ts';
+
+/** What an address names, or an entry of a composition: a kind of store, values for it, and what it is built of. */
+export interface Description {
+  /** An address for people, or the name in the composition. */
+  readonly name: string;
+  readonly typeName: string;
+  readonly kind: Kind;
+  readonly values: ReadonlyMap<string, Value>;
+  /** Where it is, if its kind has addresses of its own. */
+  readonly url?: URL | undefined;
+  /** By key. */
+  readonly parts: ReadonlyMap<string, Description>;
+}
+
+/** The service that a key names where `service` is made of it. */
+export function serviceOf({ kind }: Description, key: string, service: ServiceName): ServiceName {
+  return kind.keys[key]?.service ?? service;
+}
+
+/** Whether it makes a service itself. */
+export function makes({ kind, values }: Description, service: ServiceName): boolean {
+  if (!kind.makes[service]) return false;
+  return kind.has?.(givenBy(values)).includes(service) ?? true;
+}
+
+/** Throws a UsageError when what is described does not have a service. */
+export function requireService(description: Description, service: ServiceName): void {
+  const { kind, name, parts } = description;
+  if (makes(description, service)) {
+    for (const [key, part] of parts) requireService(part, serviceOf(description, key, service));
+  } else if (kind.through) {
+    requireService(parts.get(kind.puts!)!, service);
+  } else {
+    const others = ALL_SERVICES.filter((other) => makes(description, other)).map((other) => SERVICES[other]);
+    throw new UsageError(`${name} has no ${SERVICES[service]}, only ${others.join(' and ')}`);
+  }
+}
+
+/** Which of its parts takes what is put. */
+export function putsTo({ kind, parts }: Description): string | undefined {
+  return kind.through ? putsTo(parts.get(kind.puts!)!) : kind.puts;
+}

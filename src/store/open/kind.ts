@@ -1,0 +1,70 @@
+import type { LocalStore } from '../../castore/local/store.ts';
+import type { Contents, ServiceName, Services, Store, Use } from '../services.ts';
+import type { Given, Key } from './keys.ts';
+
+/** Every service of a store, and what people call it. */
+export const SERVICES: Readonly<Record<ServiceName, string>> = {
+  blobs: 'blobs',
+  directories: 'directories',
+  pathInfos: 'path infos',
+};
+export const ALL_SERVICES = Object.keys(SERVICES) as ServiceName[];
+
+/** A kind of store, or of wrapper round one: all that an address or a composition can name. */
+export interface Kind {
+  readonly keys: Readonly<Record<string, Key>>;
+  /**
+   * The address that values in a composition stand for. A kind without it has its keys as the parameters of its
+   * address; one that has it still takes those that name services from there.
+   */
+  readonly address?: (given: Given) => string;
+  /** Throws a UsageError for what cannot be right, as far as that can be told without opening it. */
+  readonly check?: (url: URL, given: Given) => void;
+  /** Makes each service that this kind can have. */
+  readonly makes: Makes;
+  /** Which of them one has that was given these values, if not all. */
+  readonly has?: (given: Given) => readonly ServiceName[];
+  /** Whether each is one of its own, at no place that somebody else could name. */
+  readonly isUnique?: (url: URL) => boolean;
+  /** The key that names the service to which puts go on. */
+  readonly puts?: string;
+  /** Whether the services that this does not make are those of what `puts` names. */
+  readonly through?: boolean;
+}
+
+export type Makes = { readonly [K in ServiceName]?: Make<K> };
+export type Make<K extends ServiceName> = (site: Site) => Promise<Part<Services[K]>>;
+
+/** A service, and what holds for the store that it belongs to. */
+export interface Part<S = Services[ServiceName]> extends Pick<Store, 'local' | 'paths' | 'far'> {
+  readonly service: S;
+}
+
+/** What a kind of store may ask of its surroundings while it makes a service. */
+export interface Site {
+  /** Where it is; only kinds that have addresses of their own ask for it. */
+  readonly url: URL;
+  readonly given: Given;
+  readonly use: Use;
+  /** The cache of this machine, for what has to be kept; opened when it is first asked for. */
+  cache(): LocalStore;
+  /** Blobs and directories of all that is being opened, to be used once that is done. */
+  readonly contents: Contents;
+  /** The service that a key names. */
+  part<K extends ServiceName>(key: string, service: K): Promise<Part<Services[K]>>;
+  /** Opens what several services are of, once for all of them; it is closed after what is built of it. */
+  store(open: (site: Site) => Promise<Store> | Store): Promise<Store>;
+  /** Has something done at the end, before what this was built of is closed. */
+  onClose(close: () => Promise<void>): void;
+}
+
+/** The services of a store that has all three and is opened as one. */
+export function ofStore(open: (site: Site) => Promise<Store> | Store): Required<Makes> {
+  const make =
+    <K extends ServiceName>(name: K): Make<K> =>
+    async (site) => {
+      const { [name]: service, local, paths, far } = await site.store(open);
+      return { service, local, paths, far };
+    };
+  return { blobs: make('blobs'), directories: make('directories'), pathInfos: make('pathInfos') };
+}

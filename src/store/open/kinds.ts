@@ -1,0 +1,28 @@
+import type { ServiceName } from '../services.ts';
+import { GRPC } from './backends/grpc.ts';
+import { CACHE, COMBINED } from './backends/layered.ts';
+import { LOCAL } from './backends/local.ts';
+import { LRU } from './backends/lru.ts';
+import { MEMORY } from './backends/memory.ts';
+import { NIX } from './backends/nix.ts';
+import { OBJECT_STORE } from './backends/objectstore.ts';
+import { KEYFILE_SIGNING } from './backends/signing.ts';
+import type { Kind } from './kind.ts';
+
+/** Every kind of store, by its name in a composition; `SCHEMES` says how it is named in an address. */
+export const KINDS: Readonly<Record<string, Kind>> = {
+  memory: MEMORY,
+  local: LOCAL,
+  grpc: GRPC,
+  objectstore: OBJECT_STORE,
+  cache: CACHE,
+  combined: COMBINED,
+  lru: LRU,
+  nix: NIX,
+  'keyfile-signing': KEYFILE_SIGNING,
+};
+
+/** The names of the kinds that make a service. */
+export function kindsOf(service: ServiceName): string[] {
+  return Object.keys(KINDS).filter((name) => KINDS[name]!.makes[service]);
+}

@@ -1,0 +1,72 @@
+/** What stands at addresses of one scheme. */
+interface Scheme {
+  /** How such an address is written. */
+  readonly form: string;
+  /** In a few words, for help and documentation. */
+  readonly about: string;
+  /** The kind of store, as compositions name it: an entry of `KINDS`. */
+  readonly type: string;
+}
+
+/** Every scheme that the address of a store can have. */
+export const SCHEMES: Readonly<Record<string, Scheme>> = {
+  local: { form: 'local:///dir', about: 'the local store in a directory', type: 'local' },
+  lmdb: { form: 'lmdb:///dir', about: 'another name for local', type: 'local' },
+  memory: { form: 'memory://', about: 'in this process, gone at its end', type: 'memory' },
+  'grpc+http': { form: 'grpc+http://host[:port]', about: 'a daemon; port 80 if none is given', type: 'grpc' },
+  'grpc+https': {
+    form: 'grpc+https://host[:port]',
+    about: 'a daemon over TLS; port 443 if none is given',
+    type: 'grpc',
+  },
+  'grpc+unix': { form: 'grpc+unix:///path', about: 'a daemon on a unix socket', type: 'grpc' },
+  'nix+https': {
+    form: 'nix+https://host[/path]',
+    about: 'a binary cache of Nix, to be read',
+    type: 'nix',
+  },
+  'nix+http': { form: 'nix+http://host[/path]', about: 'a binary cache without TLS', type: 'nix' },
+  'nix+file': { form: 'nix+file:///dir', about: 'a binary cache in a directory', type: 'nix' },
+  cache: {
+    form: 'cache://?near=URL&far=URL',
+    about: 'a far store, and near it copies of what was read',
+    type: 'cache',
+  },
+  combined: {
+    form: 'combined://?near=URL&far=URL',
+    about: 'a near store that looks into a far one for what it lacks',
+    type: 'combined',
+  },
+  'objectstore+s3': {
+    form: 'objectstore+s3://bucket[/prefix]',
+    about: 'a bucket of S3 or of what speaks its protocol',
+    type: 'objectstore',
+  },
+  'objectstore+file': {
+    form: 'objectstore+file:///dir',
+    about: 'the layout of a bucket in a directory',
+    type: 'objectstore',
+  },
+  'objectstore+memory': {
+    form: 'objectstore+memory:///',
+    about: 'a bucket in this process, gone at its end',
+    type: 'objectstore',
+  },
+  lru: {
+    form: 'lru://?capacity=N',
+    about: 'the N path infos that were used last, in this process',
+    type: 'lru',
+  },
+  'keyfile-signing': {
+    form: 'keyfile-signing://?inner=URL&keyfile=FILE',
+    about: 'a store that checks and signs what is put into it',
+    type: 'keyfile-signing',
+  },
+};
+
+/** The schemes of a kind of store, as they begin an address. */
+export function schemesOf(type: string): string[] {
+  return Object.keys(SCHEMES)
+    .filter((scheme) => SCHEMES[scheme]!.type === type)
+    .map((scheme) => `${scheme}://`);
+}
