@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { Pool } from 'undici';
 import { StorePath } from '../dist/nix/store-path.js';
 import { openStore } from '../dist/store/open/open-store.js';
-import { mapAhead } from '../dist/util/async/concurrency.js';
+import { mapAhead } from '../dist/util/async/iterables.js';
 
 const IN_FLIGHT = 64;
 const [operation, order] = process.argv.slice(2);

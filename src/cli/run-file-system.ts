@@ -1,3 +1,4 @@
+import { addAbortListener } from 'node:events';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { ServedStore, ServeOptions } from '../mount/serve-store.ts';
@@ -103,9 +104,8 @@ export async function runFileSystem<Served extends ServedStore>(
       offline: flags.offline ?? false,
       verifyWhole: flags.verify === 'whole',
     });
-    stop.signal.addEventListener('abort', () => void served.stop());
-    // A signal may have come while it began.
-    if (stop.signal.aborted) void served.stop();
+    // At once, if a signal has come while it began.
+    addAbortListener(stop.signal, () => void served.stop());
     log.info(words.begun, { ...words.where(served), store: flags.offline ? flags.cache : storeName(flags) });
     notifySystemd('READY=1');
     const tell = (what: string) => {

@@ -1,7 +1,7 @@
+import { addAbortListener } from 'node:events';
 import type { FreshItem, FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
-import { deferred } from '../util/async/deferred.ts';
 import { SingleFlight } from '../util/async/single-flight.ts';
 import { CODES, messageOf, StoreError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
@@ -79,18 +79,19 @@ export class HandOver {
 
   async #fetch(need: StoreNeed, signal: AbortSignal): Promise<void> {
     const stop = new AbortController();
-    const late = deferred<never>();
+    const late = Promise.withResolvers<never>();
     const timer = setTimeout(() => {
       late.reject(
         new StoreError('DEADLINE_EXCEEDED', `nothing arrived for ${this.#options.timeoutMs / 1000} s`),
       );
       stop.abort();
     }, this.#options.timeoutMs).unref();
-    signal.addEventListener('abort', () => stop.abort(), { once: true });
+    const left = addAbortListener(signal, () => stop.abort());
     try {
       await Promise.race([this.#options.fetch(need, () => timer.refresh(), stop.signal), late.promise]);
     } finally {
       clearTimeout(timer);
+      left[Symbol.dispose]();
     }
   }
 

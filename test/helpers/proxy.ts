@@ -2,8 +2,6 @@ import { once } from 'node:events';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { connect, createServer } from 'node:net';
 import { afterAll } from 'vitest';
-import type { Deferred } from '../../src/util/async/deferred.ts';
-import { deferred } from '../../src/util/async/deferred.ts';
 
 const started: TcpProxy[] = [];
 
@@ -26,7 +24,7 @@ export class TcpProxy {
   target: number | string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
-  #gate: Deferred | undefined;
+  #gate: PromiseWithResolvers<void> | undefined;
 
   private constructor(target: number | string) {
     this.target = target;
@@ -47,7 +45,7 @@ export class TcpProxy {
 
   /** From now on nothing gets through, and nobody is told. */
   stall(): void {
-    this.#gate ??= deferred();
+    this.#gate ??= Promise.withResolvers<void>();
   }
 
   /** What was held back goes on its way. */

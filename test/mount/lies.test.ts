@@ -5,7 +5,6 @@ import { Digest } from '../../src/castore/digest.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
 import { encodePathInfo } from '../../src/store/path-info/message.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
-import { deferred } from '../../src/util/async/deferred.ts';
 import { directoryOf } from '../contract/directories.ts';
 import { pathInfo } from '../contract/path-infos.ts';
 import { run } from '../helpers/cli.ts';
@@ -173,7 +172,7 @@ describe('a mount of a server that lies', () => {
     const whole = Buffer.concat(cuts);
     const digest = Digest.hash(whole);
     const { path } = await offering(digest, whole.length);
-    const forAll = deferred();
+    const forAll = Promise.withResolvers<void>();
     const read = reads(...cuts);
     server.script[STAT] = () => chunkList(...cuts);
     server.script[READ] = async (request) => {

@@ -1,5 +1,3 @@
-import type { Deferred } from '../../util/async/deferred.ts';
-import { deferred } from '../../util/async/deferred.ts';
 import type { Tolerant } from '../../util/async/tolerant.ts';
 import type { Digest } from '../digest.ts';
 import type { BlobService, Chunk } from './service.ts';
@@ -14,7 +12,7 @@ export class BlobFill {
   readonly #held = new Map<string, Uint8Array>();
   #heldBytes = 0;
   #draining: Promise<void> | undefined;
-  #room: Deferred | undefined;
+  #room: PromiseWithResolvers<void> | undefined;
 
   constructor(near: BlobService, writing: Tolerant) {
     this.#near = near;
@@ -30,7 +28,7 @@ export class BlobFill {
   async add(digest: Digest, bytes: Uint8Array): Promise<boolean> {
     if (this.#writing.paused) return false;
     while (this.#heldBytes > MAX_HELD) {
-      this.#room ??= deferred();
+      this.#room ??= Promise.withResolvers<void>();
       await this.#room.promise;
     }
     if (this.#held.has(digest.hex)) return true;

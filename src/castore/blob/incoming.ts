@@ -1,6 +1,4 @@
-import type { Deferred } from '../../util/async/deferred.ts';
-import { deferred } from '../../util/async/deferred.ts';
-import { orAborted } from '../../util/async/single-flight.ts';
+import { orAborted } from '../../util/async/abort.ts';
 import { Digest } from '../digest.ts';
 import { chunked } from './chunker.ts';
 import type { BlobFill } from './fill.ts';
@@ -18,7 +16,7 @@ export class Incoming {
   #readers = 0;
   #state: 'running' | 'whole' | 'refused' | 'failed' = 'running';
   #error: unknown;
-  #news: Deferred = deferred();
+  #news: PromiseWithResolvers<void> = Promise.withResolvers<void>();
 
   /** Begins to read what `open` gives, which is checked at its end. */
   constructor(open: Open, fill: BlobFill) {
@@ -51,7 +49,7 @@ export class Incoming {
 
   #tell(): void {
     this.#news.resolve();
-    this.#news = deferred();
+    this.#news = Promise.withResolvers<void>();
   }
 
   /** Whether another reader may join. */
@@ -72,7 +70,7 @@ export class Incoming {
         signal?.throwIfAborted();
         while (i === this.chunks.length && this.#state === 'running') {
           const news = this.#news.promise;
-          await (signal ? orAborted(news, signal) : news);
+          await orAborted(news, signal);
         }
         if (i < this.chunks.length) yield this.chunks[i]!;
         else if (this.#state === 'failed') throw this.#error;

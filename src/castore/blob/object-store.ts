@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { toBigInt } from '../../proto/long.ts';
 import { tvix } from '../../proto/messages.ts';
-import { mapAhead } from '../../util/async/concurrency.ts';
+import { mapAhead } from '../../util/async/iterables.ts';
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { zstdCompress, zstdDecompress } from '../../util/compression/zstd.ts';
 import { damaged, type StoreError } from '../../util/errors.ts';

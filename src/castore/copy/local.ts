@@ -54,7 +54,7 @@ export class LocalTreeCopier implements TreeCopier {
         if (this.#seen.has(file.digest.hex)) continue;
         await this.#file(file, turns);
         this.#seen.add(file.digest.hex);
-        if (turns.isDue()) await turns.take();
+        if (turns.isDue) await turns.take();
       }
       await writer.directory(directory);
       tell(this.#options, 0);
@@ -75,7 +75,7 @@ export class LocalTreeCopier implements TreeCopier {
     const hasher = new DigestHasher();
     for (const chunk of chunks) {
       hasher.update(await this.#copyChunk(chunk));
-      if (turns.isDue()) await turns.take();
+      if (turns.isDue) await turns.take();
     }
     if (!hasher.digest().equals(file.digest))
       throw damaged(`the local store's blob ${file.digest} is damaged`);

@@ -1,5 +1,4 @@
 import { LRUCache } from 'lru-cache';
-import { gathered } from '../../util/async/concurrency.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
 import { CachedDirectoryService } from './cached.ts';
@@ -95,11 +94,11 @@ class FoundDirectories implements DirectoryService {
 
   /** Looks below the roots of which something is missing. */
   async #search(digest: Digest, signal?: AbortSignal): Promise<void> {
-    for (const root of await gathered(this.#kept.roots()).catch(() => [])) {
+    for (const root of await Array.fromAsync(this.#kept.roots()).catch(() => [])) {
       if (root.equals(digest) || this.#complete.has(root.hex)) continue;
       this.#complete.set(root.hex, true);
       if (await this.#isKept(root)) continue;
-      const closure = await gathered(this.#far.getRecursive(root, signal));
+      const closure = await Array.fromAsync(this.#far.getRecursive(root, signal));
       this.#last = new Map(closure.map((directory) => [directory.digest.hex, directory]));
       if (this.#last.has(digest.hex)) return;
     }
@@ -107,7 +106,7 @@ class FoundDirectories implements DirectoryService {
 
   async #isKept(root: Digest): Promise<boolean> {
     try {
-      return (await gathered(this.#kept.getRecursive(root))).length > 0;
+      return (await Array.fromAsync(this.#kept.getRecursive(root))).length > 0;
     } catch {
       return false;
     }

@@ -1,6 +1,5 @@
 import type { Channel } from '../../proto/grpc/channel.ts';
 import { DIRECTORY } from '../../proto/grpc/methods.ts';
-import { deferred } from '../../util/async/deferred.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { damaged, type StoreError } from '../../util/errors.ts';
 import { foundOrNot } from '../blob/grpc.ts';
@@ -112,7 +111,7 @@ class Queue<T> implements AsyncIterable<T> {
   #items: T[] = [];
   #ended = false;
   #error: unknown;
-  #wake = deferred();
+  #wake = Promise.withResolvers<void>();
 
   async push(item: T): Promise<void> {
     while (this.#items.length >= QUEUE_LENGTH && !this.#error) await this.#wake.promise;
@@ -133,7 +132,7 @@ class Queue<T> implements AsyncIterable<T> {
 
   #signal(): void {
     this.#wake.resolve();
-    this.#wake = deferred();
+    this.#wake = Promise.withResolvers<void>();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T> {

@@ -1,4 +1,3 @@
-import { gathered } from '../../util/async/concurrency.ts';
 import { damaged, invalid } from '../../util/errors.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
@@ -113,5 +112,5 @@ export function closureAmong(
   directories: ReadonlyMap<string, Directory>,
 ): Promise<Directory[]> {
   const get = async ({ hex }: Digest) => directories.get(hex);
-  return gathered(walkClosure(root, get, (one) => damaged(`directory ${one} is missing`)));
+  return Array.fromAsync(walkClosure(root, get, (one) => damaged(`directory ${one} is missing`)));
 }

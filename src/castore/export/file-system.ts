@@ -87,7 +87,7 @@ class Exporter {
         // What has to be waited for is a promise; nearly all of a local store is done at once.
         const visit = this.#visitNext(frame);
         if (visit) await visit;
-        if (this.#turns.isDue()) await this.#turns.take();
+        if (this.#turns.isDue) await this.#turns.take();
       }
     } finally {
       for (const { output } of this.#stack) output.close();
@@ -161,7 +161,7 @@ class Exporter {
     try {
       for await (const part of await contents) {
         this.#write(part, output);
-        if (this.#turns.isDue()) await this.#turns.take();
+        if (this.#turns.isDue) await this.#turns.take();
       }
       this.#finishFile(output);
     } finally {

@@ -10,7 +10,7 @@ import {
   readSync,
 } from 'node:fs';
 import { InFlight } from '../../util/async/in-flight.ts';
-import { TimeSlice } from '../../util/async/time-slice.ts';
+import { Turns } from '../../util/async/turns.ts';
 import { compareBytes, latin1, printable } from '../../util/bytes.ts';
 import { StoreError, systemCode } from '../../util/errors.ts';
 import type { BlobService } from '../blob/service.ts';
@@ -80,7 +80,7 @@ class Importer {
   readonly #putter: DirectoryPutter;
   readonly #options: ImportOptions;
   readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
-  readonly #slice = new TimeSlice();
+  readonly #turns = new Turns();
   /** Buffers for small files, which are free again when the file is stored. */
   readonly #scratch: Buffer[] = [];
   readonly #block = Buffer.allocUnsafeSlow(READ_LENGTH);
@@ -164,7 +164,7 @@ class Importer {
       observer?.endFile();
       if (!isUnchanged(before, fstatSync(fd))) throw changed(path);
       // What is on its way gets on meanwhile.
-      if (this.#slice.isOver) await this.#slice.pass();
+      if (this.#turns.isDue) await this.#turns.take();
       await this.#inFlight.room();
       return visited;
     } finally {

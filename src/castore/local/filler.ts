@@ -1,5 +1,3 @@
-import type { Deferred } from '../../util/async/deferred.ts';
-import { deferred } from '../../util/async/deferred.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Chunk } from '../blob/service.ts';
@@ -31,7 +29,7 @@ export class CacheFiller {
   readonly #env: Environment;
   readonly #files: ChunkFiles;
   readonly #session: Session;
-  #batch: { rows: Row[]; bytes: number; done: Deferred<void> } | undefined;
+  #batch: { rows: Row[]; bytes: number; done: PromiseWithResolvers<void> } | undefined;
   #committing: Promise<void> = Promise.resolve();
   #complained = false;
 
@@ -86,12 +84,12 @@ export class CacheFiller {
   }
 
   #newBatch() {
-    const batch = { rows: [] as Row[], bytes: 0, done: deferred() };
+    const batch = { rows: [] as Row[], bytes: 0, done: Promise.withResolvers<void>() };
     setTimeout(() => this.#close(batch), BATCH_MS);
     return batch;
   }
 
-  #close(batch: { rows: Row[]; done: Deferred<void> }): void {
+  #close(batch: { rows: Row[]; done: PromiseWithResolvers<void> }): void {
     if (this.#batch !== batch) return;
     this.#batch = undefined;
     this.#committing = this.#committing.then(async () => {

@@ -1,12 +1,9 @@
-import type { Deferred } from '../../util/async/deferred.ts';
-import { deferred } from '../../util/async/deferred.ts';
-
 /** Pieces of work in one transaction; each writes a row or two of up to 64 KiB. */
 const MOST_AT_ONCE = 64;
 
 interface Piece {
   readonly work: () => unknown;
-  readonly done: Deferred<unknown>;
+  readonly done: PromiseWithResolvers<unknown>;
 }
 
 /** Lets small pieces of work that come in the same moment share a transaction. */
@@ -21,7 +18,7 @@ export class SharedTransaction {
   /** Resolves with what `work` gives, once it has been committed. It must not throw. */
   run<T>(work: () => T): Promise<T> {
     if (this.#waiting.length === 0) setImmediate(() => this.#runAll());
-    const done = deferred<unknown>();
+    const done = Promise.withResolvers<unknown>();
     this.#waiting.push({ work, done });
     return done.promise as Promise<T>;
   }

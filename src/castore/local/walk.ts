@@ -1,13 +1,10 @@
-import { setImmediate as turn } from 'node:timers/promises';
+import { Turns } from '../../util/async/turns.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import { Digest } from '../digest.ts';
 import { Directory } from '../directory.ts';
 import { KIND } from '../directory-codec.ts';
 import type { Node } from '../node.ts';
 import type { LocalReader } from './reader.ts';
-
-/** Directories read before others have their turn, and LMDB's old pages are let go of. */
-const SLICE = 256;
 
 /** Sees what a tree is made of. Digests are views, valid during the call. */
 export interface TreeVisitor {
@@ -26,7 +23,7 @@ export type TreeSource = Pick<LocalReader, 'directory' | 'manifest' | 'refresh'>
 export class TreeWalker {
   readonly #reader: TreeSource;
   readonly #visitor: TreeVisitor;
-  #walked = 0;
+  readonly #turns = new Turns();
 
   constructor(reader: TreeSource, visitor: TreeVisitor) {
     this.#reader = reader;
@@ -41,8 +38,9 @@ export class TreeWalker {
   /** Walks a directory and all below it. */
   async walkFrom(root: Uint8Array): Promise<void> {
     for (const _ of this.#steps(root)) {
-      if (++this.#walked % SLICE !== 0) continue;
-      await turn();
+      if (!this.#turns.isDue) continue;
+      await this.#turns.take();
+      // LMDB may use its old pages again.
       this.#reader.refresh();
     }
   }

@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
-import { Limiter } from '../../util/async/concurrency.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
+import { Limiter } from '../../util/async/limiter.ts';
 import { retrying } from '../../util/async/retry.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';

@@ -1,9 +1,7 @@
 import { alongChunks } from '../../castore/blob/along-chunks.ts';
 import type { Chunk } from '../../castore/blob/service.ts';
 import { Digest } from '../../castore/digest.ts';
-import type { Deferred } from '../../util/async/deferred.ts';
-import { deferred } from '../../util/async/deferred.ts';
-import { orAborted } from '../../util/async/single-flight.ts';
+import { orAborted } from '../../util/async/abort.ts';
 import { damaged } from '../../util/errors.ts';
 import type { ChunkList, ChunkRange } from './chunk-list.ts';
 import type { Progress } from './options.ts';
@@ -37,9 +35,9 @@ export class BlobStream {
   /** The chunk that comes next, and the one before which the stream waits. */
   #next = 0;
   #until = 0;
-  #resume: Deferred<void> | undefined;
+  #resume: PromiseWithResolvers<void> | undefined;
   /** Settles when the next chunk has come. */
-  #step = quietly(deferred());
+  #step = quietly(Promise.withResolvers<void>());
 
   constructor(list: ChunkList, options: StreamOptions) {
     this.#list = list;
@@ -79,9 +77,9 @@ export class BlobStream {
       this.#next++;
       this.#idle.refresh();
       this.#step.resolve();
-      this.#step = quietly(deferred());
+      this.#step = quietly(Promise.withResolvers<void>());
       if (this.#next < this.#until || this.#next === chunks.length) continue;
-      this.#resume = deferred();
+      this.#resume = Promise.withResolvers<void>();
       await orAborted(this.#resume.promise, signal);
     }
   }
@@ -94,7 +92,7 @@ export class BlobStream {
 }
 
 /** The same, which nobody may be waiting for. */
-function quietly(step: Deferred): Deferred {
+function quietly(step: PromiseWithResolvers<void>): PromiseWithResolvers<void> {
   step.promise.catch(() => {});
   return step;
 }

@@ -1,9 +1,7 @@
 import type { Digest } from '../../castore/digest.ts';
 import type { DirectoryService } from '../../castore/directory/service.ts';
 import type { Directory } from '../../castore/directory.ts';
-import type { Deferred } from '../../util/async/deferred.ts';
-import { deferred } from '../../util/async/deferred.ts';
-import { orAborted } from '../../util/async/single-flight.ts';
+import { orAborted } from '../../util/async/abort.ts';
 import { damaged } from '../../util/errors.ts';
 import type { Keeper } from './keeper.ts';
 import type { Progress } from './options.ts';
@@ -16,7 +14,7 @@ interface Stream {
   /** What it will still bring, as far as is known: the children of what it has brought. */
   readonly coming: Set<string>;
   /** Those who wait, by digest. */
-  readonly waiting: Map<string, Deferred<void>>;
+  readonly waiting: Map<string, PromiseWithResolvers<void>>;
 }
 
 /**
@@ -97,7 +95,7 @@ export class DirectoryFetcher {
 function arrivalOf(stream: Stream, digest: Digest): Promise<void> {
   let waiting = stream.waiting.get(digest.hex);
   if (!waiting) {
-    waiting = deferred();
+    waiting = Promise.withResolvers<void>();
     waiting.promise.catch(() => {});
     stream.waiting.set(digest.hex, waiting);
   }

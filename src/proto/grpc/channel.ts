@@ -1,10 +1,9 @@
 import { getDefaultHighWaterMark, setDefaultHighWaterMark } from 'node:stream';
 import type { CallOptions, ChannelCredentials, Interceptor, ServiceError } from '@grpc/grpc-js';
 import { Client, InterceptingCall, Metadata } from '@grpc/grpc-js';
-import { deferred } from '../../util/async/deferred.ts';
+import { orAborted } from '../../util/async/abort.ts';
 import type { RetryOptions } from '../../util/async/retry.ts';
 import { retrying } from '../../util/async/retry.ts';
-import { orAborted } from '../../util/async/single-flight.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import type { Probe } from './dialect-finder.ts';
 import { DialectFinder } from './dialect-finder.ts';
@@ -215,7 +214,7 @@ export class Channel {
   ): Promise<R> {
     const dialect = await this.#retry(signal, () => this.#dialect(method, signal));
     signal?.throwIfAborted();
-    const answer = deferred<R>();
+    const answer = Promise.withResolvers<R>();
     const call = this.#client.makeClientStreamRequest(
       methodPath(dialect, method),
       (encoded: Buffer) => encoded,

@@ -1,3 +1,4 @@
+import { addAbortListener } from 'node:events';
 import type { Writable } from 'node:stream';
 import type { Encoded } from '../../proto/grpc/codec.ts';
 import { StoreError } from '../../util/errors.ts';
@@ -62,14 +63,15 @@ export class Outbox {
       const settle = () => {
         clearTimeout(timer);
         this.#taken = undefined;
-        this.#signal.removeEventListener('abort', settle);
+        left[Symbol.dispose]();
         resolve();
       };
       const timer = setTimeout(() => {
+        left[Symbol.dispose]();
         reject(new StoreError('DEADLINE_EXCEEDED', `nothing was taken for ${IDLE_MS / 1000} s`));
       }, IDLE_MS);
       this.#taken = settle;
-      this.#signal.addEventListener('abort', settle, { once: true });
+      const left = addAbortListener(this.#signal, settle);
     });
   }
 }

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { orAborted } from '../../util/async/single-flight.ts';
-import { TimeSlice } from '../../util/async/time-slice.ts';
+import { orAborted } from '../../util/async/abort.ts';
+import { Turns } from '../../util/async/turns.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
 import type { HttpProblem } from './problem.ts';
@@ -149,7 +149,7 @@ export class Exchange {
     await this.#turn();
     const length = headers['content-length'] as number | undefined;
     const parts = make()[Symbol.asyncIterator]();
-    const slice = new TimeSlice();
+    const turns = new Turns();
     try {
       // What fails at once can still be said.
       let next = await parts.next();
@@ -158,7 +158,7 @@ export class Exchange {
         this.sent += next.value.length;
         if (length !== undefined && this.sent > length) throw damaged('an answer is longer than was said');
         await this.#write(next.value);
-        if (slice.isOver) await slice.pass();
+        if (turns.isDue) await turns.take();
         this.signal.throwIfAborted();
       }
       if (length !== undefined && this.sent < length) throw damaged('an answer is shorter than was said');

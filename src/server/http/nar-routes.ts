@@ -3,7 +3,7 @@ import type { Store } from '../../store/services.ts';
 import { takeNar } from '../../store/upload/nar.ts';
 import type { StoredFormat } from '../../store/upload/stored.ts';
 import type { UploadTables } from '../../store/upload/tables.ts';
-import { Limiter } from '../../util/async/concurrency.ts';
+import { Limiter } from '../../util/async/limiter.ts';
 import { invalid, StoreError } from '../../util/errors.ts';
 import type { Exchange } from './exchange.ts';
 import type { NarSender } from './nar-sender.ts';

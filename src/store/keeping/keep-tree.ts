@@ -1,8 +1,8 @@
 import type { Digest } from '../../castore/digest.ts';
 import type { Directory } from '../../castore/directory.ts';
-import type { Node } from '../../castore/node.ts';
-import { Limiter } from '../../util/async/concurrency.ts';
-import { TimeSlice } from '../../util/async/time-slice.ts';
+import type { FileNode, Node } from '../../castore/node.ts';
+import { mapAhead } from '../../util/async/iterables.ts';
+import { Turns } from '../../util/async/turns.ts';
 import { StoreError } from '../../util/errors.ts';
 import type { Store } from '../services.ts';
 
@@ -19,13 +19,13 @@ export async function keepTree(store: Store, root: Node, signal?: AbortSignal): 
   local?.env.refresh();
   if (root.kind === 'symlink') return true;
   if (root.kind === 'file') return keepBlob(store, root.digest, signal);
-  const slice = new TimeSlice();
+  const turns = new Turns();
   const directories: Digest[] = [];
   try {
     for await (const directory of store.directories.getRecursive(root.digest, signal)) {
       directories.push(directory.digest);
       if (!(await keepBlobs(store, directory, signal))) return false;
-      if (slice.isOver) await slice.pass();
+      if (turns.isDue) await turns.take();
     }
   } catch (error) {
     if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
@@ -41,12 +41,10 @@ export async function keepTree(store: Store, root: Node, signal?: AbortSignal): 
 
 /** The blobs of the files in a directory. */
 async function keepBlobs(store: Store, directory: Directory, signal?: AbortSignal): Promise<boolean> {
-  const limiter = new Limiter(AT_ONCE);
-  const kept: Promise<boolean>[] = [];
-  for (const [, node] of directory.entries()) {
-    if (node.kind === 'file') kept.push(limiter.run(() => keepBlob(store, node.digest, signal)));
-  }
-  return (await Promise.all(kept)).every(Boolean);
+  const files = [...directory.entries()].map(([, node]) => node).filter((node) => node.kind === 'file');
+  const keep = ({ digest }: FileNode) => keepBlob(store, digest, signal);
+  for await (const kept of mapAhead(files, AT_ONCE, keep)) if (!kept) return false;
+  return true;
 }
 
 async function keepBlob({ local, blobs }: Store, digest: Digest, signal?: AbortSignal): Promise<boolean> {

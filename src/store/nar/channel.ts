@@ -1,6 +1,3 @@
-import type { Deferred } from '../../util/async/deferred.ts';
-import { deferred } from '../../util/async/deferred.ts';
-
 /**
  * Bytes from one who pushes to one who pulls. Nothing is copied: the pusher waits for `drained` before the
  * memory of what was pushed is used again.
@@ -11,8 +8,8 @@ export class Channel implements AsyncIterable<Uint8Array> {
   #failure: { error: unknown } | undefined;
   /** Nobody pulls any more. */
   #left = false;
-  #more: Deferred<void> | undefined;
-  #empty: Deferred<void> | undefined;
+  #more: PromiseWithResolvers<void> | undefined;
+  #empty: PromiseWithResolvers<void> | undefined;
 
   push(part: Uint8Array): void {
     if (this.#left) return;
@@ -33,7 +30,7 @@ export class Channel implements AsyncIterable<Uint8Array> {
   /** Resolves when the last part has been used and another is asked for, or nobody wants any. */
   async drained(): Promise<void> {
     if (this.#left || (this.#parts.length === 0 && this.#more)) return;
-    this.#empty ??= deferred();
+    this.#empty ??= Promise.withResolvers<void>();
     await this.#empty.promise;
   }
 
@@ -60,7 +57,7 @@ export class Channel implements AsyncIterable<Uint8Array> {
         }
         if (this.#failure) throw this.#failure.error;
         if (this.#ended) return;
-        this.#more = deferred();
+        this.#more = Promise.withResolvers<void>();
         this.#empty?.resolve();
         this.#empty = undefined;
         await this.#more.promise;

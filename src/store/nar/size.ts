@@ -1,6 +1,6 @@
 import type { Node } from '../../castore/node.ts';
 import { NarWriter } from '../../nix/nar/writer.ts';
-import { TimeSlice } from '../../util/async/time-slice.ts';
+import { Turns } from '../../util/async/turns.ts';
 import type { Services } from '../services.ts';
 import { writeStep } from './render.ts';
 import { narSteps } from './steps.ts';
@@ -16,10 +16,10 @@ export async function narSize(
   signal?: AbortSignal,
 ): Promise<number> {
   const nar = new NarWriter({ update() {}, skip() {} });
-  const slice = new TimeSlice();
+  const turns = new Turns();
   for await (const steps of narSteps(castore, root, signal)) {
     if (nar.size > limit) break;
-    if (slice.isOver) await slice.pass();
+    if (turns.isDue) await turns.take();
     for (const step of steps) {
       if (step.kind !== 'file') writeStep(nar, step);
       else {

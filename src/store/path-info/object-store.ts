@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ObjectStore, StoredObject } from '../../castore/objects/object-store.ts';
 import { BASE32_ALPHABET, encodeBase32 } from '../../nix/base32.ts';
 import type { Signature } from '../../nix/signature.ts';
-import { mapAhead, merged } from '../../util/async/concurrency.ts';
+import { mapAhead, merged } from '../../util/async/iterables.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import { decodePathInfo, encodePathInfo } from './message.ts';

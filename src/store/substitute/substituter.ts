@@ -1,8 +1,9 @@
 import { setMaxListeners } from 'node:events';
 import { LRUCache } from 'lru-cache';
 import type { NarInfo } from '../../nix/narinfo/narinfo.ts';
-import { Limiter } from '../../util/async/concurrency.ts';
-import { orAborted, SingleFlight } from '../../util/async/single-flight.ts';
+import { orAborted } from '../../util/async/abort.ts';
+import { Limiter } from '../../util/async/limiter.ts';
+import { SingleFlight } from '../../util/async/single-flight.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
 import { damaged, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
@@ -60,7 +61,7 @@ export class Substituter implements PathSource {
       for await (const { info } of this.#offers(hash)) return info;
       return undefined;
     });
-    return signal ? orAborted(work, signal) : work;
+    return orAborted(work, signal);
   }
 
   /** Takes a path into the store, even if it is there. */
@@ -78,7 +79,7 @@ export class Substituter implements PathSource {
     this.#running.add(ended);
     void ended.then(() => this.#running.delete(ended));
     try {
-      return await (signal ? orAborted(work, signal) : work);
+      return await orAborted(work, signal);
     } finally {
       if (onProgress) this.#listeners.delete(onProgress);
     }

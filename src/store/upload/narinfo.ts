@@ -4,7 +4,7 @@ import { isKey, KEYS } from '../../nix/narinfo/print.ts';
 import type { Signature } from '../../nix/signature.ts';
 import { fingerprint } from '../../nix/signature.ts';
 import type { StorePath } from '../../nix/store-path.ts';
-import { Limiter } from '../../util/async/concurrency.ts';
+import { mapAhead } from '../../util/async/iterables.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
 import { invalid, StoreError } from '../../util/errors.ts';
 import { keepTree } from '../keeping/keep-tree.ts';
@@ -75,13 +75,12 @@ export class NarInfoTaker {
   }
 
   async #checkReferences({ storePath, references }: NarInfo, signal?: AbortSignal): Promise<void> {
-    const limiter = new Limiter(AT_ONCE);
     const isThere = async (path: StorePath) => {
       if (asBuffer(path.hash).equals(storePath.hash)) return path.name === storePath.name;
       const found = await this.#store.pathInfos.describe(path.hash, signal);
       return found?.storePath.name === path.name;
     };
-    const found = await Promise.all(references.map((path) => limiter.run(() => isThere(path))));
+    const found = await Array.fromAsync(mapAhead(references, AT_ONCE, isThere));
     const missing = references.filter((_, i) => !found[i]);
     if (missing.length === 0) return;
     const shown = missing.slice(0, MAX_SHOWN).map((path) => path.absolute());

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import { InFlight } from './in-flight.ts';
 
 /**
  * Runs `work` for each item, in order, so many at once. The first failure stops the rest by their signal and
@@ -10,28 +11,20 @@ export async function eachOf<T>(
   signal: AbortSignal | undefined,
   work: (item: T, signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  const abort = new AbortController();
-  const either = signal ? AbortSignal.any([signal, abort.signal]) : abort.signal;
+  const stop = new AbortController();
+  const either = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
   // Everything that is under way listens to it.
   setMaxListeners(0, either);
-  const running = new Set<Promise<void>>();
-  let failure: { error: unknown } | undefined;
-  const fail = (error: unknown) => {
-    failure ??= { error };
-    abort.abort();
-  };
+  const inFlight = new InFlight(atOnce, () => stop.abort());
   try {
     for await (const item of items) {
-      if (running.size >= atOnce) await Promise.race(running);
+      await inFlight.room();
       either.throwIfAborted();
-      const one: Promise<void> = work(item, either)
-        .catch(fail)
-        .finally(() => running.delete(one));
-      running.add(one);
+      inFlight.add(work(item, either));
     }
   } catch (error) {
-    fail(error);
+    inFlight.fail(error);
   }
-  await Promise.all(running);
-  if (failure) throw failure.error;
+  await inFlight.ended();
+  inFlight.check();
 }

@@ -1,15 +1,19 @@
-/** Work that was begun and is not waited for one by one. Only so much of it is under way at once. */
+/** Limits how much of one caller's work is under way at once, and keeps the first failure of it. */
 export class InFlight {
   readonly #most: number;
+  readonly #onFailure: (() => void) | undefined;
   #count = 0;
-  /** Wakes whoever waits for some of it to end. */
+  /** Wakes the caller that waits for some of it to end. */
   #landed: (() => void) | undefined;
   #failure: { error: unknown } | undefined;
 
-  constructor(most: number) {
+  /** `onFailure` is called once, at the first failure. */
+  constructor(most: number, onFailure?: () => void) {
     this.#most = most;
+    this.#onFailure = onFailure;
   }
 
+  /** Takes work that has begun. */
   add(work: Promise<unknown>): void {
     this.#count++;
     const land = () => {
@@ -17,17 +21,24 @@ export class InFlight {
       this.#landed?.();
     };
     work.then(land, (error) => {
-      this.#failure ??= { error };
+      this.fail(error);
       land();
     });
   }
 
-  /** Throws what work failed with first. */
+  /** Notes a failure. */
+  fail(error: unknown): void {
+    if (this.#failure) return;
+    this.#failure = { error };
+    this.#onFailure?.();
+  }
+
+  /** Throws the first failure, if there was one. */
   check(): void {
     if (this.#failure) throw this.#failure.error;
   }
 
-  /** Resolves when there is room for more; for one caller at a time. */
+  /** Resolves when there is room for more. One caller may wait at a time. */
   async room(): Promise<void> {
     await this.#fewerThan(this.#most);
   }

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { orAborted } from './single-flight.ts';
+import { orAborted } from './abort.ts';
 
 export interface RetryOptions {
   /** How often it is tried in all. */
@@ -25,8 +25,7 @@ export async function retrying<T>(
       return await attempt();
     } catch (error) {
       if (tries >= attempts || signal?.aborted || !isTransient(error)) throw error;
-      const wait = delay(firstWaitMs * 2 ** (tries - 1) * (0.5 + Math.random()));
-      await (signal ? orAborted(wait, signal) : wait);
+      await orAborted(delay(firstWaitMs * 2 ** (tries - 1) * (0.5 + Math.random())), signal);
     }
   }
 }

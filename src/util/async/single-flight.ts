@@ -1,3 +1,5 @@
+import { orAborted } from './abort.ts';
+
 interface Flight<T> {
   readonly promise: Promise<T>;
   readonly abort: AbortController;
@@ -14,13 +16,10 @@ export class SingleFlight<T> {
 
   async run(key: string, work: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
     signal?.throwIfAborted();
-    let flight = this.#running.get(key);
-    if (!flight) {
-      flight = this.#begin(key, work);
-    }
+    const flight = this.#running.get(key) ?? this.#begin(key, work);
     flight.callers++;
     try {
-      return await (signal ? orAborted(flight.promise, signal) : flight.promise);
+      return await orAborted(flight.promise, signal);
     } finally {
       if (--flight.callers === 0 && !flight.ended) {
         flight.abort.abort();
@@ -40,17 +39,4 @@ export class SingleFlight<T> {
     this.#running.set(key, flight);
     return flight;
   }
-}
-
-/** A promise that also settles, by rejecting, when the signal fires. */
-export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) {
-    promise.catch(() => {});
-    return Promise.reject(signal.reason);
-  }
-  return new Promise((resolve, reject) => {
-    const leave = () => reject(signal.reason);
-    signal.addEventListener('abort', leave, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave));
-  });
 }

@@ -2,7 +2,6 @@ import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import type { Transform } from 'node:stream';
 import { pipeline, Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { deferred } from '../async/deferred.ts';
 
 /** Contents on their way. */
 export type Bytes = AsyncIterable<Uint8Array>;
@@ -19,7 +18,7 @@ export async function* throughProgram(
   source: Bytes,
   program: ChildProcessWithoutNullStreams,
 ): AsyncGenerator<Uint8Array> {
-  const failed = deferred<never>();
+  const failed = Promise.withResolvers<never>();
   failed.promise.catch(() => {});
   const complaint = text(program.stderr);
   const status = new Promise<number | null>((resolve) => {
