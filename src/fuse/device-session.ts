@@ -1,6 +1,8 @@
 import { ERRNO } from '../fs/file-system.ts';
 import { log } from '../util/log.ts';
-import { addressOf, errno, errnoName, libc, POLLIN } from '../util/system/libc.ts';
+import { CallBuffer } from '../util/system/call-buffer.ts';
+import { errno, errnoName, libc } from '../util/system/libc.ts';
+import { PollSet } from '../util/system/poll-set.ts';
 import type { DispatcherOptions } from './dispatcher.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Patience } from './patience.ts';
@@ -11,6 +13,10 @@ const ENODEV = 19;
 const ECONNABORTED = 103;
 /** Waiting for the next request without sleeping, in milliseconds. */
 const SPIN_MS = 0.15;
+/** Slots of what is polled: the device, and the eventfd of the fetch side. */
+const DEVICE = 0;
+const WAKE = 1;
+const POLLED = 2;
 
 export interface DeviceSessionOptions extends DispatcherOptions {
   /** The FUSE device, non-blocking. */
@@ -25,40 +31,34 @@ export class DeviceSession {
   readonly #options: DeviceSessionOptions;
   readonly #dispatcher: Dispatcher<undefined>;
   readonly #patience = new Patience(SPIN_MS);
-  readonly #request = Buffer.allocUnsafeSlow(fuse.REQUEST_BUFFER_LENGTH);
-  readonly #requestAddress = addressOf(this.#request);
-  /** Two `struct pollfd`: the device and the eventfd. */
-  readonly #poll = Buffer.alloc(16);
-  readonly #pollAddress = addressOf(this.#poll);
-  readonly #replyAddress: number;
+  readonly #request = new CallBuffer(fuse.REQUEST_BUFFER_LENGTH);
+  readonly #poll = new PollSet(POLLED);
 
   constructor(options: DeviceSessionOptions) {
     this.#options = options;
     this.#dispatcher = new Dispatcher(options, (length) => this.#send(length));
-    this.#replyAddress = addressOf(this.#dispatcher.reply);
-    this.#poll.writeInt32LE(options.fd, 0);
-    this.#poll.writeInt16LE(POLLIN, 4);
-    this.#poll.writeInt32LE(options.wakeFd, 8);
-    this.#poll.writeInt16LE(POLLIN, 12);
+    this.#poll.watch(DEVICE, options.fd);
+    this.#poll.watch(WAKE, options.wakeFd);
   }
 
   /** Returns when the file system has been unmounted, or when told to leave. */
   run(): void {
     const { fd, fs } = this.#options;
+    const { bytes, address } = this.#request;
     for (;;) {
       this.#dispatcher.receive();
       if (this.#dispatcher.stopped) return;
-      const length = libc.read(fd, this.#requestAddress, this.#request.length);
+      const length = libc.read(fd, address, bytes.length);
       if (length >= 0) {
         this.#patience.renew();
-        if (length >= fuse.IN_HEADER_LENGTH) this.serve(this.#request.subarray(0, length));
+        if (length >= fuse.IN_HEADER_LENGTH) this.serve(bytes.subarray(0, length));
         continue;
       }
       const error = errno();
       if (error === EAGAIN) {
         if (this.#patience.lasts()) continue;
         fs.refresh();
-        libc.poll(this.#pollAddress, 2, -1);
+        this.#poll.wait(POLLED, -1);
       } else if (error === ENODEV || error === ECONNABORTED) return;
       // A request that was taken back before it was read, or a signal.
       else if (error !== ERRNO.ENOENT && error !== ERRNO.EINTR) {
@@ -75,7 +75,7 @@ export class DeviceSession {
 
   #send(length: number): void {
     if (length === 0) return;
-    if (libc.write(this.#options.fd, this.#replyAddress, length) >= 0) return;
+    if (libc.write(this.#options.fd, this.#dispatcher.reply.address, length) >= 0) return;
     const error = errno();
     // ENOENT: the process that asked is gone. ENODEV: so is the mount, as the next read will tell.
     if (error !== ERRNO.ENOENT && error !== ENODEV && error !== ECONNABORTED) {

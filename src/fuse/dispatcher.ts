@@ -4,7 +4,8 @@ import type { FileSystem, Need } from '../fs/file-system.ts';
 import { ERRNO, MISSING } from '../fs/file-system.ts';
 import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
-import { addressOf, libc } from '../util/system/libc.ts';
+import { CallBuffer } from '../util/system/call-buffer.ts';
+import { drainEventfd } from '../util/system/eventfd.ts';
 import type { Handler, Request } from './handler.ts';
 import { argsLength, NO_REPLY } from './handler.ts';
 import * as fuse from './protocol.ts';
@@ -72,12 +73,11 @@ export type Answer<Origin> = (length: number, origin: Origin) => void;
  * request is run again when that has answered. `Origin` is what a transport needs to answer one.
  */
 export class Dispatcher<Origin> {
-  readonly reply: Buffer = Buffer.allocUnsafeSlow(fuse.REPLY_BUFFER_LENGTH);
+  /** Where the reply under way is written. */
+  readonly reply: CallBuffer = new CallBuffer(fuse.REPLY_BUFFER_LENGTH);
   readonly #options: DispatcherOptions;
   readonly #answer: Answer<Origin>;
   readonly #parked = new Map<string, Parked<Origin>[]>();
-  readonly #wakeCount = Buffer.alloc(8);
-  readonly #wakeCountAddress = addressOf(this.#wakeCount);
 
   constructor(options: DispatcherOptions, answer: Answer<Origin>) {
     this.#options = options;
@@ -94,7 +94,7 @@ export class Dispatcher<Origin> {
     const { control, wakeFd, port } = this.#options;
     if (Atomics.load(control, CONTROL.MESSAGES) === 0) return;
     Atomics.store(control, CONTROL.MESSAGES, 0);
-    libc.read(wakeFd, this.#wakeCountAddress, 8);
+    drainEventfd(wakeFd);
     for (;;) {
       const received = receiveMessageOnPort(port);
       if (!received) return;
@@ -151,7 +151,7 @@ export class Dispatcher<Origin> {
 
   #handle(request: Request): number {
     try {
-      return this.#options.handler(request, this.reply, fuse.OUT_HEADER_LENGTH);
+      return this.#options.handler(request, this.reply.bytes, fuse.OUT_HEADER_LENGTH);
     } catch (error) {
       log.error('a request failed', { opcode: request.opcode, error: messageOf(error) });
       return -ERRNO.EIO;
@@ -214,10 +214,11 @@ export class Dispatcher<Origin> {
       return;
     }
     const length = fuse.OUT_HEADER_LENGTH + Math.max(result, 0);
-    this.reply.writeUInt32LE(length, 0);
-    this.reply.writeInt32LE(Math.min(result, 0), 4);
-    this.reply.writeUInt32LE(request.readUInt32LE(8), 8);
-    this.reply.writeUInt32LE(request.readUInt32LE(12), 12);
+    const { bytes } = this.reply;
+    bytes.writeUInt32LE(length, 0);
+    bytes.writeInt32LE(Math.min(result, 0), 4);
+    bytes.writeUInt32LE(request.readUInt32LE(8), 8);
+    bytes.writeUInt32LE(request.readUInt32LE(12), 12);
     this.#answer(length, origin);
   }
 

@@ -1,22 +1,15 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { StoreError } from '../util/errors.ts';
-import { errno, errnoName, libc } from '../util/system/libc.ts';
-import { receiveMessage } from '../util/system/unix-socket.ts';
+import { CallBuffer } from '../util/system/call-buffer.ts';
+import { receiveMessage, socketPair } from '../util/system/unix-socket.ts';
 
-const AF_UNIX = 1;
-const SOCK_STREAM = 1;
 /**
  * Mounts with the set-user-id helper `fusermount3`, as an ordinary user may. It opens the device, mounts,
  * and sends the descriptor over the socket named in `_FUSE_COMMFD`.
  */
 export function mountWithHelper(mountPoint: string, options: readonly string[]): number {
-  const pair = Buffer.alloc(8);
-  if (libc.socketpair(AF_UNIX, SOCK_STREAM, 0, pair) !== 0) {
-    throw new StoreError('INTERNAL', `socketpair failed: ${errnoName(errno())}`);
-  }
-  const ours = pair.readInt32LE(0);
-  const theirs = pair.readInt32LE(4);
+  const [ours, theirs] = socketPair();
   try {
     const helper = spawnSync('fusermount3', ['-o', options.join(','), '--', mountPoint], {
       stdio: ['ignore', 'ignore', 'pipe', theirs],
@@ -46,7 +39,7 @@ export function mountWithHelper(mountPoint: string, options: readonly string[]):
 
 function receiveDescriptor(socket: number): number {
   const descriptors: number[] = [];
-  receiveMessage(socket, Buffer.alloc(1), descriptors);
+  receiveMessage(socket, new CallBuffer(1), 0, 1, descriptors);
   const [device] = descriptors;
   if (device === undefined) throw new StoreError('INTERNAL', 'fusermount3 mounted but sent no descriptor');
   return device;

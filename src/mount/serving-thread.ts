@@ -3,7 +3,7 @@ import { NodeTable } from '../fs/node-table.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
 import { CONTROL } from '../fuse/dispatcher.ts';
 import { currentLogLevel, log } from '../util/log.ts';
-import { addressOf, libc } from '../util/system/libc.ts';
+import { makeEventfd, raiseEventfd } from '../util/system/eventfd.ts';
 import type { Server } from './hand-over.ts';
 import type { ServeContext, ServeOptions } from './serve-store.ts';
 import type { EnteredMessage, EnteredPath, MountStatistics, UsedMessage } from './statistics.ts';
@@ -13,7 +13,6 @@ import type { TransportName, WorkerData } from './worker.ts';
 const STOP_MS = 500;
 /** Messages with content that a sleeping thread is left with. */
 const MAX_UNSEEN = 64;
-const EFD_NONBLOCK = 0o4000;
 
 /** A thread that serves the kernel. */
 export class ServingThread implements Server {
@@ -49,7 +48,7 @@ export class ServingThread implements Server {
       pinPath: context.pinPath,
       notesUse: context.onUsed !== undefined,
       control: new SharedArrayBuffer(4 * CONTROL.LENGTH),
-      wakeFd: libc.eventfd(0, EFD_NONBLOCK),
+      wakeFd: makeEventfd(),
       logLevel: currentLogLevel(),
     };
     return new Promise((resolve, reject) => {
@@ -92,13 +91,9 @@ export class ServingThread implements Server {
 
   #wake(word: number): void {
     Atomics.store(this.control, word, 1);
-    libc.write(this.#wakeFd, ONE_ADDRESS, ONE.length);
+    raiseEventfd(this.#wakeFd);
   }
 }
-
-/** What an eventfd is woken with. */
-const ONE = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]);
-const ONE_ADDRESS = addressOf(ONE);
 
 /** What threads did that serve the same kernel. */
 export function statisticsOf(

@@ -2,16 +2,8 @@ import { closeSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 import { IN_HEADER_LENGTH, OP, OUT_HEADER_LENGTH } from '../../src/fuse/protocol.ts';
 import { DESCRIPTOR, FEATURES, PROTOCOL_FEATURES, REQUEST } from '../../src/fuse/vhost/protocol.ts';
-import {
-  longs,
-  makeEventfd,
-  mapFile,
-  memoryFile,
-  raise,
-  VhostFrontEnd,
-  wasRaised,
-  words,
-} from './vhost-front-end.ts';
+import { makeEventfd, raiseEventfd } from '../../src/util/system/eventfd.ts';
+import { longs, mapFile, memoryFile, VhostFrontEnd, wasRaised, words } from './vhost-front-end.ts';
 
 const MIB = 1 << 20;
 const NEED_REPLY = 1 | (1 << 3);
@@ -196,7 +188,7 @@ export class FakeGuest {
     }
     queue.nextAvailable = (queue.nextAvailable + claimed) & 0xffff;
     Atomics.store(this.#half, ring + 1, queue.nextAvailable);
-    raise(queue.kick);
+    raiseEventfd(queue.kick);
   }
 
   /** Takes the answers that have come in a queue. */

@@ -1,7 +1,7 @@
 import { closeSync, ftruncateSync, readSync } from 'node:fs';
 import koffi from 'koffi';
 import { HEADER_LENGTH, NO_DESCRIPTOR } from '../../src/fuse/vhost/protocol.ts';
-import { addressOf, errno, errnoName, libc, memoryAt } from '../../src/util/system/libc.ts';
+import { errno, errnoName, libc, memoryAt } from '../../src/util/system/libc.ts';
 import { socketAddress } from '../../src/util/system/unix-socket.ts';
 
 const library = koffi.load('libc.so.6');
@@ -11,8 +11,13 @@ const calls = {
   memfd_create: library.func('int memfd_create(const char *name, unsigned int flags)'),
 };
 const MSG_NOSIGNAL = 0x4000;
-const EFD_NONBLOCK = 0o4000;
+const O_NONBLOCK = 0o4000;
 const EAGAIN = 11;
+
+/** Where a buffer lies. It is kept by whoever asks. */
+function addressOf(buffer: Buffer): number {
+  return Number(koffi.address(buffer));
+}
 
 function checked(result: number, what: string): number {
   if (result < 0) throw new Error(`${what}: ${errnoName(errno())}`);
@@ -29,15 +34,6 @@ export function memoryFile(length: number): number {
 /** Maps a file that `memoryFile` made, until the end. */
 export function mapFile(fd: number, length: number): Buffer {
   return Buffer.from(memoryAt(checked(libc.mmap(0, length, 3, 1, fd, 0), 'mmap'), length));
-}
-
-export function makeEventfd(): number {
-  return checked(libc.eventfd(0, EFD_NONBLOCK), 'eventfd');
-}
-
-export function raise(eventfd: number): void {
-  const one = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]);
-  checked(libc.write(eventfd, addressOf(one), 8), 'write');
 }
 
 /** Whether an eventfd has been raised since the last time. */
@@ -69,7 +65,7 @@ export class VhostFrontEnd {
     const address = socketAddress(path);
     this.#fd = checked(libc.socket(1, 1, 0), 'socket');
     checked(calls.connect(this.#fd, address, address.length), 'connect');
-    libc.fcntl(this.#fd, 4, EFD_NONBLOCK);
+    libc.fcntl(this.#fd, 4, O_NONBLOCK);
   }
 
   /** Sends bytes, with descriptors that stay ours. */

@@ -13,14 +13,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
+import { lockDescriptor } from '../../util/system/file-lock.ts';
 import { errno, errnoName, libc } from '../../util/system/libc.ts';
 import { OpenDirectory } from '../../util/system/open-directory.ts';
 import { writeFailure } from '../../util/system/whole-file.ts';
 import type { TreePlace } from './hard-links.ts';
 
-const LOCK_SH = 1;
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 const RENAME_NOREPLACE = 1;
 const OPEN = constants.O_RDONLY | constants.O_DIRECTORY;
 /** Where a file system or an old kernel cannot rename without replacing. */
@@ -63,11 +61,11 @@ export class ExportFolder {
 
   /** Takes away what killed writers left, if there is no living one; then counts as one itself. */
   #cleanUp(): void {
-    if (libc.flock(this.#directory.fd, LOCK_EX | LOCK_NB) === 0) {
+    if (lockDescriptor(this.#directory.fd, 'exclusive')) {
       for (const name of readdirSync(this.#at(''))) if (name.startsWith(PREFIX)) this.#tryRemove(name);
     }
     // Where there are no locks nothing is ever taken away that is not ours.
-    libc.flock(this.#directory.fd, LOCK_SH);
+    lockDescriptor(this.#directory.fd, 'shared');
   }
 
   /** Where a name in this folder is, for people and for reading. */

@@ -1,8 +1,8 @@
 import { closeSync, fdatasyncSync, fsyncSync, mkdirSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
+import { unlinkIfThere } from '../../util/system/file-lock.ts';
 import { libc, syncFileSystem } from '../../util/system/libc.ts';
-import { unlinkIfThere } from './lock.ts';
 
 const SYNC_FILE_RANGE_WRITE = 2;
 /** Up to this many files are synced one by one; beyond it the whole file system is, at once. */

@@ -1,12 +1,12 @@
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError } from '../../util/errors.ts';
+import { tryLock } from '../../util/system/file-lock.ts';
 import { Directory } from '../directory.ts';
 import type { Node } from '../node.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import { DigestMap } from './digest-map.ts';
 import type { Environment } from './environment.ts';
-import { tryLock } from './lock.ts';
 import { removeOrphans } from './orphans.ts';
 import { EPOCH_LENGTH, parseChunkRow, rowEpoch } from './rows.ts';
 import { scan } from './scan.ts';

@@ -1,12 +1,6 @@
 import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
-import { addressOf, libc } from '../../util/system/libc.ts';
-
-const F_GETLK = 5;
-const F_SETLK = 6;
-const F_WRLCK = 1;
-const F_UNLCK = 2;
-const FLOCK_LENGTH = 32;
+import { lockFirstByte } from '../../util/system/file-lock.ts';
 
 /** The database of a store that nobody has open, and nobody can open before it is released. */
 export interface Exclusive {
@@ -20,12 +14,8 @@ export interface Exclusive {
  */
 export function takeExclusively(dir: string): Exclusive | { readonly heldBy: number } {
   const fd = openSync(join(dir, 'store.lmdb-lock'), 'a+', 0o664);
-  // struct flock: type i16, whence i16, start i64, length i64, process i32.
-  const lock = Buffer.alloc(FLOCK_LENGTH);
-  lock.writeInt16LE(F_WRLCK, 0);
-  lock.writeBigInt64LE(1n, 16);
-  if (libc.fcntl(fd, F_SETLK, addressOf(lock)) === 0) return { release: () => closeSync(fd) };
-  libc.fcntl(fd, F_GETLK, addressOf(lock));
+  const heldBy = lockFirstByte(fd);
+  if (heldBy === undefined) return { release: () => closeSync(fd) };
   closeSync(fd);
-  return { heldBy: lock.readInt16LE(0) === F_UNLCK ? 0 : lock.readInt32LE(24) };
+  return { heldBy };
 }

@@ -2,9 +2,9 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { damaged } from '../../util/errors.ts';
+import { unlinkIfThere } from '../../util/system/file-lock.ts';
 import { DIGEST_LENGTH } from '../digest.ts';
 import type { Environment } from './environment.ts';
-import { unlinkIfThere } from './lock.ts';
 import { parseChunkRow } from './rows.ts';
 import { liveSessions } from './session.ts';
 

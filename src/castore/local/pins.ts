@@ -3,8 +3,8 @@ import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync, 
 import { join } from 'node:path';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
+import { makeLocked, readLocked } from '../../util/system/file-lock.ts';
 import type { Environment } from './environment.ts';
-import { makeLocked, readLocked } from './lock.ts';
 
 /** A pin takes so many bytes: a store path's hash. Zeros are none. */
 const PIN_LENGTH = 20;

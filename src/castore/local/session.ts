@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, readdirSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError } from '../../util/errors.ts';
+import { makeLocked, readLocked } from '../../util/system/file-lock.ts';
 import type { Environment } from './environment.ts';
-import { makeLocked, readLocked } from './lock.ts';
 
 const TAG_LENGTH = 4;
 

@@ -5,12 +5,10 @@ import { dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { damaged, messageOf, StoreError, systemCode } from '../../util/errors.ts';
-import { libc } from '../../util/system/libc.ts';
+import { lockDescriptor } from '../../util/system/file-lock.ts';
 import { Digest } from '../digest.ts';
 import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
 
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 const LOCK_WAIT_MS = 5;
 /** Where objects are written before they get their name, and the lock of those that replace one. */
 const UNNAMED = 'tmp';
@@ -140,7 +138,7 @@ export class FileObjectStore implements ObjectStore {
     // The kernel lets go of it when this process dies.
     const fd = openSync(join(this.#dir, LOCK), 'a');
     try {
-      while (libc.flock(fd, LOCK_EX | LOCK_NB) !== 0) await delay(LOCK_WAIT_MS);
+      while (!lockDescriptor(fd, 'exclusive')) await delay(LOCK_WAIT_MS);
       return await work();
     } finally {
       closeSync(fd);

@@ -1,7 +1,8 @@
 import { closeSync } from 'node:fs';
 import { ERRNO } from '../../fs/file-system.ts';
 import { invalid } from '../../util/errors.ts';
-import { addressOf, errno, errnoName, libc } from '../../util/system/libc.ts';
+import { CallBuffer } from '../../util/system/call-buffer.ts';
+import { errno, errnoName, libc } from '../../util/system/libc.ts';
 import { receiveMessage } from '../../util/system/unix-socket.ts';
 import { FLAG, HEADER_LENGTH, MAX_PAYLOAD } from './protocol.ts';
 
@@ -19,7 +20,7 @@ export interface Message {
 /** The connection of a front end, which does not block. */
 export class Connection {
   readonly fd: number;
-  readonly #buffer = Buffer.alloc(HEADER_LENGTH + MAX_PAYLOAD);
+  readonly #buffer = new CallBuffer(HEADER_LENGTH + MAX_PAYLOAD);
   /** Bytes of the message under way that have arrived. */
   #filled = 0;
   #descriptors: number[] = [];
@@ -37,11 +38,7 @@ export class Connection {
       // No further than this message: the descriptors of the next are its own.
       const wanted = this.#filled < HEADER_LENGTH ? HEADER_LENGTH : HEADER_LENGTH + this.#payloadLength();
       if (this.#filled < wanted) {
-        const length = receiveMessage(
-          this.fd,
-          this.#buffer.subarray(this.#filled, wanted),
-          this.#descriptors,
-        );
+        const length = receiveMessage(this.fd, this.#buffer, this.#filled, wanted, this.#descriptors);
         if (length === 0) return false;
         if (length < 0) {
           const error = errno();
@@ -56,20 +53,20 @@ export class Connection {
   }
 
   #payloadLength(): number {
-    const length = this.#buffer.readUInt32LE(8);
+    const length = this.#buffer.bytes.readUInt32LE(8);
     if (length > MAX_PAYLOAD) throw invalid(`a message of ${length} bytes`);
     return length;
   }
 
   #deliver(take: (message: Message) => void): void {
-    const flags = this.#buffer.readUInt32LE(4);
+    const flags = this.#buffer.bytes.readUInt32LE(4);
     if ((flags & FLAG.VERSION_MASK) !== FLAG.VERSION) throw invalid('an unknown version of vhost-user');
     const descriptors = this.#descriptors.splice(0);
     try {
       take({
-        request: this.#buffer.readUInt32LE(0),
+        request: this.#buffer.bytes.readUInt32LE(0),
         needsReply: (flags & FLAG.NEED_REPLY) !== 0,
-        payload: this.#buffer.subarray(HEADER_LENGTH, this.#filled),
+        payload: this.#buffer.bytes.subarray(HEADER_LENGTH, this.#filled),
         descriptors,
       });
     } finally {
@@ -79,13 +76,13 @@ export class Connection {
   }
 
   reply(request: number, payload: Buffer): void {
-    const message = Buffer.alloc(HEADER_LENGTH + payload.length);
-    message.writeUInt32LE(request, 0);
-    message.writeUInt32LE(FLAG.VERSION | FLAG.REPLY, 4);
-    message.writeUInt32LE(payload.length, 8);
-    payload.copy(message, HEADER_LENGTH);
+    const { bytes, address } = new CallBuffer(HEADER_LENGTH + payload.length);
+    bytes.writeUInt32LE(request, 0);
+    bytes.writeUInt32LE(FLAG.VERSION | FLAG.REPLY, 4);
+    bytes.writeUInt32LE(payload.length, 8);
+    payload.copy(bytes, HEADER_LENGTH);
     // A few bytes always fit, but for a front end that takes none of its replies.
-    if (libc.write(this.fd, addressOf(message), message.length) !== message.length) {
+    if (libc.write(this.fd, address, bytes.length) !== bytes.length) {
       throw invalid(`replying to the front end failed: ${errnoName(errno())}`);
     }
   }

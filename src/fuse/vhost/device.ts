@@ -76,7 +76,7 @@ export class GuestDevice {
   answer(length: number, origin: Origin): void {
     const { queue, head } = origin;
     try {
-      if (queue.mapped) writeRoom(origin, this.#dispatcher.reply, length, this.memory);
+      if (queue.mapped) writeRoom(origin, this.#dispatcher.reply.bytes, length, this.memory);
       queue.give(head, length);
       if (length >= LONG_ANSWER) queue.tell();
     } catch (error) {

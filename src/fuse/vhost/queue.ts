@@ -1,15 +1,10 @@
 import { closeSync } from 'node:fs';
 import { invalid } from '../../util/errors.ts';
-import { addressOf, libc } from '../../util/system/libc.ts';
+import { drainEventfd, raiseEventfd } from '../../util/system/eventfd.ts';
 import type { GuestMemory } from './memory.ts';
 import { DESCRIPTOR_LENGTH, MAX_RING, RING_QUIET } from './protocol.ts';
 
 const NONE = -1;
-/** What an eventfd is written, and what is read of one. */
-const ONE = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]);
-const ONE_ADDRESS = addressOf(ONE);
-const COUNT = Buffer.alloc(8);
-const COUNT_ADDRESS = addressOf(COUNT);
 /** Words of 16 bits in a ring before its entries: flags, index. */
 const FLAGS = 0;
 const INDEX = 1;
@@ -126,7 +121,7 @@ export class Virtqueue {
 
   /** Takes in that the guest has kicked. */
   drainKick(): void {
-    libc.read(this.#kick, COUNT_ADDRESS, COUNT.length);
+    drainEventfd(this.#kick);
   }
 
   /** The table of descriptors that heads point into. */
@@ -172,13 +167,13 @@ export class Virtqueue {
     if (!this.#untold || !this.#rings || this.#call === NONE) return;
     this.#untold = false;
     if ((Atomics.load(this.#rings.available, FLAGS) & RING_QUIET) === 0) {
-      libc.write(this.#call, ONE_ADDRESS, ONE.length);
+      raiseEventfd(this.#call);
     }
   }
 
   /** Tells the front end that this queue has failed. */
   fail(): void {
-    if (this.#error !== NONE) libc.write(this.#error, ONE_ADDRESS, ONE.length);
+    if (this.#error !== NONE) raiseEventfd(this.#error);
   }
 
   /** Stops it: it has no ring and no kick any more. */

@@ -1,6 +1,6 @@
 import { messageOf } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
-import { addressOf, libc, POLLIN } from '../../util/system/libc.ts';
+import { PollSet } from '../../util/system/poll-set.ts';
 import { acceptConnection } from '../../util/system/unix-socket.ts';
 import type { DispatcherOptions } from '../dispatcher.ts';
 import { Dispatcher } from '../dispatcher.ts';
@@ -24,7 +24,6 @@ const WAKE = 0;
 const LISTENER = 1;
 const CONNECTION = 2;
 const QUEUES = 3;
-const POLLFD_LENGTH = 8;
 
 export interface VhostUserSessionOptions extends DispatcherOptions {
   /** A socket that listens, non-blocking. */
@@ -44,8 +43,7 @@ export class VhostUserSession {
   readonly #options: VhostUserSessionOptions;
   readonly #dispatcher: Dispatcher<Origin>;
   readonly #patience = new Patience(SPIN_MS);
-  readonly #poll = Buffer.alloc(POLLFD_LENGTH * (QUEUES + MAX_QUEUES));
-  readonly #pollAddress = addressOf(this.#poll);
+  readonly #poll = new PollSet(QUEUES + MAX_QUEUES);
   #guest: Guest | undefined;
   /** Somebody else wants to connect, and was told of in the log. */
   #crowded = false;
@@ -80,29 +78,19 @@ export class VhostUserSession {
   /** Waits for anything to happen, and sees to what comes through sockets. */
   #waitFor(milliseconds: number): void {
     const queues = this.#guest?.device.queues ?? [];
-    this.#watch(WAKE, this.#options.wakeFd);
-    this.#watch(LISTENER, this.#crowded ? -1 : this.#options.fd);
-    this.#watch(CONNECTION, this.#guest?.frontEnd.connection.fd ?? -1);
-    for (const [i, queue] of queues.entries()) this.#watch(QUEUES + i, queue.kick);
-    const ready = libc.poll(this.#pollAddress, QUEUES + queues.length, milliseconds);
+    this.#poll.watch(WAKE, this.#options.wakeFd);
+    this.#poll.watch(LISTENER, this.#crowded ? -1 : this.#options.fd);
+    this.#poll.watch(CONNECTION, this.#guest?.frontEnd.connection.fd ?? -1);
+    for (const [i, queue] of queues.entries()) this.#poll.watch(QUEUES + i, queue.kick);
+    const ready = this.#poll.wait(QUEUES + queues.length, milliseconds);
     this.#polled = performance.now();
-    if (ready <= 0) return;
+    if (!ready) return;
     for (const [i, queue] of queues.entries()) {
-      const happened = this.#happened(QUEUES + i);
-      if ((happened & POLLIN) !== 0) queue.drainKick();
-      else if (happened !== 0) queue.setKick(-1);
+      if (this.#poll.readable(QUEUES + i)) queue.drainKick();
+      else if (this.#poll.happened(QUEUES + i)) queue.setKick(-1);
     }
-    if (this.#happened(CONNECTION) !== 0) this.#receive();
-    if (this.#happened(LISTENER) !== 0) this.#accept();
-  }
-
-  #watch(slot: number, fd: number): void {
-    this.#poll.writeInt32LE(fd, slot * POLLFD_LENGTH);
-    this.#poll.writeInt32LE(POLLIN, slot * POLLFD_LENGTH + 4);
-  }
-
-  #happened(slot: number): number {
-    return this.#poll.readInt16LE(slot * POLLFD_LENGTH + 6);
+    if (this.#poll.happened(CONNECTION)) this.#receive();
+    if (this.#poll.happened(LISTENER)) this.#accept();
   }
 
   #accept(): void {

@@ -1,9 +1,7 @@
 import koffi from 'koffi';
 
 /**
- * The system calls that Node lacks, through koffi. Addresses are passed as numbers (`addressOf`): koffi
- * does not keep such memory alive, so whoever passes one keeps a reference for as long as the kernel
- * may use it.
+ * The system calls that Node lacks, through koffi. Where an address is a number, it is that of a `CallBuffer`.
  */
 const library = koffi.load('libc.so.6');
 
@@ -75,9 +73,6 @@ export const libc = {
   munmap: library.func('int munmap(uintptr_t address, size_t length)') as Call<[number, number]>,
 };
 
-/** What `poll` is asked for, and says: something can be read. */
-export const POLLIN = 1;
-
 type Call<A extends unknown[]> = (...args: A) => number;
 
 /** The errno of the last call; read it at once. */
@@ -98,11 +93,6 @@ const O_NONBLOCK = 0o4000;
 /** Makes calls on a descriptor say EAGAIN rather than wait. */
 export function setNonBlocking(fd: number): void {
   libc.fcntl(fd, F_SETFL, libc.fcntl(fd, F_GETFL, 0) | O_NONBLOCK);
-}
-
-/** Where a buffer lies. The caller keeps the buffer. */
-export function addressOf(buffer: Uint8Array): number {
-  return Number(koffi.address(buffer));
 }
 
 /**

@@ -3,7 +3,8 @@ import type { Socket } from 'node:net';
 import { StoreError, UsageError } from '../errors.ts';
 import type { SocketOwnership, UnixAddress } from '../listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../listen-address.ts';
-import { addressOf, errno, errnoName, libc, setNonBlocking } from './libc.ts';
+import { CallBuffer } from './call-buffer.ts';
+import { errno, errnoName, libc, setNonBlocking } from './libc.ts';
 
 /**
  * Unix sockets by system calls: Node's own cannot receive descriptors.
@@ -11,6 +12,7 @@ import { addressOf, errno, errnoName, libc, setNonBlocking } from './libc.ts';
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
 /** Longest path of a socket in bytes, and its terminating NUL. */
@@ -24,6 +26,24 @@ export function socketAddress(path: string): Buffer {
     throw new UsageError(`${path} is too long for a socket: want ${PATH_LENGTH - 1} bytes at most`);
   }
   return Buffer.concat([Buffer.from([AF_UNIX, 0]), name]);
+}
+
+/** A pair of connected sockets. */
+export function socketPair(): [number, number] {
+  const pair = Buffer.alloc(8);
+  if (libc.socketpair(AF_UNIX, SOCK_STREAM, 0, pair) !== 0) {
+    throw new StoreError('INTERNAL', `socketpair failed: ${errnoName(errno())}`);
+  }
+  return [pair.readInt32LE(0), pair.readInt32LE(4)];
+}
+
+/** Sends one datagram to a socket at a path or abstract name, if it is there. */
+export function sendDatagram(path: string, message: Buffer): void {
+  const fd = libc.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  const address = socketAddress(path);
+  libc.sendto(fd, message, message.length, 0, address, address.length);
+  closeSync(fd);
 }
 
 /** A socket that listens. */
@@ -105,25 +125,32 @@ const MSG_CTRUNC = 8;
 const MSG_CMSG_CLOEXEC = 0x40000000;
 
 /**
- * Receives up to `into.length` bytes, and appends to `descriptors` those sent along. Gives the number of bytes,
+ * Receives into `into.bytes[start, end)`, and appends to `descriptors` those sent along. Gives the number of bytes,
  * 0 at the end, or -1 (with an errno).
  */
-export function receiveMessage(socket: number, into: Buffer, descriptors: number[]): number {
-  const message = Buffer.alloc(CONTROL + CONTROL_HEADER + 4 * MAX_DESCRIPTORS);
-  const address = addressOf(message);
+export function receiveMessage(
+  socket: number,
+  into: CallBuffer,
+  start: number,
+  end: number,
+  descriptors: number[],
+): number {
+  const { bytes: message, address } = new CallBuffer(CONTROL + CONTROL_HEADER + 4 * MAX_DESCRIPTORS);
+  message.fill(0);
   const pointer = (at: number, target: number, length: number) => {
     message.writeBigUInt64LE(BigInt(target), at);
     message.writeBigUInt64LE(BigInt(length), at + 8);
   };
-  pointer(VECTOR, addressOf(into), into.length);
+  pointer(VECTOR, into.address + start, end - start);
   pointer(16, address + VECTOR, 1);
   pointer(32, address + CONTROL, message.length - CONTROL);
   const length = libc.recvmsg(socket, message, MSG_CMSG_CLOEXEC);
   if (length < 0) return length;
   const controlEnd = CONTROL + message.readUInt32LE(CONTROL_LENGTH_AT);
   if (controlEnd > CONTROL + CONTROL_HEADER) {
-    const end = Math.min(controlEnd, CONTROL + message.readUInt32LE(CONTROL));
-    for (let at = CONTROL + CONTROL_HEADER; at + 4 <= end; at += 4) descriptors.push(message.readInt32LE(at));
+    const last = Math.min(controlEnd, CONTROL + message.readUInt32LE(CONTROL));
+    for (let at = CONTROL + CONTROL_HEADER; at + 4 <= last; at += 4)
+      descriptors.push(message.readInt32LE(at));
   }
   if ((message.readUInt32LE(FLAGS_AT) & MSG_CTRUNC) !== 0) {
     throw new StoreError('INVALID_ARGUMENT', `more than ${MAX_DESCRIPTORS} descriptors came with a message`);
