@@ -42,7 +42,7 @@ export interface Need {
 /** File types as in the mode, shifted to what a directory entry holds (`S_IFMT >> 12`). */
 export const FILE_TYPE = { directory: 4, file: 8, symlink: 10 } as const;
 
-/** Attributes of a node; owner, times and link count are the same for all. */
+/** What differs from node to node; `STAT` holds what does not. */
 export class Attributes implements InodeNumber {
   id = 0;
   inodeLow = 0;
@@ -78,7 +78,7 @@ export interface Listing {
 export interface FileSystem {
   /**
    * Finds the child named `bytes[start, end)`, fills `out` and counts one reference to the node. -ENOENT when
-   * it is not there now, `ABSENT_FOREVER` when it can never be.
+   * it is not there now, `ABSENT_FOREVER` when it can never be, -EOVERFLOW when its size cannot be shown.
    */
   lookup(parent: number, bytes: Uint8Array, start: number, end: number, out: Attributes): number;
   /** Gives back `count` references. */

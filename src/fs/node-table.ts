@@ -27,8 +27,8 @@ import {
   WORDS,
 } from './node-record.ts';
 
-/** Files from this size on cannot be shown: the record has 48 bits for it. */
-export const MAX_SIZE = 2 ** 48;
+/** The largest size of a node, in bytes or elements: the record has 48 bits for it. */
+export const MAX_SIZE = 2 ** 48 - 1;
 
 /** Told, by a number from 0, of each store path when the kernel gets to know it and when it has forgotten it. */
 export interface Pins {

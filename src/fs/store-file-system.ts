@@ -19,14 +19,15 @@ import { needBlob, needDirectory, needPathInfo, needPathInfos } from './need.ts'
 import { describeEntry, describeNode } from './node-description.ts';
 import { RECORD } from './node-record.ts';
 import type { NodeTable } from './node-table.ts';
+import { MAX_SIZE } from './node-table.ts';
 import type { Source } from './source.ts';
+import { MODE } from './stat.ts';
 
 const MODES: Record<number, number> = {
-  [RECORD.directory]: 0o040555,
-  [RECORD.file]: 0o100444,
-  [RECORD.symlink]: 0o120777,
+  [RECORD.directory]: MODE.directory,
+  [RECORD.file]: MODE.file,
+  [RECORD.symlink]: MODE.symlink,
 };
-const EXECUTABLE_BITS = 0o111;
 /**
  * Nix makes this directory in every store that it opens: so it is there, empty, though no listing shows it. In
  * the table of nodes it has a hash that no store path will have.
@@ -107,13 +108,17 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
   }
 
   #acquireRoot(hash: Uint8Array, node: Node, out: Attributes): number {
-    const id = this.#nodes.acquireStorePath(hash, ROOT_ID, describeNode(node));
+    const description = describeNode(node);
+    if (description.size > MAX_SIZE) return -ERRNO.EOVERFLOW;
+    const id = this.#nodes.acquireStorePath(hash, ROOT_ID, description);
     return id === 0 ? this.#full() : this.attributes(id, out);
   }
 
-  /** References the node of a directory's entry and fills `out`. */
+  /** References the node of a directory's entry and fills `out`. EOVERFLOW when it is too large to be shown. */
   acquireEntry(parent: number, directory: Directory, index: number, out: Attributes): number {
-    const id = this.#nodes.acquire(parent, index, describeEntry(directory, index));
+    const description = describeEntry(directory, index);
+    if (description.size > MAX_SIZE) return -ERRNO.EOVERFLOW;
+    const id = this.#nodes.acquire(parent, index, description);
     return id === 0 ? this.#full() : this.attributes(id, out);
   }
 
@@ -135,12 +140,11 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     out.id = id;
     this.inode(id, out);
     if (id === ROOT_ID) {
-      out.mode = MODES[RECORD.directory]!;
+      out.mode = MODE.directory;
       out.size = 0;
       return 0;
     }
-    const mode = MODES[this.#nodes.kind(id)]!;
-    out.mode = this.#nodes.executable(id) ? mode | EXECUTABLE_BITS : mode;
+    out.mode = this.#nodes.executable(id) ? MODE.executable : MODES[this.#nodes.kind(id)]!;
     out.size = this.#nodes.fileSize(id);
     return 0;
   }

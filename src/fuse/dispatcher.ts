@@ -8,6 +8,7 @@ import { CallBuffer } from '../util/system/call-buffer.ts';
 import { drainEventfd } from '../util/system/eventfd.ts';
 import type { Handler, Request } from './handler.ts';
 import { argsLength, NO_REPLY } from './handler.ts';
+import { OP } from './opcodes.ts';
 import * as fuse from './protocol.ts';
 
 /** From the thread that serves the kernel to the fetch side. */
@@ -37,9 +38,11 @@ export const CONTROL = {
   PARKED: 3,
   /** Files of which something was read. */
   FILES: 4,
-  /** Requests by opcode from here on. */
+  /** Requests whose opcode is too high for a word of its own. */
+  OTHER_REQUESTS: 5,
+  /** Requests by opcode, from here to the end. */
   REQUESTS: 64,
-  LENGTH: 128,
+  LENGTH: 256,
 } as const;
 
 /** A request that waits for something to be fetched. */
@@ -52,6 +55,8 @@ interface Parked<Origin> {
 
 /** A request that is not satisfied after so many fetches never will be. */
 const MAX_TRIES = 64;
+/** Arguments of INTERRUPT: the `unique` of the request that is meant. */
+const INTERRUPT_LENGTH = 8;
 /** Of a request that is parked, so much is kept: a name and all arguments lie in it. */
 const PARKED_LENGTH = 4096;
 
@@ -121,14 +126,18 @@ export class Dispatcher<Origin> {
   /** Serves one request, which was run `tries` times before. `bytes` has the header at least. */
   serve(bytes: Buffer, origin: Origin, tries = 0): void {
     const opcode = bytes.readUInt32LE(4);
-    this.#options.control[CONTROL.REQUESTS + (opcode & 63)]!++;
+    const counter = CONTROL.REQUESTS + opcode;
+    this.#options.control[counter < CONTROL.LENGTH ? counter : CONTROL.OTHER_REQUESTS]!++;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    if (opcode === fuse.OP.INTERRUPT) {
+    if (opcode === OP.INTERRUPT) {
       const at = fuse.IN_HEADER_LENGTH;
-      const low = view.getUint32(at, true);
-      const high = view.getUint32(at + 4, true);
-      // With several threads, the one that holds the request has to answer it.
-      if (!this.#interrupt(low, high)) this.#post({ type: 'interrupt', low, high });
+      // A guest may send anything, and this has no answer.
+      if (bytes.length >= at + INTERRUPT_LENGTH) {
+        const low = view.getUint32(at, true);
+        const high = view.getUint32(at + 4, true);
+        // With several threads, the one that holds the request has to answer it.
+        if (!this.#interrupt(low, high)) this.#post({ type: 'interrupt', low, high });
+      }
       this.#send(bytes, NO_REPLY, origin);
       return;
     }
@@ -145,8 +154,7 @@ export class Dispatcher<Origin> {
     const result = this.#handle(request);
     if (result === MISSING) this.#park(bytes, origin, tries + 1);
     else this.#send(bytes, result, origin);
-    if (opcode === fuse.OP.READ && result > 0)
-      this.#options.control[CONTROL.READ_KIB]! += (result + 1023) >> 10;
+    if (opcode === OP.READ && result > 0) this.#options.control[CONTROL.READ_KIB]! += (result + 1023) >> 10;
   }
 
   #handle(request: Request): number {

@@ -1,6 +1,7 @@
 import type { FileSystem } from '../fs/file-system.ts';
 import { ABSENT_FOREVER, Attributes, ERRNO, ROOT_ID } from '../fs/file-system.ts';
 import { writeInitReply } from './init.ts';
+import { CHANGING_OPS, OP } from './opcodes.ts';
 import * as fuse from './protocol.ts';
 import { Reply } from './reply.ts';
 
@@ -67,7 +68,7 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
 
   const getXattr = (request: Request, out: Buffer, at: number): number => {
     if (!options.showXattr) return -ERRNO.ENOSYS;
-    const isList = request.opcode === fuse.OP.LISTXATTR;
+    const isList = request.opcode === OP.LISTXATTR;
     const value = isList
       ? fs.listXattr(request.nodeId)
       : fs.getXattr(request.nodeId, request.payload.toString('latin1', request.payloadAt, nameEnd(request)));
@@ -82,27 +83,27 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
   return (request, out, at) => {
     reply.into(out);
     switch (request.opcode) {
-      case fuse.OP.LOOKUP:
+      case OP.LOOKUP:
         return lookup(request, at);
-      case fuse.OP.GETATTR: {
+      case OP.GETATTR: {
         const result = fs.attributes(request.nodeId, attributes);
         return result < 0 ? result : reply.attributes(at, attributes);
       }
-      case fuse.OP.READ: {
+      case OP.READ: {
         const offset = readU64(request.args, request.argsAt + 8);
         const length = Math.min(request.args.getUint32(request.argsAt + 16, true), fuse.MAX_READ);
         return fs.read(request.nodeId, offset, length, out, at);
       }
-      case fuse.OP.READDIR:
+      case OP.READDIR:
         return list(request, at, false);
-      case fuse.OP.READDIRPLUS:
+      case OP.READDIRPLUS:
         return list(request, at, true);
-      case fuse.OP.READLINK:
+      case OP.READLINK:
         return fs.readlink(request.nodeId, out, at);
-      case fuse.OP.FORGET:
+      case OP.FORGET:
         fs.forget(request.nodeId, readU64(request.args, request.argsAt));
         return NO_REPLY;
-      case fuse.OP.BATCH_FORGET: {
+      case OP.BATCH_FORGET: {
         const end = Math.min(
           request.payloadEnd,
           request.payloadAt + request.args.getUint32(request.argsAt, true) * FORGET_ONE_LENGTH,
@@ -112,26 +113,26 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
         }
         return NO_REPLY;
       }
-      case fuse.OP.STATFS:
+      case OP.STATFS:
         return reply.statfs(at, fs.usage());
-      case fuse.OP.GETXATTR:
-      case fuse.OP.LISTXATTR:
+      case OP.GETXATTR:
+      case OP.LISTXATTR:
         return getXattr(request, out, at);
-      case fuse.OP.INIT:
+      case OP.INIT:
         // A kernel that begins knows no nodes, whatever became of the one before it.
         fs.forgetAll();
         return writeInitReply(request.payload.subarray(request.payloadAt, request.payloadEnd), out, at);
-      case fuse.OP.DESTROY:
+      case OP.DESTROY:
         fs.forgetAll();
         return 0;
-      case fuse.OP.OPENDIR:
+      case OP.OPENDIR:
         return openDirectory(request, at);
-      case fuse.OP.RELEASE:
-      case fuse.OP.RELEASEDIR:
+      case OP.RELEASE:
+      case OP.RELEASEDIR:
         return 0;
       default:
         // A mount can be made writable from outside, which changes nothing.
-        if (fuse.CHANGING_OPS.has(request.opcode)) return -ERRNO.EROFS;
+        if (CHANGING_OPS.has(request.opcode)) return -ERRNO.EROFS;
         // Answered so once, the kernel never asks again for OPEN, OPENDIR, FLUSH, ACCESS and the like, and
         // does by itself what we would have answered.
         return -ERRNO.ENOSYS;
@@ -143,7 +144,7 @@ const FORGET_ONE_LENGTH = 16;
 
 /** Length of the fixed arguments before an operation's payload. */
 export function argsLength(opcode: number): number {
-  if (opcode === fuse.OP.GETXATTR || opcode === fuse.OP.BATCH_FORGET) return 8;
+  if (opcode === OP.GETXATTR || opcode === OP.BATCH_FORGET) return 8;
   return 0;
 }
 

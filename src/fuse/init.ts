@@ -2,6 +2,7 @@ import { readSync, writeSync } from 'node:fs';
 import { ERRNO } from '../fs/file-system.ts';
 import { StoreError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { OP } from './opcodes.ts';
 import * as fuse from './protocol.ts';
 
 const WANTED =
@@ -28,7 +29,7 @@ export function negotiate(fd: number): void {
   const request = Buffer.alloc(fuse.REQUEST_BUFFER_LENGTH);
   const length = readSync(fd, request);
   const reply = Buffer.alloc(fuse.OUT_HEADER_LENGTH + fuse.INIT_OUT_LENGTH);
-  if (request.readUInt32LE(4) !== fuse.OP.INIT) {
+  if (request.readUInt32LE(4) !== OP.INIT) {
     throw new StoreError('INTERNAL', 'the kernel did not begin with INIT');
   }
   if (writeInitReply(request.subarray(fuse.IN_HEADER_LENGTH, length), reply, fuse.OUT_HEADER_LENGTH) < 0) {

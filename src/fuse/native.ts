@@ -1,7 +1,9 @@
 import type { FileSystem, Need } from '../fs/file-system.ts';
 import { ABSENT_FOREVER, Attributes, ERRNO, MISSING, ROOT_ID } from '../fs/file-system.ts';
+import { blocksOf, STAT } from '../fs/stat.ts';
 import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { OP, opcodeName } from './opcodes.ts';
 
 /** What the fuse-native package cannot do, whatever is served through it. Tests skip these by name. */
 export const NATIVE_LIMITS = [
@@ -24,9 +26,9 @@ export interface NativeOptions {
   readonly fetch: (need: Need) => Promise<number>;
 }
 
-/** Counts of what was asked, by the opcode it comes closest to. */
+/** Counts of what was asked. The package resolves paths, so a request stands for several of the kernel. */
 export interface NativeCounts {
-  requests: number;
+  readonly requests: Map<string, number>;
   /** Times that something had to be fetched. */
   misses: number;
   bytesRead: number;
@@ -47,14 +49,23 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
     }
   };
 
+  /** Gives back the reference to a node when work on it has ended, well or not. */
+  const release = async <T>(id: number, work: () => T | Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } finally {
+      fs.forget(id, 1);
+    }
+  };
+
   /** References the node of a path and fills `out`. */
   const resolve = async (path: string, out: Attributes): Promise<number> => {
     let id = ROOT_ID;
     for (const step of path.split('/').filter(Boolean)) {
       const name = Buffer.from(step);
       const parent = id;
-      const result = await complete(() => fs.lookup(parent, name, 0, name.length, out));
-      fs.forget(parent, 1);
+      const found = () => complete(() => fs.lookup(parent, name, 0, name.length, out));
+      const result = await release(parent, found);
       if (result !== 0) return result === ABSENT_FOREVER ? -ERRNO.ENOENT : result;
       id = out.id;
     }
@@ -63,17 +74,20 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
 
   /** Makes an operation: resolves the path, works on its node, and answers. */
   const operation =
-    (work: (attributes: Attributes, ...args: never[]) => number | unknown[] | Promise<number | unknown[]>) =>
+    (
+      opcode: number,
+      work: (attributes: Attributes, ...args: never[]) => number | unknown[] | Promise<number | unknown[]>,
+    ) =>
     (path: string, ...rest: unknown[]): void => {
-      counts.requests++;
+      const name = opcodeName(opcode);
+      counts.requests.set(name, (counts.requests.get(name) ?? 0) + 1);
       const callback = rest.pop() as Callback;
       const attributes = new Attributes();
       const answer = async () => {
         const found = await resolve(path, attributes);
         if (found < 0) return callback(found);
         const id = attributes.id;
-        const result = await work(attributes, ...(rest as never[]));
-        fs.forget(id, 1);
+        const result = await release(id, () => work(attributes, ...(rest as never[])));
         if (typeof result === 'number') callback(result);
         else callback(0, ...result);
       };
@@ -99,30 +113,32 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
   };
 
   const operations = {
-    getattr: operation((attributes) => [statOf(attributes)]),
-    readdir: operation(list),
-    readlink: operation(async ({ id }) => {
+    getattr: operation(OP.GETATTR, (attributes) => [statOf(attributes)]),
+    readdir: operation(OP.READDIR, list),
+    readlink: operation(OP.READLINK, async ({ id }) => {
       const target = Buffer.alloc(4096);
       const length = await complete(() => fs.readlink(id, target, 0));
       return length < 0 ? length : [target.toString('utf8', 0, length)];
     }),
-    read: operation(async ({ id }, _fd: never, buffer: Buffer, length: never, position: never) => {
+    read: operation(OP.READ, async ({ id }, _fd: never, buffer: Buffer, length: never, position: never) => {
       const bytes = Buffer.allocUnsafe(length);
       const count = await complete(() => fs.read(id, position, length, bytes, 0));
       if (count > 0) bytes.copy(buffer, 0, 0, count);
       counts.bytesRead += Math.max(0, count);
       return count;
     }),
-    statfs: operation(() => {
+    statfs: operation(OP.STATFS, () => {
       const { blocks, free, blockSize } = fs.usage();
-      return [{ bsize: blockSize, frsize: blockSize, blocks, bfree: free, bavail: free, namemax: 255 }];
+      return [
+        { bsize: blockSize, frsize: blockSize, blocks, bfree: free, bavail: free, namemax: STAT.nameLength },
+      ];
     }),
   };
   if (!options.showXattr) return operations;
   return {
     ...operations,
-    getxattr: operation(({ id }, name: never) => asResult(fs.getXattr(id, name))),
-    listxattr: operation(({ id }) => {
+    getxattr: operation(OP.GETXATTR, ({ id }, name: never) => asResult(fs.getXattr(id, name))),
+    listxattr: operation(OP.LISTXATTR, ({ id }) => {
       const names = fs.listXattr(id);
       return typeof names === 'number'
         ? names
@@ -136,17 +152,16 @@ function asResult(value: Uint8Array | number): number | unknown[] {
 }
 
 function statOf({ inodeLow, mode, size }: Attributes) {
-  const time = new Date(1000);
-  const blocks = (mode & 0o170000) === 0o100000 ? Math.ceil(size / 512) : 0;
+  const time = new Date(STAT.time * 1000);
   return {
     ino: inodeLow,
     mode,
     size,
-    blocks,
-    blksize: 4096,
-    nlink: 1,
-    uid: 0,
-    gid: 0,
+    blocks: blocksOf(mode, size),
+    blksize: STAT.blockSize,
+    nlink: STAT.links,
+    uid: STAT.owner,
+    gid: STAT.group,
     atime: time,
     mtime: time,
     ctime: time,

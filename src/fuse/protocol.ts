@@ -11,34 +11,6 @@ export const IN_HEADER_LENGTH = 40;
 /** Header of a reply: length u32, error i32 (0 or negated errno), unique u64. */
 export const OUT_HEADER_LENGTH = 16;
 
-export const OP = {
-  LOOKUP: 1,
-  FORGET: 2,
-  GETATTR: 3,
-  READLINK: 5,
-  OPEN: 14,
-  READ: 15,
-  STATFS: 17,
-  RELEASE: 18,
-  GETXATTR: 22,
-  LISTXATTR: 23,
-  FLUSH: 25,
-  INIT: 26,
-  OPENDIR: 27,
-  READDIR: 28,
-  RELEASEDIR: 29,
-  ACCESS: 34,
-  INTERRUPT: 36,
-  DESTROY: 38,
-  BATCH_FORGET: 42,
-  READDIRPLUS: 44,
-} as const;
-
-/** Operations that would change something: SETATTR, SYMLINK, MKNOD, MKDIR, UNLINK, and so on to TMPFILE. */
-export const CHANGING_OPS: ReadonlySet<number> = new Set([
-  4, 6, 8, 9, 10, 11, 12, 13, 16, 21, 24, 35, 43, 45, 47, 51,
-]);
-
 /** Bits of `flags` in INIT. */
 export const INIT = {
   ASYNC_READ: 1 << 0,

@@ -1,11 +1,7 @@
 import type { Attributes, Listing, Usage } from '../fs/file-system.ts';
 import { ERRNO } from '../fs/file-system.ts';
+import { blocksOf, STAT } from '../fs/stat.ts';
 import * as fuse from './protocol.ts';
-
-const BLOCK = 512;
-const PREFERRED_IO = 4096;
-/** Everything in a Nix store carries this time. */
-const MTIME = 1;
 
 /** Writes the bodies of replies. Every method gives the length that it wrote at `at`. */
 export class Reply {
@@ -50,18 +46,18 @@ export class Reply {
     this.#view.setUint32(at, inodeLow, true);
     this.#view.setUint32(at + 4, inodeHigh, true);
     this.#u64(at + 8, size);
-    // Directories and links take no blocks of their own.
-    this.#u64(at + 16, (mode & 0o170000) === 0o100000 ? Math.ceil(size / BLOCK) : 0);
-    this.#u64(at + 24, MTIME);
-    this.#u64(at + 32, MTIME);
-    this.#u64(at + 40, MTIME);
+    this.#u64(at + 16, blocksOf(mode, size));
+    this.#u64(at + 24, STAT.time);
+    this.#u64(at + 32, STAT.time);
+    this.#u64(at + 40, STAT.time);
     this.#u64(at + 48, 0);
     this.#view.setUint32(at + 56, 0, true);
     this.#view.setUint32(at + 60, mode, true);
-    this.#view.setUint32(at + 64, 1, true);
-    this.#u64(at + 68, 0);
+    this.#view.setUint32(at + 64, STAT.links, true);
+    this.#view.setUint32(at + 68, STAT.owner, true);
+    this.#view.setUint32(at + 72, STAT.group, true);
     this.#view.setUint32(at + 76, 0, true);
-    this.#view.setUint32(at + 80, PREFERRED_IO, true);
+    this.#view.setUint32(at + 80, STAT.blockSize, true);
     this.#view.setUint32(at + 84, 0, true);
   }
 
@@ -79,7 +75,7 @@ export class Reply {
     this.#u64(at + 8, usage.free);
     this.#u64(at + 16, usage.free);
     this.#view.setUint32(at + 40, usage.blockSize, true);
-    this.#view.setUint32(at + 44, 255, true);
+    this.#view.setUint32(at + 44, STAT.nameLength, true);
     this.#view.setUint32(at + 48, usage.blockSize, true);
     return fuse.STATFS_LENGTH;
   }
@@ -115,9 +111,11 @@ export class Reply {
         if (isDots) this.#out.fill(0, at, dirent);
         else {
           const error = listing.acquire(attributes);
-          // What has just gone is listed once more, without attributes.
-          if (error === -ERRNO.ENOENT) this.#out.fill(0, at, dirent);
-          else if (error < 0) return at > start ? at - start : error;
+          if (error === -ERRNO.ENOENT || error === -ERRNO.EOVERFLOW) {
+            // What has just gone, or cannot be shown, is listed by its name alone.
+            this.#out.fill(0, at, dirent);
+            listing.inode(attributes);
+          } else if (error < 0) return at > start ? at - start : error;
           else this.entry(at, attributes);
         }
       }

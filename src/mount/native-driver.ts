@@ -1,18 +1,13 @@
-import { PinWriter } from '../castore/local/pins.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
-import { FreshSource } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
 import { NodeTable } from '../fs/node-table.ts';
-import { NotingSource } from '../fs/noting-source.ts';
-import { LocalSource } from '../fs/source.ts';
-import { StoreFileSystem } from '../fs/store-file-system.ts';
 import { isMounted, unmountPath } from '../fuse/mounting.ts';
 import type { NativeCounts } from '../fuse/native.ts';
 import { nativeOperations } from '../fuse/native.ts';
 import { messageOf, StoreError } from '../util/errors.ts';
 import type { Driver } from './driver.ts';
+import { openTree } from './served-tree.ts';
 import type { EnteredPath } from './statistics.ts';
-import { enteredPath } from './statistics.ts';
 
 /** How often to look whether somebody has unmounted, in milliseconds: the package does not tell. */
 const WATCH_MS = 500;
@@ -28,26 +23,18 @@ type FuseNative = new (
 /** Serves through the fuse-native package, on the main thread. See NATIVE_LIMITS for what it cannot do. */
 export const nativeDriver: Driver = async (options, context) => {
   const Fuse = await loadPackage();
-  const counts: NativeCounts = { requests: 0, misses: 0, bytesRead: 0, filesRead: 0 };
-  const entered = new Map<string, EnteredPath>();
-  const local = new LocalSource(context.env);
-  const source = new FreshSource(context.onUsed ? new NotingSource(local, context.onUsed) : local);
-  const pins = context.pinPath === undefined ? undefined : new PinWriter(context.pinPath);
-  const fs = new StoreFileSystem(source, new NodeTable(context.nodes, pins), {
-    remote: context.remote,
-    storeDir: context.env.dir,
-    witness: {
-      entered: (info) => entered.set(String(info.storePath), enteredPath(info)),
-      readFile: () => {
-        counts.filesRead++;
-      },
+  const counts: NativeCounts = { requests: new Map(), misses: 0, bytesRead: 0, filesRead: 0 };
+  const entered: EnteredPath[] = [];
+  const { fs, accept } = openTree({
+    ...context,
+    onEntered: (path) => entered.push(path),
+    onFileRead() {
+      counts.filesRead++;
     },
   });
   context.handOver.add({
-    send: (message) => {
-      if (message.type !== 'payload') return;
-      source.accept(message.payload as FreshPayload);
-      for (const blob of (message.payload as FreshPayload).revoked ?? []) fs.revoke(blob);
+    send(message) {
+      if (message.type === 'payload') accept(message.payload as FreshPayload);
     },
   });
   const never = new AbortController().signal;
@@ -86,11 +73,11 @@ export const nativeDriver: Driver = async (options, context) => {
       closed();
     },
     statistics: () => ({
-      requests: new Map([[0, counts.requests]]),
+      requests: counts.requests,
       misses: counts.misses,
       bytesRead: counts.bytesRead,
       filesRead: counts.filesRead,
-      entered: [...entered.values()],
+      entered,
       nodes: new NodeTable(context.nodes).size,
     }),
   };

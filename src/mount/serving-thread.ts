@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { NodeTable } from '../fs/node-table.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
 import { CONTROL } from '../fuse/dispatcher.ts';
+import { opcodeName } from '../fuse/opcodes.ts';
 import { currentLogLevel, log } from '../util/log.ts';
 import { makeEventfd, raiseEventfd } from '../util/system/eventfd.ts';
 import type { Server } from './hand-over.ts';
@@ -100,15 +101,18 @@ export function statisticsOf(
   threads: readonly ServingThread[],
   { nodes }: Pick<ServeContext, 'nodes'>,
 ): MountStatistics {
-  const requests = new Map<number, number>();
+  const requests = new Map<string, number>();
   const entered = new Map<string, EnteredPath>();
   const sum = (word: number) => threads.reduce((total, { control }) => total + control[word]!, 0);
   for (const { control, entered: paths } of threads) {
     for (const path of paths) entered.set(path.name, path);
-    for (let opcode = 0; opcode < 64; opcode++) {
-      const count = control[CONTROL.REQUESTS + opcode]!;
-      if (count > 0) requests.set(opcode, (requests.get(opcode) ?? 0) + count);
+    const add = (name: string, count: number) => {
+      if (count > 0) requests.set(name, (requests.get(name) ?? 0) + count);
+    };
+    for (let opcode = 0; CONTROL.REQUESTS + opcode < CONTROL.LENGTH; opcode++) {
+      add(opcodeName(opcode), control[CONTROL.REQUESTS + opcode]!);
     }
+    add('other', control[CONTROL.OTHER_REQUESTS]!);
   }
   return {
     requests,

@@ -1,4 +1,3 @@
-import { OP } from '../fuse/protocol.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
 import { formatSize } from '../util/bytes.ts';
 import type { Fields } from '../util/log.ts';
@@ -31,8 +30,8 @@ export function enteredPath({ storePath, node, narSize }: PathInfo): EnteredPath
 
 /** What a mount did, and what it was spared. */
 export interface MountStatistics {
-  /** Requests of the kernel, by opcode. */
-  readonly requests: ReadonlyMap<number, number>;
+  /** Requests of the kernel, by the name of the operation. */
+  readonly requests: ReadonlyMap<string, number>;
   /** Requests that had to wait for something to be fetched; all others found it local. */
   readonly misses: number;
   /** Bytes of file contents that the kernel asked for, and the files they were in. */
@@ -50,18 +49,10 @@ export interface FetchStatistics {
   readonly bytes: number;
 }
 
-const KINDS = new Map<number, string>(
-  Object.entries(OP).map(([name, opcode]) => [opcode, name.toLowerCase()]),
-);
-
 /** The statistics for a script. */
 export function toJson(statistics: MountStatistics, fetched: FetchStatistics) {
-  const requests = [...statistics.requests].map(([opcode, count]) => [
-    KINDS.get(opcode) ?? `op${opcode}`,
-    count,
-  ]);
   return {
-    requests: Object.fromEntries(requests),
+    requests: Object.fromEntries(statistics.requests),
     ...totals(statistics),
     bytesRead: statistics.bytesRead,
     filesRead: statistics.filesRead,
@@ -75,7 +66,7 @@ export function toFields(statistics: MountStatistics, fetched: FetchStatistics):
   const { total, hits, storePaths, entries, size } = totals(statistics);
   const kinds = [...statistics.requests]
     .sort(([, a], [, b]) => b - a)
-    .map(([opcode, count]) => `${KINDS.get(opcode) ?? `op${opcode}`} ${count}`);
+    .map(([name, count]) => `${name} ${count}`);
   return {
     requests: total,
     kinds: kinds.join(', '),

@@ -11,6 +11,7 @@ import { StoreFileSystem } from '../fs/store-file-system.ts';
 import { DeviceSession } from '../fuse/device-session.ts';
 import { CONTROL } from '../fuse/dispatcher.ts';
 import { createHandler } from '../fuse/handler.ts';
+import { OP } from '../fuse/opcodes.ts';
 import * as fuse from '../fuse/protocol.ts';
 import { StorePath } from '../nix/store-path.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
@@ -81,35 +82,35 @@ function walk(fs: FileSystem, handle: Handler, nowhere: number): void {
     view.setUint32(fuse.IN_HEADER_LENGTH + 8, offset, true);
     view.setUint32(fuse.IN_HEADER_LENGTH + 16, size, true);
   };
-  ask(fuse.OP.LOOKUP, ROOT_ID, name(MADE_UP.toString()));
+  ask(OP.LOOKUP, ROOT_ID, name(MADE_UP.toString()));
   const top = id;
   const list = (id: number) => {
     range(0, 32 * 1024);
-    ask(fuse.OP.READDIRPLUS, id);
+    ask(OP.READDIRPLUS, id);
     range(ENTRIES + 2, 32 * 1024);
-    ask(fuse.OP.READDIRPLUS, id);
+    ask(OP.READDIRPLUS, id);
     range(0, 32 * 1024);
-    ask(fuse.OP.READDIR, id);
+    ask(OP.READDIR, id);
   };
   list(top);
   for (let d = 0; d < DIRECTORIES; d++) {
-    ask(fuse.OP.LOOKUP, top, name(`d${d}`));
+    ask(OP.LOOKUP, top, name(`d${d}`));
     const directory = id;
     list(directory);
-    ask(fuse.OP.GETATTR, directory);
-    ask(fuse.OP.LOOKUP, directory, name('absent'));
+    ask(OP.GETATTR, directory);
+    ask(OP.LOOKUP, directory, name('absent'));
     for (const [file, opcode] of [
-      ['f1', fuse.OP.READ],
-      ['f2', fuse.OP.READ],
-      ['l', fuse.OP.READLINK],
+      ['f1', OP.READ],
+      ['f2', OP.READ],
+      ['l', OP.READLINK],
     ] as const) {
-      ask(fuse.OP.LOOKUP, directory, name(file));
+      ask(OP.LOOKUP, directory, name(file));
       const node = id;
       range(0, 4096);
       ask(opcode, node);
       bytes.fill(0);
       view.setUint32(fuse.IN_HEADER_LENGTH, 2, true);
-      ask(fuse.OP.FORGET, node);
+      ask(OP.FORGET, node);
     }
   }
 }

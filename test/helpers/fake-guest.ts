@@ -1,6 +1,7 @@
 import { closeSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
-import { IN_HEADER_LENGTH, OP, OUT_HEADER_LENGTH } from '../../src/fuse/protocol.ts';
+import { OP } from '../../src/fuse/opcodes.ts';
+import { IN_HEADER_LENGTH, OUT_HEADER_LENGTH } from '../../src/fuse/protocol.ts';
 import { DESCRIPTOR, FEATURES, PROTOCOL_FEATURES, REQUEST } from '../../src/fuse/vhost/protocol.ts';
 import { makeEventfd, raiseEventfd } from '../../src/util/system/eventfd.ts';
 import { longs, mapFile, memoryFile, VhostFrontEnd, wasRaised, words } from './vhost-front-end.ts';

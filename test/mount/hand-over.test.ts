@@ -18,8 +18,6 @@ const SOON = { timeout: SOON_MS, interval: 20 };
 const PATIENT = { timeout: 20_000, interval: 20 };
 
 const MANY = 200;
-/** The kernel's number for a READ. */
-const READ = 15;
 /** More than one chunk. */
 const LARGE = randomBytes(3_000_000, 'large');
 const LARGE_NEAR = randomBytes(600_000, 'large and near');
@@ -104,7 +102,7 @@ describe.each([{ readers: 1 }, { readers: 2 }])('with $readers readers', ({ read
     const part = (name: string, skip: number) =>
       start('dd', `if=${mount.root}/${name}`, 'bs=4k', 'count=1', `skip=${skip}`, 'status=none');
     const waiting = Array.from({ length: 100 }, (_, i) => part('large', 7 * i + 3));
-    await expect.poll(async () => (await mount.statistics()).requests[READ], PATIENT).toBe(100);
+    await expect.poll(async () => (await mount.statistics()).requests.read, PATIENT).toBe(100);
     const { stdout } = await part('large-near', 100).ended;
     expect(stdout === LARGE_NEAR.subarray(409_600, 413_696).toString()).toBe(true);
     await mount.gate('blobs', 'open');

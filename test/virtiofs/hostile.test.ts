@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { OP } from '../../src/fuse/protocol.ts';
+import { OP } from '../../src/fuse/opcodes.ts';
 import { DESCRIPTOR, REQUEST } from '../../src/fuse/vhost/protocol.ts';
 import { forAllAsync } from '../helpers/arbitraries.ts';
 import { tvixStore } from '../helpers/cli.ts';

@@ -1,7 +1,7 @@
 import { basename, join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { ERRNO } from '../../src/fs/file-system.ts';
-import { OP } from '../../src/fuse/protocol.ts';
+import { OP } from '../../src/fuse/opcodes.ts';
 import { FakeGuest } from '../helpers/fake-guest.ts';
 import { GatedMount } from '../helpers/gated-mount.ts';
 import { tempDir } from '../helpers/temp.ts';

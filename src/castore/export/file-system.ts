@@ -5,6 +5,7 @@ import { damaged } from '../../util/errors.ts';
 import type { OpenDirectory } from '../../util/system/open-directory.ts';
 import { writeFailure } from '../../util/system/whole-file.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
+import { MTIME, PERMISSIONS } from '../canonical.ts';
 import type { Directory } from '../directory.ts';
 import type { TreeObserver } from '../import/observer.ts';
 import type { FileNode, Node } from '../node.ts';
@@ -28,10 +29,6 @@ export interface ExportOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const FILE_MODE = 0o444;
-const EXECUTABLE_MODE = 0o555;
-/** Nix's time of everything. */
-const TIME = 1;
 const MAX_SHOWN = 300;
 const SLASH = Buffer.from('/');
 
@@ -117,7 +114,7 @@ class Exporter {
       this.#beginDirectory(directory, name);
       return undefined;
     }
-    this.#attempt(name, (parent) => parent.makeSymlink(name, node.target, TIME));
+    this.#attempt(name, (parent) => parent.makeSymlink(name, node.target, MTIME));
     observer?.symlink(node.target);
     return undefined;
   }
@@ -131,7 +128,7 @@ class Exporter {
   #finishDirectory({ output, name }: Frame): void {
     this.#stack.pop();
     try {
-      this.#attempt(name, () => output.setModeAndTime(EXECUTABLE_MODE, TIME));
+      this.#attempt(name, () => output.setModeAndTime(PERMISSIONS.directory, MTIME));
     } finally {
       output.close();
     }
@@ -198,8 +195,8 @@ class Exporter {
       throw damaged(`blob ${file.digest} is shorter than ${file.size} bytes`);
     if (fd !== undefined) {
       this.#attempt(name, () => {
-        futimesSync(fd, TIME, TIME);
-        fchmodSync(fd, file.executable ? EXECUTABLE_MODE : FILE_MODE);
+        futimesSync(fd, MTIME, MTIME);
+        fchmodSync(fd, file.executable ? PERMISSIONS.executable : PERMISSIONS.file);
       });
       this.#options.hardLinks?.written(file, this.#place, this.#pathOf(name));
     }
