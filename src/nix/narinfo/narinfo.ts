@@ -4,17 +4,15 @@ import type { ContentAddress } from '../content-address.ts';
 import type { Hash } from '../hash.ts';
 import type { Signature } from '../signature.ts';
 import type { StorePath } from '../store-path.ts';
-import { keyOf, parseLines } from './parse.ts';
-import type { Key } from './print.ts';
-import { isKey, KEYS, linesOf } from './print.ts';
+import type { Key } from './fields.ts';
+import { FIELDS, isKey, KEYS } from './fields.ts';
+import { keyOf, linesOf, parseLines } from './lines.ts';
 import type { NarInfoValues } from './values.ts';
 
 export type { NarInfoValues } from './values.ts';
 
 /** No narinfo is longer; one with 10 000 references has about 500 KiB. */
 export const MAX_NARINFO_LENGTH = 2 << 20;
-
-const ORDER = Object.keys(KEYS) as Key[];
 
 /**
  * A narinfo: the text as it came, line by line, and what it tells. Nothing of the text is lost, neither keys that
@@ -66,7 +64,7 @@ export class NarInfo implements NarInfoValues {
 
   /** The narinfo that tells this, in the usual order. Throws INVALID_ARGUMENT for what cannot be told. */
   static of(values: NarInfoValues): NarInfo {
-    return new NarInfo(ORDER.flatMap((key) => linesOf(key, values)));
+    return new NarInfo(KEYS.flatMap((key) => linesOf(key, values)));
   }
 
   /**
@@ -76,7 +74,7 @@ export class NarInfo implements NarInfoValues {
   with(changes: Partial<NarInfoValues>): NarInfo {
     const values = { ...this, ...changes };
     const lines = [...this.#lines];
-    for (const key of ORDER.filter((key) => KEYS[key] in changes)) {
+    for (const key of KEYS.filter((key) => FIELDS[key].name in changes)) {
       const first = lines.findIndex((line) => keyOf(line) === key);
       const at = first < 0 ? placeOf(key, lines) : first;
       const others = lines.slice(at).filter((line) => keyOf(line) !== key);
@@ -93,7 +91,7 @@ export class NarInfo implements NarInfoValues {
 
 /** Where a key that is not there belongs: behind the last of those that are usually written before it. */
 function placeOf(key: Key, lines: readonly string[]): number {
-  const before = ORDER.slice(0, ORDER.indexOf(key));
+  const before = KEYS.slice(0, KEYS.indexOf(key));
   return (
     1 +
     lines.findLastIndex((line) => {

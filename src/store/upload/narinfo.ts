@@ -1,6 +1,6 @@
+import { FIELDS, isKey } from '../../nix/narinfo/fields.ts';
+import { keyOf } from '../../nix/narinfo/lines.ts';
 import type { NarInfo } from '../../nix/narinfo/narinfo.ts';
-import { keyOf } from '../../nix/narinfo/parse.ts';
-import { isKey, KEYS } from '../../nix/narinfo/print.ts';
 import type { Signature } from '../../nix/signature.ts';
 import { fingerprint } from '../../nix/signature.ts';
 import type { StorePath } from '../../nix/store-path.ts';
@@ -129,7 +129,7 @@ function linesBeside(narInfo: NarInfo): string {
   const lines = narInfo.toString().split('\n').slice(0, -1);
   const beside = lines.filter((line) => {
     const key = keyOf(line);
-    if (key === 'Deriver' || key === 'CA') return narInfo[KEYS[key]] === undefined;
+    if (key === 'Deriver' || key === 'CA') return narInfo[FIELDS[key].name] === undefined;
     return key === 'System' || !isKey(key);
   });
   return beside.map((line) => `${line}\n`).join('');

@@ -1,0 +1,138 @@
+import { invalid } from '../../util/errors.ts';
+import type { ContentAddress } from '../content-address.ts';
+import { parseContentAddress, printContentAddress } from '../content-address.ts';
+import { Hash } from '../hash.ts';
+import { printNamed } from '../named-bytes.ts';
+import type { Signature } from '../signature.ts';
+import { parseSignature } from '../signature.ts';
+import { StorePath } from '../store-path.ts';
+import type { NarInfoValues } from './values.ts';
+
+/** What stands behind one key of a narinfo. */
+export interface Field<Name extends keyof NarInfoValues = keyof NarInfoValues> {
+  readonly name: Name;
+  /** Whether the key may be there more than once. */
+  readonly repeats: boolean;
+  /** What its lines tell, as many as there are. Throws for what it cannot mean. */
+  parse(texts: readonly string[]): NarInfoValues[Name];
+  /** Its lines, as many as it takes. */
+  print(value: NarInfoValues[Name]): string[];
+}
+
+/** The keys that are known, in the order in which they are written. */
+export const FIELDS = {
+  StorePath: required('storePath', StorePath.parseAbsolute, (path) => path.absolute()),
+  URL: required('url', parseText, String),
+  Compression: always('compression', (text) => text || 'bzip2', String),
+  FileHash: optional('fileHash', Hash.parse, String),
+  FileSize: optional('fileSize', parseSize, String),
+  NarHash: required('narSha256', parseSha256, (digest) => Hash.of('sha256', digest).toString()),
+  NarSize: required('narSize', parseNarSize, String),
+  References: always('references', parseReferences, (paths) => paths.join(' ')),
+  Deriver: optional('deriver', parseDeriver, (path) => `${path}${DRV}`),
+  System: optional('system', String, String),
+  Sig: repeated('signatures', parseSignatures, printNamed),
+  CA: optional('ca', parseAddress, printContentAddress),
+};
+export type Key = keyof typeof FIELDS;
+export const KEYS = Object.keys(FIELDS) as Key[];
+
+export function isKey(text: string): text is Key {
+  return Object.hasOwn(FIELDS, text);
+}
+
+type Value<Name extends keyof NarInfoValues> = NarInfoValues[Name];
+
+function required<Name extends keyof NarInfoValues>(
+  name: Name,
+  parse: (text: string) => Value<Name>,
+  print: (value: Value<Name>) => string,
+): Field<Name> {
+  const read = ([text]: readonly string[]) => {
+    if (text === undefined) throw invalid('it is missing');
+    return parse(text);
+  };
+  return { name, repeats: false, parse: read, print: (value) => [print(value)] };
+}
+
+/** For a key that is always written; without it, it is as if it were empty. */
+function always<Name extends keyof NarInfoValues>(
+  name: Name,
+  parse: (text: string) => Value<Name>,
+  print: (value: Value<Name>) => string,
+): Field<Name> {
+  return { name, repeats: false, parse: ([text = '']) => parse(text), print: (value) => [print(value)] };
+}
+
+function optional<Name extends 'fileHash' | 'fileSize' | 'deriver' | 'system' | 'ca'>(
+  name: Name,
+  parse: (text: string) => Value<Name>,
+  print: (value: NonNullable<Value<Name>>) => string,
+): Field<Name> {
+  return {
+    name,
+    repeats: false,
+    parse: ([text]) => (text === undefined ? undefined : parse(text)) as Value<Name>,
+    print: (value) => (value === undefined ? [] : [print(value)]),
+  };
+}
+
+function repeated(
+  name: 'signatures',
+  parse: (texts: readonly string[]) => Signature[],
+  print: (value: Signature) => string,
+): Field<'signatures'> {
+  return { name, repeats: true, parse, print: (values) => values.map(print) };
+}
+
+const DRV = '.drv';
+const MAX_U64 = 2n ** 64n - 1n;
+
+function parseText(text: string): string {
+  if (text === '') throw invalid('it is empty');
+  return text;
+}
+
+function parseSha256(text: string): Uint8Array {
+  const hash = Hash.parse(text);
+  if (hash.algorithm !== 'sha256') throw invalid(`want a sha256, found a ${hash.algorithm}`);
+  return hash.digest;
+}
+
+function parseSize(text: string): bigint {
+  const size = /^\d{1,20}$/.test(text) ? BigInt(text) : MAX_U64 + 1n;
+  if (size > MAX_U64) throw invalid(`not a number of bytes: ${JSON.stringify(text.slice(0, 200))}`);
+  return size;
+}
+
+function parseNarSize(text: string): bigint {
+  const size = parseSize(text);
+  if (size === 0n) throw invalid('no NAR is empty');
+  return size;
+}
+
+function parseReferences(text: string): StorePath[] {
+  return text.split(' ').filter(Boolean).map(StorePath.parse);
+}
+
+function parseDeriver(text: string): StorePath | undefined {
+  if (text === 'unknown-deriver') return undefined;
+  if (!text.endsWith(DRV)) throw invalid(`not a derivation: ${JSON.stringify(text.slice(0, 200))}`);
+  return StorePath.parse(text.slice(0, -DRV.length));
+}
+
+/** A signature that is none tells nothing: who trusts a path needs another reason then. */
+function parseSignatures(texts: readonly string[]): Signature[] {
+  return texts.flatMap((text) => {
+    try {
+      return [parseSignature(text)];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** The address of a kind that we cannot compute tells nothing. */
+function parseAddress(text: string): ContentAddress | undefined {
+  return text === '' || text.startsWith('fixed:git:') ? undefined : parseContentAddress(text);
+}
