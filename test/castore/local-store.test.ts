@@ -331,7 +331,7 @@ describe('a cache', () => {
     await filler.close();
     for (const path of chunkFiles(dir)) {
       const bytes = Digest.hash(readFileSync(path)).equals(Digest.hash(good)) ? good : torn;
-      const row = fileRow(1, bytes.length, path.slice(-8), BOOT_TAG ^ 2);
+      const row = fileRow(1, bytes.length, path.slice(-8), (BOOT_TAG ^ 2) >>> 0);
       await store.env.chunks.put(asBuffer(Digest.hash(bytes).bytes), row);
       if (bytes === torn) {
         rmSync(path);

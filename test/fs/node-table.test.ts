@@ -309,7 +309,7 @@ test('the node table stands several threads at once', async () => {
   const buffer = NodeTable.allocate(1 << 14);
   const workers = [1, 2, 3, 4].map(
     (seed) =>
-      new Worker(join(import.meta.dirname, '../helpers/node-table-hammer.mjs'), {
+      new Worker(join(import.meta.dirname, '../helpers/node-table-hammer.ts'), {
         workerData: { buffer, seed, rounds: 20_000 },
       }),
   );

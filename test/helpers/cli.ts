@@ -1,6 +1,5 @@
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 
@@ -20,43 +19,57 @@ export async function run(
   options: SpawnOptions = {},
 ): Promise<Result> {
   const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000, ...options });
-  const ended = once(child, 'close');
+  const ended = end(child);
   const [stdout, stderr] = await Promise.all([text(child.stdout!), text(child.stderr!)]);
-  const [status] = await ended;
-  return { status, stdout, stderr };
+  return { status: await ended, stdout, stderr };
 }
+
+/** The exit status, once it is gone; also one that the `signal` of its options ends is waited for. */
+function end(child: ChildProcess): Promise<number | null> {
+  return new Promise((resolve, reject) => {
+    let failure: Error | undefined;
+    child.once('error', (error) => {
+      failure = error;
+    });
+    child.once('close', (status) => (failure ? reject(failure) : resolve(status)));
+  });
+}
+
+/** A process that goes on, and what it has logged so far. */
+export type Started = ChildProcess & { log: () => string };
 
 /** Runs `tvix-store`, as built. */
 export function tvixStore(args: readonly string[], options: SpawnOptions = {}): Promise<Result> {
   return run(process.execPath, [CLI, ...args], options);
 }
 
-/** Starts `tvix-store` and resolves when `ready` stands in its log. */
+/** Starts `tvix-store` and resolves when its log has a line with `ready`. */
 export function startTvixStore(
   args: readonly string[],
   ready: string,
   options: SpawnOptions = {},
-): Promise<ChildProcess & { log: () => string }> {
+): Promise<Started> {
   return start(process.execPath, [CLI, ...args], ready, options);
 }
 
-/** Starts a program and resolves when `ready` stands in its log. */
+/** Starts a program and resolves when its log has a line with `ready`. */
 export async function start(
   command: string,
   args: readonly string[],
   ready: string,
   options: SpawnOptions = {},
-): Promise<ChildProcess & { log: () => string }> {
+): Promise<Started> {
   const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'], ...options });
   let log = '';
   child.stderr!.setEncoding('utf8');
   await new Promise<void>((resolve, reject) => {
     child.stderr!.on('data', (part: string) => {
       log += part;
-      if (log.includes(ready)) resolve();
+      const begun = log.indexOf(ready);
+      if (begun >= 0 && log.includes('\n', begun)) resolve();
     });
     child.once('error', reject);
-    child.once('exit', (status) => reject(new Error(`tvix-store ended with ${status}: ${log}`)));
+    child.once('exit', (status) => reject(new Error(`${command} ended with ${status}: ${log}`)));
   });
   return Object.assign(child, { log: () => log });
 }

@@ -9,8 +9,8 @@ import type { Result } from './cli.ts';
 import { endLater } from './mount.ts';
 import { tempDir } from './temp.ts';
 
-type Service = 'blobs' | 'directories' | 'pathInfos';
-type State = 'open' | 'held' | 'failing' | 'silent' | 'lying';
+export type Service = 'blobs' | 'directories' | 'pathInfos';
+export type State = 'open' | 'held' | 'failing' | 'silent' | 'lying';
 
 export interface GatedOptions {
   /** What the store holds. */
@@ -64,7 +64,7 @@ export class GatedMount {
     const { cacheDir = join(tempDir(), 'cache') } = options;
     const dir = join(tempDir(), 'mnt');
     mkdirSync(dir);
-    const child = fork(join(import.meta.dirname, 'gated-mount.mjs'), {
+    const child = fork(join(import.meta.dirname, 'gated-mount-program.ts'), {
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       execArgv: ['--expose-gc'],
     });

@@ -10,6 +10,7 @@ import { tvix } from '../../src/proto/messages.ts';
 import { listen } from '../../src/server/listen.ts';
 import { CLI, run, start, startTvixStore, tvixStore } from '../helpers/cli.ts';
 import { asDaemon, openAt, startDaemon } from '../helpers/daemon.ts';
+import { HAS_IPV6 } from '../helpers/network.ts';
 import { TcpProxy } from '../helpers/proxy.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { answered, RawClient } from '../helpers/raw-grpc.ts';
@@ -50,14 +51,14 @@ describe('listening on TCP', () => {
     expect(await daemon.stop()).toBe(0);
   });
 
-  test('on an address of version 6', async () => {
+  test.runIf(HAS_IPV6)('on an address of version 6', async () => {
     const daemon = await startDaemon('memory://', '[::1]:0');
     expect(daemon.at).toMatch(/^\[::1\]:\d+$/);
     await worksAt(daemon.url);
     expect(await daemon.stop()).toBe(0);
   });
 
-  test('on all of both', async () => {
+  test.runIf(HAS_IPV6)('on all of both', async () => {
     const daemon = await startDaemon('memory://', '[::]:0');
     await worksAt(`grpc+http://127.0.0.1:${daemon.port}`);
     await worksAt(`grpc+http://[::1]:${daemon.port}`);

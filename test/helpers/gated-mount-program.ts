@@ -4,29 +4,44 @@
  * `gated-mount.ts` is the test's side.
  */
 import { basename } from 'node:path';
-import { MemoryBlobService } from '../../dist/castore/blob/memory.js';
-import { MemoryDirectoryService } from '../../dist/castore/directory/memory.js';
-import { Directory } from '../../dist/castore/directory.js';
-import { mountStore } from '../../dist/mount/mount.js';
-import { serveVirtiofs } from '../../dist/mount/virtiofs.js';
-import { importStorePath } from '../../dist/store/moving/import.js';
-import { MemoryPathInfoService } from '../../dist/store/path-info/memory.js';
-import { toHex } from '../../dist/util/bytes.js';
-import { StoreError } from '../../dist/util/errors.js';
+import { MemoryBlobService } from '#built/castore/blob/memory.js';
+import type { BlobService } from '#built/castore/blob/service.js';
+import { MemoryDirectoryService } from '#built/castore/directory/memory.js';
+import type { DirectoryService } from '#built/castore/directory/service.js';
+import { Directory } from '#built/castore/directory.js';
+import type { Mount, MountOptions } from '#built/mount/mount.js';
+import { mountStore } from '#built/mount/mount.js';
+import type { Virtiofs } from '#built/mount/virtiofs.js';
+import { serveVirtiofs } from '#built/mount/virtiofs.js';
+import { importStorePath } from '#built/store/moving/import.js';
+import { MemoryPathInfoService } from '#built/store/path-info/memory.js';
+import type { PathInfoService } from '#built/store/path-info/service.js';
+import type { Store } from '#built/store/services.js';
+import { toHex } from '#built/util/bytes.js';
+import { StoreError } from '#built/util/errors.js';
+import type { Counts, GatedOptions, Service, State } from './gated-mount.ts';
 
-/** What a service does with a call: `open`, `held`, `failing`, `silent` (for ever) or `lying`. */
-const states = { blobs: 'open', directories: 'open', pathInfos: 'open' };
+type Call = { resolve(): void };
+type Start = GatedOptions & Pick<MountOptions, 'mountPoint' | 'cacheDir'>;
+
+/** What a service does with a call; a silent one never answers. */
+const states: Record<Service, State> = { blobs: 'open', directories: 'open', pathInfos: 'open' };
 /** Calls that wait for their gate, by service. */
-const waiting = { blobs: new Set(), directories: new Set(), pathInfos: new Set() };
+const waiting: Record<Service, Set<Call>> = {
+  blobs: new Set(),
+  directories: new Set(),
+  pathInfos: new Set(),
+};
 /** How often each thing was asked for: `blobs read <digest>` and so on. */
-const asked = new Map();
+const asked = new Map<string, number>();
 
-async function pass(service, call, signal) {
+/** Waits at the gate; gives whether to lie. */
+async function pass(service: Service, call: string, signal?: AbortSignal): Promise<boolean> {
   const key = `${service} ${call}`;
   asked.set(key, (asked.get(key) ?? 0) + 1);
   while (states[service] === 'held' || states[service] === 'silent') {
-    await new Promise((resolve, reject) => {
-      const entry = { resolve };
+    await new Promise<void>((resolve, reject) => {
+      const entry: Call = { resolve };
       waiting[service].add(entry);
       // A silent one is the worst kind: it does not even notice that nobody waits any more.
       if (states[service] === 'silent') return;
@@ -54,7 +69,13 @@ const memory = {
   close: async () => {},
 };
 
-const gated = {
+/** What a mount asks of a store. */
+const gated: {
+  close(): Promise<void>;
+  blobs: Pick<BlobService, 'chunks' | 'read'>;
+  directories: Pick<DirectoryService, 'get' | 'getRecursive'>;
+  pathInfos: Pick<PathInfoService, 'get' | 'list'>;
+} = {
   close: async () => {},
   blobs: {
     async chunks(digest, signal) {
@@ -93,24 +114,24 @@ const gated = {
   },
 };
 
-async function* corrupted(contents) {
+async function* corrupted(contents: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   for await (const part of contents) {
     const copy = Uint8Array.from(part);
-    copy[copy.length - 1] ^= 1;
+    copy[copy.length - 1]! ^= 1;
     yield copy;
   }
 }
 
-let mount;
+let mount: Mount | Virtiofs;
 
 const commands = {
-  async start({ trees, socket, ...options }) {
-    const names = [];
+  async start({ trees, socket, ...options }: Start): Promise<string[]> {
+    const names: string[] = [];
     for (const tree of trees) {
       const info = await importStorePath(memory, Buffer.from(tree), basename(tree));
       names.push(info.storePath.toString());
     }
-    const all = {
+    const all: MountOptions = {
       driver: 'kernel',
       listRoot: false,
       showXattr: false,
@@ -120,39 +141,50 @@ const commands = {
       offline: false,
       verifyWhole: false,
       ...options,
-      store: gated,
+      store: gated as unknown as Store,
+      storeName: 'the test',
     };
-    const listen = { kind: 'unix', path: socket };
-    mount = socket ? await serveVirtiofs({ ...all, listen, ownership: {} }) : await mountStore(all);
-    mount.closed.then(() => process.disconnect());
+    mount = socket
+      ? await serveVirtiofs({ ...all, listen: { kind: 'unix', path: socket }, ownership: {} })
+      : await mountStore(all);
+    void mount.closed.then(() => process.disconnect());
     process.once('SIGTERM', () => void mount.stop());
     return names;
   },
-  gate({ service, state }) {
-    for (const one of service === 'all' ? Object.keys(states) : [service]) {
+  gate({ service, state }: { service: Service | 'all'; state: State }): void {
+    for (const one of service === 'all' ? (Object.keys(states) as Service[]) : [service]) {
       states[one] = state;
       for (const { resolve } of waiting[one]) resolve();
       waiting[one].clear();
     }
   },
-  counts: () => ({
-    asked: Object.fromEntries(asked),
-    waiting: Object.fromEntries(Object.entries(waiting).map(([service, calls]) => [service, calls.size])),
-  }),
+  counts(): Counts {
+    const { blobs, directories, pathInfos } = waiting;
+    return {
+      asked: Object.fromEntries(asked),
+      waiting: { blobs: blobs.size, directories: directories.size, pathInfos: pathInfos.size },
+    };
+  },
   statistics() {
     const { requests, nodes, bytesRead } = mount.statistics();
     return { requests: Object.fromEntries(requests), nodes, bytesRead };
   },
   /** Collects garbage: what only garbage holds on to must not be needed. */
   collect() {
-    globalThis.gc();
+    globalThis.gc!();
   },
 };
 
-process.on('message', async ({ id, command, ...rest }) => {
+interface Message {
+  readonly id: number;
+  readonly command: keyof typeof commands;
+}
+
+process.on('message', async ({ id, command, ...rest }: Message) => {
   try {
-    process.send({ id, result: await commands[command](rest) });
+    // What a command takes is what `GatedMount` sends with it.
+    process.send!({ id, result: await commands[command](rest as never) });
   } catch (error) {
-    process.send({ id, error: String(error?.stack ?? error) });
+    process.send!({ id, error: error instanceof Error ? error.stack : String(error) });
   }
 });

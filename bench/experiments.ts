@@ -1,17 +1,16 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { client, importPath, run } from './processes.mjs';
-import { LARGE_SIZE, MANY } from './workspace.mjs';
+import type { Experiment, Line } from './experiment.ts';
+import { secondsOf } from './experiment.ts';
+import { client, importPath, run } from './processes.ts';
+import type { List, Workspace } from './workspace.ts';
+import { LARGE_SIZE, MANY } from './workspace.ts';
 
 /** So many paths a warm client visits at least, in several passes. */
 const WARM_PATHS = 60_000;
 
-/**
- * An experiment measures one or more lines of the table. `measure` does one round of one column and
- * returns a figure for each line, or leaves it out. A goal is for our own column: at most or at least a
- * figure, or that many times the figure of the column `of`, or so much more than that.
- */
-export const experiments = [
+/** The mount and the import, beside the native file system and the other driver. */
+export const experiments: readonly Experiment[] = [
   warm('warm-stat', 'stat', 'entries', {
     title: 'warm stat of an entry',
     unit: 'us',
@@ -61,7 +60,7 @@ export const experiments = [
     },
     async measure(column, workspace) {
       const { small } = (await workspace.tree()).lists;
-      const each = async (flags) =>
+      const each = async (flags: readonly string[]) =>
         ((await coldPass('read-once', small, column, workspace, flags)).seconds * 1e6) / small.length;
       const one = await each([]);
       // The others have no readers to choose from.
@@ -78,7 +77,7 @@ export const experiments = [
     },
     async measure(column, workspace) {
       const { root: native, list } = await workspace.large();
-      const speed = async (rehearsal, root) =>
+      const speed = async (rehearsal: string, root: string) =>
         megabytes(await client('read', { rehearsal, root, list: list.file, passes: 1 }));
       if (column === 'native') {
         const warm = await speed(native, native);
@@ -158,12 +157,13 @@ export const experiments = [
       const { store, names } = await workspace.manyStore();
       const mount = await workspace.mount(column, store);
       try {
-        const used = [];
+        const used: number[] = [];
         for (const name of names) {
           await run('sh', ['-c', 'ls -lR "$0" >/dev/null', join(mount.point, name)]);
           used.push(ownMemory(mount.pid));
         }
-        return { first: used[0] / 1e6, next: (used[1] - used[0]) / MANY };
+        const [first, second] = used as [number, number];
+        return { first: first / 1e6, next: (second - first) / MANY };
       } finally {
         await mount.stop();
       }
@@ -172,7 +172,12 @@ export const experiments = [
 ];
 
 /** A row of a tree that stays mounted; the time is for each path of the list. */
-function warm(name, operation, listName, line) {
+function warm(
+  name: string,
+  operation: string,
+  listName: 'entries' | 'files' | 'small',
+  line: Line,
+): Experiment {
   return {
     name,
     columns: ['native', 'tvix-store', 'fuse-native', 'against'],
@@ -188,7 +193,7 @@ function warm(name, operation, listName, line) {
 }
 
 /** So many passes of a warm client that they even out what else the machine does. */
-export function passesOver(list) {
+export function passesOver(list: List): number {
   return Math.ceil(WARM_PATHS / list.length);
 }
 
@@ -196,13 +201,19 @@ export function passesOver(list) {
  * One pass over the tree in a fresh mount, and the requests that this took. The native tree is always in
  * the page cache, as the content of our store is.
  */
-async function coldPass(operation, list, column, workspace, flags) {
+async function coldPass(
+  operation: string,
+  list: List,
+  column: string,
+  workspace: Workspace,
+  flags?: readonly string[],
+): Promise<{ seconds: number; requests?: number | undefined }> {
   const { root: native } = await workspace.tree();
-  const pass = (root) => client(operation, { rehearsal: native, root, list: list.file, passes: 1 });
+  const pass = (root: string) => client(operation, { rehearsal: native, root, list: list.file, passes: 1 });
   if (column === 'native') return { seconds: await pass(native) };
   const { store, name } = await workspace.treeStore();
   const mount = await workspace.mount(column, store, flags);
-  let seconds;
+  let seconds: number;
   try {
     seconds = await pass(join(mount.point, name));
   } finally {
@@ -212,7 +223,7 @@ async function coldPass(operation, list, column, workspace, flags) {
   return { seconds, requests: mount.requests };
 }
 
-async function speedOfStoring(column, workspace, folder) {
+async function speedOfStoring(column: string, workspace: Workspace, folder: string): Promise<number> {
   const { root, file } = await workspace.large();
   const copy = ['bs=1M', 'conv=fsync', 'status=none', `if=${file}`, `of=${join(folder, 'copy')}`];
   const store = column === 'native' ? () => run('dd', copy) : () => importPath(folder, root);
@@ -220,19 +231,13 @@ async function speedOfStoring(column, workspace, folder) {
 }
 
 /** MB/s of moving the large file. */
-export function megabytes(seconds) {
+export function megabytes(seconds: number): number {
   return LARGE_SIZE / 1e6 / seconds;
 }
 
-export async function secondsOf(work) {
-  const start = performance.now();
-  await work();
-  return (performance.now() - start) / 1e3;
-}
-
 /** Bytes that the process has for itself; pages of the store's files are the page cache's. */
-function ownMemory(pid) {
+function ownMemory(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  const kilobytes = (field) => Number(new RegExp(`^${field}:\\s*(\\d+)`, 'm').exec(status)[1]);
+  const kilobytes = (field: string) => Number(new RegExp(`^${field}:\\s*(\\d+)`, 'm').exec(status)![1]);
   return (kilobytes('RssAnon') + kilobytes('RssShmem')) * 1024;
 }

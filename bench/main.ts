@@ -7,19 +7,20 @@ import { execFileSync } from 'node:child_process';
 import { availableParallelism, cpus, release, tmpdir, totalmem } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { cacheExperiments, STATIC_COLUMN } from './binary-cache.mjs';
-import { experiments } from './experiments.mjs';
-
-import { GUEST_COLUMN, guestExperiments } from './guest.mjs';
-import { keepingExperiments } from './keeping.mjs';
-import { movingExperiments } from './moving.mjs';
-import { stopEverything } from './processes.mjs';
-import { REMOTE_COLUMNS, remoteExperiments } from './remote.mjs';
-import { summary, table } from './report.mjs';
-import { S3_COLUMNS, s3Experiments } from './s3.mjs';
-import { shuffled } from './statistics.mjs';
-import { writeSourceTree } from './trees.mjs';
-import { Workspace } from './workspace.mjs';
+import { cacheExperiments, STATIC_COLUMN } from './binary-cache.ts';
+import type { Experiment } from './experiment.ts';
+import { experiments } from './experiments.ts';
+import { GUEST_COLUMN, guestExperiments } from './guest.ts';
+import { keepingExperiments } from './keeping.ts';
+import { movingExperiments } from './moving.ts';
+import { stopEverything } from './processes.ts';
+import { REMOTE_COLUMNS, remoteExperiments } from './remote.ts';
+import type { Result } from './report.ts';
+import { summary, table } from './report.ts';
+import { S3_COLUMNS, s3Experiments } from './s3.ts';
+import { shuffled } from './statistics.ts';
+import { writeSourceTree } from './trees.ts';
+import { Workspace } from './workspace.ts';
 
 /** Each has a table of its own. */
 const GROUPS = [
@@ -62,12 +63,12 @@ else if (!(rounds >= 1)) refuse('--rounds takes a number from 1');
 else if (options['write-tree']) writeSourceTree(options['write-tree']);
 else await bench();
 
-function refuse(message) {
+function refuse(message: string): void {
   console.error(`error: ${message}`);
   process.exitCode = 2;
 }
 
-async function bench() {
+async function bench(): Promise<void> {
   const workspace = new Workspace(
     process.env.BENCH_DIR ?? tmpdir(),
     options.against && resolve(options.against),
@@ -83,9 +84,9 @@ async function bench() {
     const machine = machineFacts(workspace.directory);
     progress(Object.values(machine).join(', '));
     const columns = await usableColumns(workspace);
-    const groups = [];
+    const groups: Result[][] = [];
     for (const group of GROUPS) {
-      const lines = [];
+      const lines: Result[] = [];
       for (const experiment of group.filter(({ name }) => chosen.includes(name))) {
         lines.push(...(await results(experiment, columns, workspace)));
       }
@@ -102,14 +103,14 @@ async function bench() {
 }
 
 /** The columns whose driver starts here, and those that are no mount on this machine. */
-async function usableColumns(workspace) {
+async function usableColumns(workspace: Workspace): Promise<string[]> {
   const columns = ['native'];
   for (const column of ['tvix-store', 'fuse-native']) {
     try {
       await (await workspace.mount(column, workspace.freshFolder())).stop();
       columns.push(column);
     } catch (error) {
-      progress(`${column} is left out: ${error.message}`);
+      progress(`${column} is left out: ${messageOf(error)}`);
     }
   }
   if (workspace.against) columns.push('against');
@@ -127,15 +128,20 @@ async function usableColumns(workspace) {
     if (wanted) await workspace.s3();
     columns.push(...S3_COLUMNS);
   } catch (error) {
-    progress(`S3 is left out: ${error.message}`);
+    progress(`S3 is left out: ${messageOf(error)}`);
   }
   return columns;
 }
 
 /** All rounds of an experiment, as the lines of the table. */
-async function results({ name, columns, lines, measure, mostRounds = rounds }, usable, workspace) {
+async function results(
+  experiment: Experiment,
+  usable: readonly string[],
+  workspace: Workspace,
+): Promise<Result[]> {
+  const { name, columns, lines, mostRounds = rounds } = experiment;
   const measured = columns.filter((column) => usable.includes(column));
-  const figures = Object.fromEntries(
+  const figures: Record<string, Record<string, number[]>> = Object.fromEntries(
     Object.keys(lines).map((key) => [key, Object.fromEntries(measured.map((column) => [column, []]))]),
   );
   const count = Math.min(rounds, mostRounds);
@@ -143,21 +149,21 @@ async function results({ name, columns, lines, measure, mostRounds = rounds }, u
     progress(`${name}, round ${round} of ${count}`);
     for (const column of shuffled(measured)) {
       try {
-        for (const [key, figure] of Object.entries(await measure(column, workspace))) {
-          if (figure !== undefined) figures[key][column].push(figure);
+        for (const [key, figure] of Object.entries(await experiment.measure(column, workspace))) {
+          if (figure !== undefined) figures[key]![column]!.push(figure);
         }
       } catch (error) {
-        progress(`${name} failed in ${column}: ${error.message}`);
+        progress(`${name} failed in ${column}: ${messageOf(error)}`);
       }
     }
   }
-  return Object.entries(lines).map(([key, line]) => summary({ name, ...line }, figures[key]));
+  return Object.entries(lines).map(([key, line]) => summary({ name, ...line }, figures[key]!));
 }
 
-function machineFacts(directory) {
+function machineFacts(directory: string): Record<string, string> {
   const [, fileSystem] = execFileSync('df', ['--output=fstype', directory], { encoding: 'utf8' }).split('\n');
   return {
-    processor: `${availableParallelism()} x ${cpus()[0].model.trim()}`,
+    processor: `${availableParallelism()} x ${cpus()[0]!.model.trim()}`,
     memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
     kernel: `Linux ${release()}`,
     node: `Node ${process.version}`,
@@ -165,6 +171,10 @@ function machineFacts(directory) {
   };
 }
 
-function progress(message) {
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function progress(message: string): void {
   process.stderr.write(`${message}\n`);
 }

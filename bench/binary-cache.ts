@@ -1,18 +1,20 @@
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { secondsOf } from './experiments.mjs';
-import { run, Service, tvixStore } from './processes.mjs';
+import { join } from 'node:path';
+import type { Started } from '../test/helpers/cli.ts';
+import type { Experiment } from './experiment.ts';
+import { secondsOf } from './experiment.ts';
+import { megabytes } from './experiments.ts';
+import { launch, run, runClient, Service, tvixStore } from './processes.ts';
+import type { Source, Stored, Workspace } from './workspace.ts';
 
-const CLIENT = fileURLToPath(new URL('./http-client.mjs', import.meta.url));
-const STATIC = fileURLToPath(new URL('./static-server.mjs', import.meta.url));
+const STATIC = join(import.meta.dirname, 'static-server.ts');
 const HASH_LENGTH = 32;
 const AT_ONCE = 50;
 
 /** A column of the same NARs as files, behind a small server. */
 export const STATIC_COLUMN = 'static';
 
-/** As in experiments.mjs. */
-export const cacheExperiments = [
+export const cacheExperiments: readonly Experiment[] = [
   download('nar-tree', 'NAR of 16 000 files over HTTP (nix: --dump; Rust: 115)', 575, (workspace) => ({
     source: workspace.tree(),
     stored: workspace.treeStore(),
@@ -34,10 +36,8 @@ export const cacheExperiments = [
       large: { title: 'NAR of 1 GiB into a store on tmpfs', unit: 'MB/s', goal: { atLeast: 500 } },
     },
     async measure(column, workspace) {
-      const sources = { tree: await workspace.tree(), large: await workspace.large() };
-      const seconds = {};
-      for (const [name, { root }] of Object.entries(sources)) {
-        seconds[name] = await workspace.withMemoryFolder(async (folder) => {
+      const seconds = ({ root }: Source) =>
+        workspace.withMemoryFolder(async (folder) => {
           await run('sh', ['-c', 'nix-store --dump "$0" > "$1/nar"', root, folder]);
           return secondsOf(() =>
             column === 'nix'
@@ -53,8 +53,10 @@ export const cacheExperiments = [
                 ]),
           );
         });
-      }
-      return { tree: seconds.tree, large: 2 ** 30 / 1e6 / seconds.large };
+      return {
+        tree: await seconds(await workspace.tree()),
+        large: megabytes(await seconds(await workspace.large())),
+      };
     },
   },
   {
@@ -69,7 +71,7 @@ export const cacheExperiments = [
       return withBridge(store, workspace, async (bridge) => {
         const cache = workspace.freshFolder();
         await nixCopy(`http://127.0.0.1:${bridge.port}`, `file://${cache}?compression=none`, name, workspace);
-        const server = column === STATIC_COLUMN ? await FileServer.start(cache) : bridge;
+        const server = column === STATIC_COLUMN ? await serveFiles(cache) : bridge;
         const from = `http://127.0.0.1:${server.port}`;
         await workspace.settle();
         const time = await secondsOf(() => nixCopy(from, workspace.freshFolder(), name, workspace));
@@ -101,7 +103,12 @@ export const cacheExperiments = [
 ];
 
 /** A row of a download, beside what Nix itself does with the same tree. */
-function download(name, title, atLeast, prepare) {
+function download(
+  name: string,
+  title: string,
+  atLeast: number,
+  prepare: (workspace: Workspace) => { source: Promise<Source>; stored: Promise<Stored> },
+): Experiment {
   return {
     name,
     columns: ['nix', 'tvix-store'],
@@ -122,7 +129,7 @@ function download(name, title, atLeast, prepare) {
   };
 }
 
-async function nixCopy(from, to, name, workspace) {
+async function nixCopy(from: string, to: string, name: string, workspace: Workspace): Promise<void> {
   const flags = ['--extra-experimental-features', 'nix-command', '--no-check-sigs'];
   const command = ['nix', 'copy', ...flags, '--from', from, '--to', to, `/nix/store/${name}`];
   // Nix remembers narinfos by the address of the cache: in a home of its own it knows none.
@@ -130,7 +137,11 @@ async function nixCopy(from, to, name, workspace) {
   await run('env', [home, 'NIX_CONFIG=build-users-group =', ...command]);
 }
 
-async function withBridge(store, workspace, use) {
+async function withBridge<T>(
+  store: string,
+  workspace: Workspace,
+  use: (bridge: Bridge) => Promise<T>,
+): Promise<T> {
   const bridge = await Bridge.start(store, workspace.freshFolder());
   try {
     return await use(bridge);
@@ -139,36 +150,38 @@ async function withBridge(store, workspace, use) {
   }
 }
 
+/** A server of ours, or of files, on a port. */
+class HttpServer extends Service {
+  readonly port: number;
+
+  constructor(child: Started) {
+    super(child);
+    this.port = Number(/listening at=(?:\S*:)?(\d+)/.exec(this.log)![1]);
+  }
+}
+
 /** Our binary cache. */
-class Bridge extends Service {
-  static async start(store, cache) {
-    const bridge = new Bridge();
-    const stores = ['--store', `local://${store}`, '--cache', cache];
-    await bridge.launch(['nar-bridge', '-l', '127.0.0.1:0', ...stores], 'info: listening');
-    bridge.port = Number(/info: listening at=\S*:(\d+)/.exec(bridge.log)[1]);
-    return bridge;
+class Bridge extends HttpServer {
+  static start(store: string, cache: string): Promise<Bridge> {
+    const args = ['nar-bridge', '-l', '127.0.0.1:0', '--store', `local://${store}`, '--cache', cache];
+    return launch(args, 'info: listening', undefined, (child) => new Bridge(child));
   }
 
   /** Downloads the NAR of a path so many times at once; the seconds, and the bytes of all. */
-  async download(name, count) {
+  async download(name: string, count: number): Promise<{ seconds: number; bytes: number }> {
     const answer = await fetch(`http://127.0.0.1:${this.port}/${name.slice(0, HASH_LENGTH)}.narinfo`);
-    const [, path] = /^URL: (.*)$/m.exec(await answer.text());
-    const client = [CLIENT, String(this.port), `/${path}`, String(count)];
-    return JSON.parse(await run(process.execPath, client));
+    const path = /^URL: (.*)$/m.exec(await answer.text())![1];
+    return runClient('http-client.ts', String(this.port), `/${path}`, String(count));
   }
 
   /** Bytes that it shares with nobody. */
-  ownMemory() {
-    return Number(/RssAnon:\s+(\d+) kB/.exec(readFileSync(`/proc/${this.pid}/status`, 'utf8'))[1]) * 1024;
+  ownMemory(): number {
+    const status = readFileSync(`/proc/${this.pid}/status`, 'utf8');
+    return Number(/RssAnon:\s+(\d+) kB/.exec(status)![1]) * 1024;
   }
 }
 
 /** Serves files as they are. */
-class FileServer extends Service {
-  static async start(folder) {
-    const server = new FileServer();
-    await server.launch([STATIC, folder], 'listening', process.execPath);
-    server.port = Number(/at=(\d+)/.exec(server.log)[1]);
-    return server;
-  }
+function serveFiles(folder: string): Promise<HttpServer> {
+  return launch([STATIC, folder], 'listening', process.execPath, (child) => new HttpServer(child));
 }

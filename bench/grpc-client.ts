@@ -1,36 +1,46 @@
 /**
  * One user of a daemon, in a process of its own, that is grpc-js and nothing of ours.
  *
- *   grpc-client.mjs '{"operation": NAME, "target": ADDRESS, "server": PID, …}'
+ *   grpc-client.ts '{"operation": NAME, "target": ADDRESS, "server": PID, …}'
  *
  * does the operation once or in part untimed, then timed, and prints `seconds` and how much of a processor
  * it and the server used meanwhile, as `client` and `server`. `root` and `list` name the files whose blobs
- * are asked for, as for client.mjs.
+ * are asked for, as for client.ts.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import grpc from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { blake3 } from '@napi-rs/blake-hash';
+import type { Order, Used } from './daemon.ts';
 
-const PROTOS = fileURLToPath(new URL('../protos', import.meta.url));
+const PROTOS = join(import.meta.dirname, '../protos');
 const IN_FLIGHT = 50;
 const TICKS_A_SECOND = 100;
 
-const order = JSON.parse(process.argv[2]);
-const { tvix } = grpc.loadPackageDefinition(
+interface Client extends grpc.Client {
+  Read(request: object): grpc.ClientReadableStream<unknown>;
+  Stat(request: object, callback: grpc.requestCallback<unknown>): void;
+  Get(request: object, callback: grpc.requestCallback<unknown>): void;
+}
+type ClientConstructor = new (...connection: ConstructorParameters<typeof grpc.Client>) => Client;
+type Call = (i: number) => Promise<void>;
+
+const order: Required<Order> & { operation: keyof typeof operations; target: string; server: number } =
+  JSON.parse(process.argv[2]!);
+// biome-ignore lint/suspicious/noExplicitAny: what is loaded from a file has no type
+const { tvix }: any = grpc.loadPackageDefinition(
   loadSync(['tvix/castore/v1/rpc_blobstore.proto', 'tvix/store/v1/rpc_pathinfo.proto'], {
     includeDirs: [PROTOS],
   }),
 );
-const connection = [
+const connection: ConstructorParameters<typeof grpc.Client> = [
   order.target,
   grpc.credentials.createInsecure(),
   { 'grpc-node.flow_control_window': 8 << 20, 'grpc.max_receive_message_length': 64 << 20 },
 ];
-const blobs = new tvix.castore.v1.BlobService(...connection);
-const pathInfos = new tvix.store.v1.PathInfoService(...connection);
+const blobs = new (tvix.castore.v1.BlobService as ClientConstructor)(...connection);
+const pathInfos = new (tvix.store.v1.PathInfoService as ClientConstructor)(...connection);
 
 const operations = {
   /** Reads the blobs one after another; the first time is `first`. */
@@ -47,12 +57,12 @@ const operations = {
   async streams() {
     const [digest] = digestsOfFiles();
     await ready(blobs);
-    return timed(() => Promise.all(Array.from({ length: order.streams }, () => readBlob(digest))));
+    return timed(() => Promise.all(Array.from({ length: order.streams }, () => readBlob(digest!))));
   },
   async stat() {
     const digests = digestsOfFiles();
     await ready(blobs);
-    return manyCalls((i) => unary(blobs, 'Stat', { digest: digests[i % digests.length] }));
+    return manyCalls((i) => unary(blobs, 'Stat', { digest: digests[i % digests.length]! }));
   },
   async 'path-info'() {
     const request = { byOutputHash: Buffer.from(order.hash, 'hex') };
@@ -61,18 +71,18 @@ const operations = {
   },
 };
 
-function digestsOfFiles() {
+function digestsOfFiles(): Buffer[] {
   const paths = readFileSync(order.list, 'utf8').split('\0').slice(0, -1);
   return paths.map((path) => blake3(readFileSync(join(order.root, path))));
 }
 
-function ready(client) {
+function ready(client: Client): Promise<void> {
   return new Promise((resolve, reject) => {
     client.waitForReady(Date.now() + 10_000, (error) => (error ? reject(error) : resolve()));
   });
 }
 
-function readBlob(digest) {
+function readBlob(digest: Uint8Array): Promise<void> {
   return new Promise((resolve, reject) => {
     blobs
       .Read({ digest })
@@ -82,14 +92,14 @@ function readBlob(digest) {
   });
 }
 
-function unary(client, method, request) {
+function unary(client: Client, method: 'Stat' | 'Get', request: object): Promise<void> {
   return new Promise((resolve, reject) => {
     client[method](request, (error) => (error ? reject(error) : resolve()));
   });
 }
 
-async function manyCalls(call) {
-  const make = async (count) => {
+async function manyCalls(call: Call): Promise<Used> {
+  const make = async (count: number) => {
     let begun = 0;
     const one = async () => {
       while (begun < count) await call(begun++);
@@ -100,7 +110,7 @@ async function manyCalls(call) {
   return timed(() => make(order.calls));
 }
 
-async function timed(work) {
+async function timed(work: () => Promise<unknown>): Promise<Used> {
   const [start, client, server] = [performance.now(), clientSeconds(), serverSeconds()];
   await work();
   const seconds = (performance.now() - start) / 1e3;
@@ -111,12 +121,12 @@ async function timed(work) {
   };
 }
 
-function clientSeconds() {
+function clientSeconds(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1e6;
 }
 
-function serverSeconds() {
+function serverSeconds(): number {
   const stat = readFileSync(`/proc/${order.server}/stat`, 'utf8');
   const [user, system] = stat
     .slice(stat.lastIndexOf(')') + 2)
@@ -128,7 +138,7 @@ function serverSeconds() {
 try {
   console.log(JSON.stringify(await operations[order.operation]()));
 } catch (error) {
-  console.error(error.message);
+  console.error((error as Error).message);
   process.exitCode = 1;
 } finally {
   blobs.close();

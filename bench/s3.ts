@@ -1,17 +1,16 @@
 import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
-import { secondsOf } from './experiments.mjs';
-import { importPath, run } from './processes.mjs';
+import { join } from 'node:path';
+import type { Experiment } from './experiment.ts';
+import { secondsOf } from './experiment.ts';
+import { importPath, run, runClient } from './processes.ts';
 
-const SERVER = fileURLToPath(new URL('../scripts/s3-server', import.meta.url));
-const CLIENT = fileURLToPath(new URL('./s3-client.mjs', import.meta.url));
+const SERVER = join(import.meta.dirname, '../scripts/s3-server');
 
 /** A column of the gateway with plain HTTP, and of our store in its bucket. */
 export const S3_COLUMNS = ['bare S3', 'S3'];
 
-/** As in experiments.mjs. */
-export const s3Experiments = [
+export const s3Experiments: readonly Experiment[] = [
   {
     name: 's3-files',
     columns: S3_COLUMNS,
@@ -22,14 +21,14 @@ export const s3Experiments = [
     async measure(column, workspace) {
       const { root, lists } = await workspace.farTree('s3');
       const server = await workspace.s3();
-      const client = async (operation, order) =>
-        JSON.parse(await run(process.execPath, [CLIENT, operation, JSON.stringify(order)]));
+      const client = (operation: string, order: object) =>
+        runClient<Record<string, number>>('s3-client.ts', operation, JSON.stringify(order));
       if (column === 'bare S3') {
         const { endpoint, publicBucket: bucket } = server;
         return client('bare', { endpoint, bucket, root, list: lists.files.file });
       }
       const store = server.freshStore();
-      let name;
+      let name: string | undefined;
       const seconds = await secondsOf(async () => {
         name = await importPath(store, root);
       });
@@ -41,18 +40,24 @@ export const s3Experiments = [
 
 /** A Ceph cluster of this run. */
 export class S3Server {
-  #folder;
+  readonly endpoint: string;
+  /** One that everybody may read and write. */
+  readonly publicBucket = 'public';
+  readonly #folder: string;
 
-  static async start(folder) {
-    const server = new S3Server();
-    server.#folder = folder;
+  static async start(folder: string): Promise<S3Server> {
     const said = await run(SERVER, ['start', folder]);
-    server.endpoint = /AWS_ENDPOINT_URL=(\S+)/.exec(said)[1];
+    const server = new S3Server(folder, /AWS_ENDPOINT_URL=(\S+)/.exec(said)![1]!);
     await server.#makePublicBucket();
     return server;
   }
 
-  async #makePublicBucket() {
+  private constructor(folder: string, endpoint: string) {
+    this.#folder = folder;
+    this.endpoint = endpoint;
+  }
+
+  async #makePublicBucket(): Promise<void> {
     process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED = 'true';
     const { CreateBucketCommand, PutBucketPolicyCommand, S3Client } = await import('@aws-sdk/client-s3');
     const client = new S3Client({
@@ -61,7 +66,6 @@ export class S3Server {
       forcePathStyle: true,
       credentials: { accessKeyId: 'test', secretAccessKey: 'testsecret' },
     });
-    this.publicBucket = 'public';
     await client.send(new CreateBucketCommand({ Bucket: this.publicBucket }));
     const statement = {
       Effect: 'Allow',
@@ -75,7 +79,7 @@ export class S3Server {
   }
 
   /** The address of a store with nothing in it. */
-  freshStore() {
+  freshStore(): string {
     const parameters = new URLSearchParams({
       aws_endpoint: this.endpoint,
       aws_allow_http: 'true',
@@ -85,7 +89,7 @@ export class S3Server {
     return `objectstore+s3://test/${randomUUID()}?${parameters}`;
   }
 
-  stop() {
+  stop(): void {
     spawnSync(SERVER, ['stop', this.#folder]);
   }
 }

@@ -1,8 +1,12 @@
 import { join } from 'node:path';
-import { decodeBase32 } from '../dist/nix/base32.js';
-import { withDelay } from './delay.mjs';
-import { megabytes, passesOver, secondsOf } from './experiments.mjs';
-import { client, importPath } from './processes.mjs';
+import { decodeBase32 } from '#built/nix/base32.js';
+import type { Order } from './daemon.ts';
+import { withDelay } from './delay.ts';
+import type { Experiment } from './experiment.ts';
+import { secondsOf } from './experiment.ts';
+import { megabytes, passesOver } from './experiments.ts';
+import { client, importPath } from './processes.ts';
+import type { FarTree, Workspace } from './workspace.ts';
 
 const ROUND_TRIP_MS = 20;
 /** Round trips that the listing of a tree may take. */
@@ -17,8 +21,8 @@ const HASH_LENGTH = 32;
  */
 export const REMOTE_COLUMNS = ['local', 'bare TCP', 'bare unix', 'TCP', 'unix', '20 ms'];
 
-/** As in experiments.mjs, beside what else the same daemons do. */
-export const remoteExperiments = [
+/** A store that is far, beside what else the same daemons do. */
+export const remoteExperiments: readonly Experiment[] = [
   {
     name: 'far-small',
     columns: ['native', 'bare TCP', 'bare unix', 'TCP', 'unix', 'S3'],
@@ -33,7 +37,7 @@ export const remoteExperiments = [
     async measure(column, workspace) {
       const { root: native, lists } = await workspace.farTree('small');
       const { small } = lists;
-      const again = async (root) => {
+      const again = async (root: string) => {
         const passes = passesOver(small);
         const seconds = await client('read-once', { rehearsal: root, root, list: small.file, passes });
         return (seconds * 1e6) / small.length;
@@ -106,7 +110,7 @@ export const remoteExperiments = [
     },
     async measure(column, workspace) {
       const { store } = await workspace.farStore('upload');
-      const list = (from) => coldListing('upload', from, workspace);
+      const list = (from: string) => coldListing('upload', from, workspace);
       if (column === 'local') return { time: await list(store) };
       const { port } = await workspace.daemon('TCP');
       const time = await withDelay(port, ROUND_TRIP_MS, (delayed) =>
@@ -127,7 +131,7 @@ export const remoteExperiments = [
       const { root } = await workspace.farTree('upload');
       const folder = workspace.freshFolder();
       await workspace.settle();
-      const measured = async (store) => ({
+      const measured = async (store: string) => ({
         first: await secondsOf(() => importPath(store, root)),
         again: await secondsOf(() => importPath(store, root)),
       });
@@ -154,7 +158,13 @@ export const remoteExperiments = [
  * A row of what the daemon does for grpc-js alone, and how much of a processor either used. `prepare` gives
  * the options of the client, and how much it is that the client's seconds are for.
  */
-function ofDaemon(name, operation, title, unit, prepare) {
+function ofDaemon(
+  name: string,
+  operation: string,
+  title: string,
+  unit: string,
+  prepare: (workspace: Workspace) => Promise<{ amount: number; options: Order }>,
+): Experiment {
   return {
     name,
     columns: ['bare TCP', 'bare unix'],
@@ -173,25 +183,25 @@ function ofDaemon(name, operation, title, unit, prepare) {
   };
 }
 
-async function callsOfBlobs(workspace) {
+async function callsOfBlobs(workspace: Workspace) {
   const { root, lists } = await workspace.farTree('small');
   return { amount: CALLS, options: { calls: CALLS, root, list: lists.small.file } };
 }
 
-async function callsOfPathInfos(workspace) {
+async function callsOfPathInfos(workspace: Workspace) {
   const { name } = await workspace.farStore('small');
   const hash = Buffer.from(decodeBase32(name.slice(0, HASH_LENGTH))).toString('hex');
   return { amount: CALLS, options: { calls: CALLS, hash } };
 }
 
-async function streams(count, workspace) {
+async function streams(count: number, workspace: Workspace) {
   const { root, list } = await workspace.large();
   await workspace.farStore('large');
   return { amount: megabytes(1) * count, options: { streams: count, root, list: list.file } };
 }
 
 /** Seconds of `ls -lR` of a tree in a fresh mount. */
-async function coldListing(tree, store, workspace) {
+async function coldListing(tree: FarTree, store: string, workspace: Workspace): Promise<number> {
   const { root: native, lists } = await workspace.farTree(tree);
   const { name } = await workspace.farStore(tree);
   const list = lists.entries.file;
@@ -201,7 +211,11 @@ async function coldListing(tree, store, workspace) {
 }
 
 /** Runs `use` with the folder of a fresh mount, whose cache is empty. */
-async function withMount(store, workspace, use) {
+async function withMount<T>(
+  store: string,
+  workspace: Workspace,
+  use: (point: string) => Promise<T>,
+): Promise<T> {
   const mount = await workspace.mount('tvix-store', store);
   try {
     return await use(mount.point);

@@ -1,15 +1,17 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { secondsOf } from './experiments.mjs';
-import { importPath, run, tvixStore } from './processes.mjs';
-import { writeRandomFile, writeSourceTree } from './trees.mjs';
+import type { Experiment, Figures } from './experiment.ts';
+import { secondsOf } from './experiment.ts';
+import { importPath, run, tvixStore } from './processes.ts';
+import { writeRandomFile, writeSourceTree } from './trees.ts';
+import type { Workspace } from './workspace.ts';
 
 /** 15 000 files. */
 const TREE = { directories: 1_500, files: 13_000, links: 100, small: 2_000 };
 const LARGE = 2 * 2 ** 30;
 
 /** Copies between stores and out of them. All of it lies in memory, so that no disk decides. */
-export const movingExperiments = [
+export const movingExperiments: readonly Experiment[] = [
   {
     name: 'copy-tree',
     columns: ['native', 'tvix-store'],
@@ -55,15 +57,17 @@ export const movingExperiments = [
   },
 ];
 
-const writeTree = (path) => writeSourceTree(path, TREE);
+type Write = (path: string) => void;
 
-function writeLarge(path) {
+const writeTree: Write = (path) => writeSourceTree(path, TREE);
+
+function writeLarge(path: string): void {
   mkdirSync(path);
   writeRandomFile(join(path, 'file'), LARGE);
 }
 
 /** A tree, its NAR and a store that has it, in memory. */
-function source(workspace, name, write) {
+function source(workspace: Workspace, name: string, write: Write) {
   return workspace.inMemory(name, async (folder) => {
     const tree = join(folder, 'tree');
     write(tree);
@@ -72,7 +76,7 @@ function source(workspace, name, write) {
   });
 }
 
-async function copying(column, workspace, name, write) {
+async function copying(column: string, workspace: Workspace, name: string, write: Write): Promise<Figures> {
   const { tree, store, path } = await source(workspace, name, write);
   return workspace.withMemoryFolder(async (folder) => {
     if (column === 'native') return { time: await secondsOf(() => run('cp', ['-r', tree, folder])) };
@@ -82,7 +86,7 @@ async function copying(column, workspace, name, write) {
   });
 }
 
-async function realising(column, workspace, name, write) {
+async function realising(column: string, workspace: Workspace, name: string, write: Write): Promise<Figures> {
   const { tree, store, folder: kept, path } = await source(workspace, name, write);
   const nar = join(kept, 'nar');
   if (column === 'nix') await run('sh', ['-c', 'test -e "$1" || nix-store --dump "$0" > "$1"', tree, nar]);

@@ -1,5 +1,5 @@
 /**
- * Downloads a URL several times at once, and throws away what comes: `http-client.mjs PORT PATH COUNT`. Prints
+ * Downloads a URL several times at once, and throws away what comes: `http-client.ts PORT PATH COUNT`. Prints
  * the seconds and the bytes of all bodies.
  */
 import { connect } from 'node:net';
@@ -11,17 +11,17 @@ let bytes = 0;
 await Promise.all(Array.from({ length: Number(count) }, download));
 console.log(JSON.stringify({ seconds: (performance.now() - begun) / 1e3, bytes }));
 
-function download() {
+function download(): Promise<void> {
   return new Promise((resolve, reject) => {
     let head = '';
-    let left;
-    const callback = (length) => {
+    let left: number | undefined;
+    const callback = (length: number) => {
       let body = length;
       if (left === undefined) {
         head += memory.toString('latin1', 0, length);
         const end = head.indexOf('\r\n\r\n');
         if (end < 0) return true;
-        left = Number(/^content-length: (\d+)/im.exec(head)[1]);
+        left = Number(/^content-length: (\d+)/im.exec(head)![1]);
         body = head.length - end - 4;
       }
       bytes += body;

@@ -1,10 +1,10 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { importPath, run, Service } from './processes.mjs';
-import { median } from './statistics.mjs';
+import type { Experiment } from './experiment.ts';
+import { importPath, run, Service } from './processes.ts';
+import { median } from './statistics.ts';
 
-const QEMU_GUEST = fileURLToPath(new URL('../scripts/qemu-guest', import.meta.url));
+const QEMU_GUEST = join(import.meta.dirname, '../scripts/qemu-guest');
 /** Debian's, of the package qemu-system-common; newer ones are another program. */
 const VIRTIOFSD = '/usr/lib/qemu/virtiofsd';
 /** Passes in a guest: each finds its caches empty. */
@@ -13,8 +13,8 @@ const PASSES = 7;
 /** The column of another server of the same tree. */
 export const GUEST_COLUMN = 'virtiofsd';
 
-/** As in experiments.mjs: what a virtual machine sees of the store. */
-export const guestExperiments = [
+/** What a virtual machine sees of the store. */
+export const guestExperiments: readonly Experiment[] = [
   {
     name: 'guest',
     columns: ['tvix-store', GUEST_COLUMN],
@@ -36,16 +36,19 @@ export const guestExperiments = [
       const { root, size } = await workspace.guestTree();
       const folder = workspace.freshFolder();
       const socket = join(folder, 'socket');
-      const service = new Service();
       let tree = 'tree';
+      let service: Service;
       if (column === GUEST_COLUMN) {
         // It shows what it is given as the root of the file system: the tree lies one below, as in ours.
         const shared = [`--socket-path=${socket}`, '-o', `source=${join(root, '..')}`, '-o', 'cache=always'];
-        await service.launch(['-f', ...shared], 'virtio_session_mount: Waiting', VIRTIOFSD);
+        service = await Service.launch(['-f', ...shared], 'virtio_session_mount: Waiting', VIRTIOFSD);
       } else {
         const store = workspace.freshFolder();
         tree = await importPath(store, root);
-        await service.launch(['virtiofs', '--store', `local://${store}`, socket], 'info: listening');
+        service = await Service.launch(
+          ['virtiofs', '--store', `local://${store}`, socket],
+          'info: listening',
+        );
       }
       try {
         const { reads, lists } = await inGuest(socket, tree, folder);
@@ -58,9 +61,13 @@ export const guestExperiments = [
 ];
 
 /** Seconds that each pass took in a guest. Its kernel's log has a clock that is fine enough. */
-async function inGuest(socket, tree, folder) {
+async function inGuest(
+  socket: string,
+  tree: string,
+  folder: string,
+): Promise<{ reads: number[]; lists: number[] }> {
   const script = join(folder, 'script');
-  const passes = (name, command) => `
+  const passes = (name: string, command: string) => `
     for i in $(seq ${PASSES}); do
       echo 3 >/proc/sys/vm/drop_caches
       echo begin ${name} >/dev/kmsg
@@ -76,13 +83,13 @@ async function inGuest(socket, tree, folder) {
     dmesg | grep -E 'begin|end'`,
   );
   const said = await run(QEMU_GUEST, [script, socket, '-no-reboot']);
-  const taken = (name) => {
-    const times = (word) =>
+  const taken = (name: string) => {
+    const times = (word: string) =>
       [...said.matchAll(new RegExp(`\\[ *(\\d+\\.\\d+)\\] ${word} ${name}\\b`, 'g'))].map(([, at]) =>
         Number(at),
       );
     const ends = times('end');
-    return times('begin').map((at, i) => ends[i] - at);
+    return times('begin').map((at, i) => ends[i]! - at);
   };
   const [reads, lists] = [taken('read'), taken('list')];
   if (reads.length !== PASSES || lists.length !== PASSES) throw new Error('the guest did not do its work');

@@ -1,8 +1,9 @@
-import { secondsOf } from './experiments.mjs';
-import { importPath, tvixStore } from './processes.mjs';
+import type { Experiment } from './experiment.ts';
+import { secondsOf } from './experiment.ts';
+import { importPath, tvixStore } from './processes.ts';
 
-/** As in experiments.mjs: keeping house in a store, on tmpfs. Times are those of whole commands. */
-export const keepingExperiments = [
+/** Keeping house in a store, on tmpfs. Times are those of whole commands. */
+export const keepingExperiments: readonly Experiment[] = [
   {
     name: 'gc',
     columns: ['tvix-store'],
@@ -18,11 +19,11 @@ export const keepingExperiments = [
         const at = ['--store', `local://${folder}`];
         await tvixStore(['root', 'add', ...at, 'bench', name]);
         const collect = async () => {
-          let report;
+          let report: { directories: number; manifests: number; chunks: number } | undefined;
           const seconds = await secondsOf(async () => {
             report = JSON.parse(await tvixStore(['gc', '--older-than', '0', '--json', ...at]));
           });
-          return { seconds, objects: report.directories + report.manifests + report.chunks };
+          return { seconds, objects: report!.directories + report!.manifests + report!.chunks };
         };
         const kept = await collect();
         await tvixStore(['root', 'remove', ...at, 'bench']);
@@ -40,14 +41,14 @@ export const keepingExperiments = [
       bytes: { title: 'fsck of 1 GiB', unit: 'GB/s' },
     },
     async measure(_, workspace) {
-      const check = (root) =>
+      const check = (root: string) =>
         workspace.withMemoryFolder(async (folder) => {
           await importPath(folder, root);
-          let report;
+          let report: { objects: number; bytes: number } | undefined;
           const seconds = await secondsOf(async () => {
             report = JSON.parse(await tvixStore(['fsck', '--json', '--store', `local://${folder}`]));
           });
-          return { rows: report.objects / seconds / 1e3, bytes: report.bytes / seconds / 1e9 };
+          return { rows: report!.objects / seconds / 1e3, bytes: report!.bytes / seconds / 1e9 };
         });
       const { rows } = await check((await workspace.tree()).root);
       const { bytes } = await check((await workspace.large()).root);

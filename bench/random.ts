@@ -1,12 +1,12 @@
 /** xorshift32: the same bytes in every run, made faster than any disk takes them. */
 export class Random {
-  #state;
+  #state: number;
 
-  constructor(seed) {
+  constructor(seed: number) {
     this.#state = seed;
   }
 
-  word() {
+  word(): number {
     let x = this.#state;
     x ^= x << 13;
     x ^= x >>> 17;
@@ -16,20 +16,20 @@ export class Random {
   }
 
   /** In [0, 1). */
-  fraction() {
+  fraction(): number {
     return (this.word() >>> 0) / 2 ** 32;
   }
 
-  below(limit) {
+  below(limit: number): number {
     return Math.floor(this.fraction() * limit);
   }
 
   /** Normally distributed: mean 0, deviation 1. */
-  normal() {
+  normal(): number {
     return Math.sqrt(-2 * Math.log(1 - this.fraction())) * Math.cos(2 * Math.PI * this.fraction());
   }
 
-  bytes(length) {
+  bytes(length: number): Uint8Array {
     const words = new Int32Array(Math.ceil(length / 4));
     for (let i = 0; i < words.length; i++) words[i] = this.word();
     return new Uint8Array(words.buffer, 0, length);

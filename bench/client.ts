@@ -1,7 +1,7 @@
 /**
  * One user of a file system, in a process of its own: whoever serves a mount must not wait for it.
  *
- *   client.mjs OPERATION REHEARSAL ROOT LIST PASSES
+ *   client.ts OPERATION REHEARSAL ROOT LIST PASSES
  *
  * runs the operation once in REHEARSAL, untimed, then PASSES times in ROOT, and prints the median seconds
  * of a pass. LIST holds NUL-terminated paths relative to the root. The system calls go through koffi,
@@ -10,7 +10,7 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import koffi from 'koffi';
-import { median } from './statistics.mjs';
+import { median } from './statistics.ts';
 
 const library = koffi.load('libc.so.6');
 const open = library.func('int open(uintptr_t path, int flags)');
@@ -23,11 +23,17 @@ const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const STATX_BASIC_STATS = 0x7ff;
 
-const [operation, rehearsal, root, list, passes] = process.argv.slice(2);
+const [operation, rehearsal, root, list, passes] = process.argv.slice(2) as [
+  keyof typeof operations,
+  string,
+  string,
+  string,
+  string,
+];
 
 /** Exported so that it lives as long as the addresses that point into it. */
 export const names = readFileSync(list);
-const paths = [];
+const paths: number[] = [];
 for (let start = 0; start < names.length; start = names.indexOf(0, start) + 1) {
   paths.push(Number(koffi.address(names)) + start);
 }
@@ -51,7 +57,7 @@ const operations = {
     for (const path of paths) {
       const file = open(path, 0);
       if (file < 0) fail('open');
-      let count;
+      let count: number;
       do {
         count = read(file, bufferAddress, buffer.length);
         if (count < 0) fail('read');
@@ -70,11 +76,11 @@ const operations = {
   },
 };
 
-function fail(call) {
+function fail(call: string): never {
   throw new Error(`${call}: errno ${koffi.errno()}`);
 }
 
-function timed(run) {
+function timed(run: () => void): number {
   const start = process.hrtime.bigint();
   run();
   return Number(process.hrtime.bigint() - start) / 1e9;
@@ -87,6 +93,6 @@ try {
   process.chdir(root);
   console.log(median(Array.from({ length: Number(passes) }, () => timed(run))));
 } catch (error) {
-  console.error(error.message);
+  console.error((error as Error).message);
   process.exitCode = 1;
 }

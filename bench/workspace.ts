@@ -1,14 +1,42 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Daemon } from './daemon.mjs';
-import { importPath, Mount, run } from './processes.mjs';
-import { S3Server } from './s3.mjs';
-import { writeManyEntries, writeRandomFile, writeSourceTree } from './trees.mjs';
+import { Daemon } from './daemon.ts';
+import { importPath, Mount, run } from './processes.ts';
+import { S3Server } from './s3.ts';
+import type { TreeSize } from './trees.ts';
+import { writeManyEntries, writeRandomFile, writeSourceTree } from './trees.ts';
 
 export const LARGE_SIZE = 2 ** 30;
 export const MANY = 100_000;
 const GUEST_SIZE = 2 ** 28;
 const GUEST_ENTRIES = 1000;
+
+/** A file with NUL-terminated paths, for the clients. */
+export interface List {
+  readonly file: string;
+  readonly length: number;
+}
+
+/** What is to be stored. */
+export interface Source {
+  readonly root: string;
+}
+
+interface SourceTree extends Source {
+  readonly directories: number;
+  readonly lists: Readonly<Record<'entries' | 'files' | 'small', List>>;
+}
+
+interface LargeFile extends Source {
+  readonly file: string;
+  readonly list: List;
+}
+
+/** The folder of a store, and the name of a tree there. */
+export interface Stored {
+  readonly store: string;
+  readonly name: string;
+}
 
 /** Trees of the rows for a store that is far: what is in each. */
 const FAR_TREES = {
@@ -20,18 +48,24 @@ const FAR_TREES = {
   s3: { directories: 150, files: 1_600, links: 20, small: 400 },
   /** 1 000 directories, 11 500 files. */
   upload: { directories: 1_000, files: 11_100, links: 100, small: 400 },
-};
+} satisfies Record<string, TreeSize>;
+export type FarTree = keyof typeof FAR_TREES;
 
 /** Flags of `mount` for the columns that have some: the drivers of ours. */
-const DRIVER_FLAGS = { 'tvix-store': [], 'fuse-native': ['--driver', 'fuse-native'] };
+const DRIVER_FLAGS: Record<string, readonly string[]> = {
+  'tvix-store': [],
+  'fuse-native': ['--driver', 'fuse-native'],
+};
 
 /** The temporary folder of a run and what lies in it, each part made when first asked for. */
 export class Workspace {
-  #made = new Map();
+  readonly directory: string;
+  readonly against: string | undefined;
+  readonly #made = new Map<string, unknown>();
   #folders = 0;
-  #outside = [];
+  readonly #outside: string[] = [];
 
-  constructor(parent, against) {
+  constructor(parent: string, against: string | undefined) {
     this.directory = mkdtempSync(join(parent, 'tvix-store-bench-'));
     this.against = against;
     // Where commands keep what they fetch, if nothing else is said.
@@ -39,17 +73,17 @@ export class Workspace {
   }
 
   /** The tree on the native file system, and lists of what is in it for the client. */
-  tree() {
+  tree(): Promise<SourceTree> {
     return this.#sourceTree('tree');
   }
 
   /** One of `FAR_TREES`, likewise. */
-  farTree(name) {
+  farTree(name: FarTree): Promise<SourceTree> {
     return this.#sourceTree(name, FAR_TREES[name]);
   }
 
-  #sourceTree(name, size) {
-    return this.#once(name, () => {
+  #sourceTree(name: string, size?: TreeSize): Promise<SourceTree> {
+    return this.#once(name, async () => {
       const root = join(this.directory, 'source', name);
       const content = writeSourceTree(root, size);
       return {
@@ -65,8 +99,8 @@ export class Workspace {
   }
 
   /** A folder with one file of 1 GiB. */
-  large() {
-    return this.#once('large', () => {
+  large(): Promise<LargeFile> {
+    return this.#once('large', async () => {
       const root = join(this.directory, 'source/large');
       mkdirSync(root, { recursive: true });
       writeRandomFile(join(root, 'file'), LARGE_SIZE);
@@ -75,8 +109,8 @@ export class Workspace {
   }
 
   /** A tree for a guest: a large file, and a folder of small ones. */
-  guestTree() {
-    return this.#once('guest', () => {
+  guestTree(): Promise<Source & { size: number }> {
+    return this.#once('guest', async () => {
       const root = join(this.directory, 'source/guest/tree');
       mkdirSync(join(root, 'many'), { recursive: true });
       writeRandomFile(join(root, 'large'), GUEST_SIZE);
@@ -86,14 +120,14 @@ export class Workspace {
   }
 
   /** A store with the tree; `name` is its name there. */
-  treeStore() {
+  treeStore(): Promise<Stored> {
     return this.#once('tree store', async () => {
       const store = this.freshFolder();
       return { store, name: await importPath(store, (await this.tree()).root) };
     });
   }
 
-  largeStore() {
+  largeStore(): Promise<Stored> {
     return this.#once('large store', async () => {
       const store = this.freshFolder();
       return { store, name: await importPath(store, (await this.large()).root) };
@@ -101,10 +135,10 @@ export class Workspace {
   }
 
   /** A store with two trees of `MANY` entries each. */
-  manyStore() {
+  manyStore(): Promise<{ store: string; names: readonly string[] }> {
     return this.#once('many store', async () => {
       const store = this.freshFolder();
-      const names = [];
+      const names: string[] = [];
       for (const part of ['first', 'second']) {
         const root = join(this.directory, 'many', part);
         writeManyEntries(root, MANY);
@@ -115,28 +149,28 @@ export class Workspace {
   }
 
   /** The store that `daemon` serves, with a tree of `FAR_TREES` or the large file in it. */
-  async farStore(name) {
-    const store = await this.#once('far store', () => this.freshFolder());
+  async farStore(name: FarTree | 'large'): Promise<Stored> {
+    const store = await this.#once('far store', async () => this.freshFolder());
     const { root } = await (name === 'large' ? this.large() : this.farTree(name));
     return { store, name: await this.#once(`far ${name}`, () => importPath(store, root)) };
   }
 
   /** The address by which a column reaches a tree of `FAR_TREES` or the large file. */
-  async farAddress(column, name) {
+  async farAddress(column: string, name: FarTree | 'large'): Promise<string> {
     if (column !== 'S3') return (await this.daemon(column)).store;
     const server = await this.s3();
-    const store = await this.#once('S3 store', () => server.freshStore());
+    const store = await this.#once('S3 store', async () => server.freshStore());
     const { root } = await (name === 'large' ? this.large() : this.farTree(name));
     await this.#once(`S3 ${name}`, () => importPath(store, root));
     return store;
   }
 
-  s3() {
+  s3(): Promise<S3Server> {
     return this.#once('S3', () => S3Server.start(this.freshFolder()));
   }
 
   /** A daemon that serves the far store over TCP or a unix socket until the end. */
-  async daemon(transport) {
+  async daemon(transport: string): Promise<Daemon> {
     const { store } = await this.farStore('small');
     return this.#once(`daemon ${transport}`, async () => {
       const daemon = await this.freshDaemon(transport, store);
@@ -147,44 +181,44 @@ export class Workspace {
     });
   }
 
-  freshDaemon(transport, store) {
+  freshDaemon(transport: string, store: string): Promise<Daemon> {
     const address = transport === 'TCP' ? '127.0.0.1:0' : `${this.freshFolder()}/socket`;
     return Daemon.start(store, address);
   }
 
   /** The root of the tree in a column, mounted once for all warm rows. */
-  async warmRoot(column) {
+  async warmRoot(column: string): Promise<string> {
     if (column === 'native') return (await this.tree()).root;
-    if (column === 'against') return this.against;
+    if (column === 'against') return this.against!;
     const { store, name } = await this.treeStore();
     const mount = await this.#once(`mount ${column}`, () => this.mount(column, store));
     return join(mount.point, name);
   }
 
-  mount(column, store, flags = []) {
+  mount(column: string, store: string, flags: readonly string[] = []): Promise<Mount> {
     return Mount.start(store, this.freshFolder(), [...(DRIVER_FLAGS[column] ?? []), ...flags]);
   }
 
   /** A new empty folder. It stays until the end: ext4 creates files slowly after many deletions. */
-  freshFolder() {
+  freshFolder(): string {
     const folder = join(this.directory, String(this.#folders++));
     mkdirSync(folder);
     return folder;
   }
 
   /** What `make` makes in a folder in memory, when it is first asked for; it stays until the end. */
-  inMemory(name, make) {
+  inMemory<T>(name: string, make: (folder: string) => Promise<T>): Promise<T> {
     return this.#once(name, () => make(this.#memoryFolder()));
   }
 
-  #memoryFolder() {
+  #memoryFolder(): string {
     const folder = mkdtempSync('/dev/shm/tvix-store-bench-');
     this.#outside.push(folder);
     return folder;
   }
 
   /** Runs `use` with a folder in memory and frees it at once. */
-  async withMemoryFolder(use) {
+  async withMemoryFolder<T>(use: (folder: string) => Promise<T>): Promise<T> {
     const folder = this.#memoryFolder();
     try {
       return await use(folder);
@@ -194,25 +228,25 @@ export class Workspace {
   }
 
   /** Waits until the disk is at rest. */
-  settle() {
+  settle(): Promise<string> {
     return run('sync', ['-f', this.directory]);
   }
 
   /** Everything is unmounted before. */
-  async remove() {
-    const s3 = await this.#made.get('S3')?.catch(() => undefined);
-    s3?.stop();
+  async remove(): Promise<void> {
+    const s3 = this.#made.get('S3') as Promise<S3Server> | undefined;
+    (await s3?.catch(() => undefined))?.stop();
     for (const folder of [this.directory, ...this.#outside]) rmSync(folder, { recursive: true, force: true });
   }
 
-  #list(name, paths) {
+  #list(name: string, paths: readonly string[]): List {
     const file = join(this.directory, `${name}.list`);
     writeFileSync(file, paths.map((path) => `${path}\0`).join(''));
     return { file, length: paths.length };
   }
 
-  #once(name, make) {
+  #once<T>(name: string, make: () => Promise<T>): Promise<T> {
     if (!this.#made.has(name)) this.#made.set(name, make());
-    return this.#made.get(name);
+    return this.#made.get(name) as Promise<T>;
   }
 }

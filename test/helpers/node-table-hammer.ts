@@ -3,19 +3,20 @@
  * It uses what was built.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { RECORD } from '../../dist/fs/node-record.js';
-import { NodeTable } from '../../dist/fs/node-table.js';
+import { RECORD } from '#built/fs/node-record.js';
+import type { NodeDescription } from '#built/fs/node-table.js';
+import { NodeTable } from '#built/fs/node-table.js';
 
-const { buffer, seed, rounds } = workerData;
+const { buffer, seed, rounds }: { buffer: SharedArrayBuffer; seed: number; rounds: number } = workerData;
 const table = new NodeTable(buffer);
 
 let state = seed;
-function below(limit) {
+function below(limit: number): number {
   state = (Math.imul(state, 1103515245) + 12345) >>> 0;
   return (state >>> 8) % limit;
 }
 
-function node(kind, number) {
+function node(kind: NodeDescription['kind'], number: number): NodeDescription {
   const bytes = Buffer.alloc(32);
   bytes.writeUInt32LE(number % 7, 0);
   bytes.writeUInt32LE(number, 28);
@@ -28,12 +29,12 @@ function node(kind, number) {
   };
 }
 
-const hash = (number) => Buffer.alloc(20, number + 1);
+const hash = (number: number) => Buffer.alloc(20, number + 1);
 /** What this thread holds: ids, each as often as it was taken. */
-const held = [];
-const wrong = [];
+const held: { id: number; parent: number; wanted: NodeDescription }[] = [];
+const wrong: { id: number; wanted: NodeDescription }[] = [];
 
-function check(id, wanted) {
+function check(id: number, wanted: NodeDescription): void {
   const same = table.kind(id) === wanted.kind && table.fileSize(id) === wanted.size;
   if (!same || (wanted.kind === RECORD.file && !table.digest(id).equals(wanted.bytes)))
     wrong.push({ id, wanted });
@@ -41,7 +42,7 @@ function check(id, wanted) {
 
 for (let i = 0; i < rounds; i++) {
   if (held.length > 0 && below(5) < 2) {
-    const [{ id, parent, wanted }] = held.splice(below(held.length), 1);
+    const [{ id, parent, wanted }] = held.splice(below(held.length), 1) as [(typeof held)[number]];
     check(id, wanted);
     table.forget(id, 1);
     // A child is taken while its parent is held, as the kernel does it.
@@ -52,7 +53,7 @@ for (let i = 0; i < rounds; i++) {
   const root = node(RECORD.directory, 1000 + path);
   const parent = table.acquireStorePath(hash(path), 1, root);
   const entry = below(30);
-  const wanted = node(1 + (entry % 3), entry);
+  const wanted = node((1 + (entry % 3)) as NodeDescription['kind'], entry);
   const id = table.acquire(parent, entry, wanted);
   check(parent, root);
   check(id, wanted);
@@ -62,4 +63,4 @@ for (const { id, parent } of held) {
   table.forget(id, 1);
   table.forget(parent, 1);
 }
-parentPort.postMessage(wrong);
+parentPort!.postMessage(wrong);
