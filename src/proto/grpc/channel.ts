@@ -269,7 +269,7 @@ export class Channel {
   async #dialect({ service }: { readonly service: string }, signal?: AbortSignal): Promise<Dialect> {
     if (this.#fixed) return this.#fixed;
     const dialect = this.#dialects.of(service);
-    return signal ? orAborted(dialect, signal) : dialect;
+    return orAborted(dialect, signal);
   }
 
   #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {

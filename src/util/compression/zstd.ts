@@ -43,14 +43,17 @@ function decompressFrame(frame: Uint8Array, maxOutputLength: number): Uint8Array
 /** Decompresses a stream of any number of frames, in parts. Throws DATA_LOSS as it goes. */
 export async function* zstdDecompressStream(source: Source): AsyncGenerator<Uint8Array> {
   const parts = split(source);
-  for (let next = await parts.next(); !next.done; next = await parts.next()) {
-    const frame = Readable.from(oneFrame(next.value, parts), { objectMode: false });
-    try {
+  try {
+    for (let next = await parts.next(); !next.done; next = await parts.next()) {
+      const frame = Readable.from(oneFrame(next.value, parts), { objectMode: false });
       yield* pipeline(frame, createZstdDecompress(), () => {}) as AsyncIterable<Uint8Array>;
-    } catch (error) {
-      // Any other error is the source's own.
-      throw systemCode(error)?.startsWith('ZSTD_') ? invalidData(error) : error;
     }
+  } catch (error) {
+    // Any other error is the source's own.
+    throw systemCode(error)?.startsWith('ZSTD_') ? invalidData(error) : error;
+  } finally {
+    // Whoever has seen enough does not wait for the source.
+    parts.return(undefined).catch(() => {});
   }
 }
 
