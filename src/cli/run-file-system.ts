@@ -88,12 +88,21 @@ export async function runFileSystem<Served extends ServedStore>(
   if (localStoreDirectory(flags) !== undefined) refuse(flags, Object.keys(FETCHING), onThisMachine);
   if (flags.offline) refuse(flags, ['cacheSize', 'timeout', 'verify'], 'nothing is fetched with --offline');
   containFaults();
+  let served: Served | undefined;
+  const tell = (what: string) => {
+    if (!served) return;
+    const [statistics, fetched] = [served.statistics(), served.fetched()];
+    if (flags.json) printWhileServing(JSON.stringify(toJson(statistics, fetched)));
+    log.info(what, toFields(statistics, fetched));
+  };
+  // As long as nobody listens to it, Node opens its inspector.
+  process.on('SIGUSR1', () => tell('so far'));
   const store = await openStore({ ...addressesOf(flags), ...(flags.offline ? NOWHERE : {}) }, 'write');
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
   try {
     if (store.local) refuse(flags, Object.keys(FETCHING), onThisMachine);
-    const served = await serve({
+    served = await serve({
       store,
       storeName: storeName(flags),
       cacheDir: flags.cache,
@@ -105,15 +114,9 @@ export async function runFileSystem<Served extends ServedStore>(
       verifyWhole: flags.verify === 'whole',
     });
     // At once, if a signal has come while it began.
-    addAbortListener(stop.signal, () => void served.stop());
+    addAbortListener(stop.signal, () => void served?.stop());
     log.info(words.begun, { ...words.where(served), store: flags.offline ? flags.cache : storeName(flags) });
     notifySystemd('READY=1');
-    const tell = (what: string) => {
-      const [statistics, fetched] = [served.statistics(), served.fetched()];
-      if (flags.json) printWhileServing(JSON.stringify(toJson(statistics, fetched)));
-      log.info(what, toFields(statistics, fetched));
-    };
-    process.on('SIGUSR1', () => tell('so far'));
     await served.closed;
     notifySystemd('STOPPING=1');
     tell(words.ended);

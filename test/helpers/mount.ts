@@ -14,6 +14,8 @@ export type DriverName = (typeof DRIVERS)[number];
 export interface TestMount {
   readonly dir: string;
   readonly pid: number;
+  /** What it has logged so far. */
+  log(): string;
   /** Ends it by a signal; gives the exit status and how long that took in milliseconds. */
   stop(signal?: NodeJS.Signals): Promise<{ status: number | null; log: string; took: number }>;
 }
@@ -50,6 +52,7 @@ export async function mount(
   return {
     dir,
     pid: child.pid!,
+    log: child.log,
     async stop(signal = 'SIGTERM') {
       const begun = Date.now();
       const ended = once(child, 'exit');

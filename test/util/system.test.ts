@@ -1,4 +1,9 @@
+import { once } from 'node:events';
 import { closeSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { connect, createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
@@ -6,6 +11,8 @@ import { CallBuffer } from '../../src/util/system/call-buffer.ts';
 import { drainEventfd, makeEventfd, raiseEventfd } from '../../src/util/system/eventfd.ts';
 import { libc } from '../../src/util/system/libc.ts';
 import { PollSet } from '../../src/util/system/poll-set.ts';
+import { widenSendBuffer } from '../../src/util/system/unix-socket.ts';
+import { tempDir } from '../helpers/temp.ts';
 
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
@@ -48,3 +55,28 @@ test('an eventfd is readable from when it is raised until it is drained', () => 
   drainEventfd(second);
   for (const fd of [first, second]) closeSync(fd);
 });
+
+/** Bytes that wait in this process for a peer that reads nothing, a while after so many were written. */
+async function untaken(prepare: (socket: Socket) => void): Promise<number> {
+  const path = join(tempDir(), 'socket');
+  const server = createServer().listen(path);
+  await once(server, 'listening');
+  const peer = connect(path).pause();
+  const [socket] = (await once(server, 'connection')) as [Socket];
+  prepare(socket);
+  socket.write(Buffer.alloc(900_000));
+  await delay(200);
+  const left = socket.writableLength;
+  for (const one of [peer, socket]) one.destroy();
+  server.close();
+  return left;
+}
+
+// For others, the system's limit may be lower.
+test.runIf(process.getuid!() === 0)(
+  'a socket that was widened takes a MiB before its peer reads',
+  async () => {
+    expect(await untaken(() => {})).toBeGreaterThan(0);
+    expect(await untaken(widenSendBuffer)).toBe(0);
+  },
+);
