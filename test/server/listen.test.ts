@@ -231,17 +231,22 @@ describe('TLS', () => {
   }
 
   /** A key, and a certificate that an authority signs; its own when there is none. */
-  async function certificate(name: string, authority?: string): Promise<void> {
+  async function certificate(
+    name: string,
+    authority?: string,
+    hosts = 'DNS:localhost,IP:127.0.0.1,IP:::1',
+  ): Promise<void> {
     const subject = ['-subj', `/CN=${name}`, '-nodes', '-days', '2', '-keyout', `${name}.key`];
     const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'];
     const sign = authority ? ['-CA', `${authority}.pem`, '-CAkey', `${authority}.key`] : [];
-    const extension = authority ? ['-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'] : [];
+    const extension = authority ? ['-addext', `subjectAltName=${hosts}`] : [];
     await openssl('req', '-x509', ...key, ...subject, ...sign, ...extension, '-out', `${name}.pem`);
   }
 
   beforeAll(async () => {
     await Promise.all(['authority', 'another', 'clients'].map((name) => certificate(name)));
     await certificate('server', 'authority');
+    await certificate('elsewhere', 'authority', 'DNS:localhost,IP:127.0.0.2');
     await certificate('client', 'clients');
     await certificate('stranger', 'another');
   });
@@ -266,8 +271,22 @@ describe('TLS', () => {
       probe(`grpc+http://localhost:${daemon.port}`),
     ]);
     expect(refused).toEqual(['UNAVAILABLE', 'UNAVAILABLE', 'UNAVAILABLE']);
-    await worksAt(`grpc+https://127.0.0.1:${daemon.port}?ca=${file('authority.pem')}`);
     expect(await daemon.stop()).toBe(0);
+  });
+
+  test('is checked against an address where there is no name', async () => {
+    const ca = file('authority.pem');
+    const daemon = await startDaemon('memory://', '[::]:0', tls());
+    await worksAt(`grpc+https://127.0.0.1:${daemon.port}?ca=${ca}`);
+    await worksAt(`grpc+https://[::1]:${daemon.port}?ca=${ca}`);
+    await daemon.stop();
+    const files = ['--tls-cert', file('elsewhere.pem'), '--tls-key', file('elsewhere.key')];
+    const elsewhere = await startDaemon('memory://', '127.0.0.1:0', files);
+    await worksAt(`grpc+https://localhost:${elsewhere.port}?ca=${ca}`);
+    const store = await openAt(`grpc+https://127.0.0.1:${elsewhere.port}?ca=${ca}`);
+    expect(await codeOf(store.blobs.chunks(Digest.hash(Buffer.alloc(0))))).toBe('UNAVAILABLE');
+    await store.close();
+    await elsewhere.stop();
   });
 
   test('lets in only clients with a certificate when that is asked for', async () => {

@@ -36,6 +36,8 @@ export interface ChannelOptions {
   readonly dialect?: Dialect | undefined;
   /** Shown with every call, to be let in. */
   readonly token?: string | undefined;
+  /** What a TLS handshake asks for in place of the host's name. */
+  readonly tlsName?: string | undefined;
 }
 
 /** A connection to a peer, shared by the services at one address. Errors name the peer. */
@@ -57,7 +59,11 @@ export class Channel {
   ) {
     this.address = address;
     const interceptors = options.token === undefined ? [] : [showing(options.token)];
-    this.#client = new Client(target, credentials, { ...CHANNEL_OPTIONS, interceptors });
+    this.#client = new Client(target, credentials, {
+      ...CHANNEL_OPTIONS,
+      ...(options.tlsName && { 'grpc.ssl_target_name_override': options.tlsName }),
+      interceptors,
+    });
     this.#fixed = options.dialect;
     this.#dialects = new DialectFinder(address);
   }

@@ -1,4 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import type { PeerCertificate } from 'node:tls';
+import { checkServerIdentity } from 'node:tls';
 import { ChannelCredentials } from '@grpc/grpc-js';
 import { messageOf, UsageError } from '../../util/errors.ts';
 import { Channel } from './channel.ts';
@@ -8,6 +11,8 @@ import { DIALECTS } from './methods.ts';
 /** Parameters that a gRPC address may have. */
 export const GRPC_PARAMETERS = ['wait-connect', 'protocol', 'ca', 'cert', 'key', 'token-file'] as const;
 const CONNECT_MS = 10_000;
+/** A name that no server has (RFC 2606). */
+const NO_NAME = 'ip-address.invalid';
 
 /** Opens the channel of `grpc+http://host:port`, `grpc+https://…` or `grpc+unix:///path`. */
 export async function dial(url: URL): Promise<Channel> {
@@ -19,6 +24,7 @@ export async function dial(url: URL): Promise<Channel> {
   const channel = new Channel(url.href, targetOf(url), credentialsOf(url), {
     dialect: (dialect as Dialect) ?? undefined,
     token,
+    tlsName: addressOf(url) && NO_NAME,
   });
   if (url.searchParams.get('wait-connect') === '1') await channel.connect(CONNECT_MS);
   return channel;
@@ -45,7 +51,20 @@ function credentialsOf(url: URL): ChannelCredentials {
   const [ca, cert, key] = [file('ca'), file('cert'), file('key')];
   if (url.protocol !== 'grpc+https:') return ChannelCredentials.createInsecure();
   if ((cert === null) !== (key === null)) throw new UsageError(`${url.href}: cert and key go together`);
-  return ChannelCredentials.createSsl(ca, key, cert);
+  const address = addressOf(url);
+  if (!address) return ChannelCredentials.createSsl(ca, key, cert);
+  return ChannelCredentials.createSsl(ca, key, cert, {
+    checkServerIdentity: (_name, certificate: PeerCertificate) => checkServerIdentity(address, certificate),
+  });
+}
+
+/**
+ * The IP address of a host that has no name. In a TLS handshake that is no name to be asked for (RFC 6066), and from
+ * Node 26 on an error, but grpc-js cannot do without one: the certificate is checked against the address.
+ */
+function addressOf({ hostname }: URL): string | undefined {
+  const address = hostname.replace(/^\[(.*)\]$/, '$1');
+  return isIP(address) ? address : undefined;
 }
 
 /** The file that a parameter names; null without the parameter. */
