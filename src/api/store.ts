@@ -2,16 +2,11 @@ import { basename, resolve } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import type { FileNode, Node } from '../castore/node.ts';
 import { checkName, type StorePath } from '../nix/store-path.ts';
+import { parsePlace, parseStorePath } from '../store/named-path.ts';
 import { defaultDirectory } from '../store/open/default-directory.ts';
 import { openStore } from '../store/open/open-store.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
-import {
-  fetchDirectory,
-  fileContents,
-  findStorePaths,
-  lookUpPathInfo,
-  resolveNode,
-} from '../store/resolve.ts';
+import { fetchDirectory, fileContents, findPathInfo, lookUpPathInfo, resolveNode } from '../store/resolve.ts';
 import type { OpenedStore } from '../store/services.ts';
 import { asBuffer } from '../util/bytes.ts';
 import { invalid } from '../util/errors.ts';
@@ -85,8 +80,8 @@ export class Store {
   }
 
   /** What is known of a store path; `undefined` when it is not there. */
-  pathInfo(path: string | StorePath): Promise<PathInfo | undefined> {
-    return lookUpPathInfo(this.#store, String(path));
+  async pathInfo(path: string | StorePath): Promise<PathInfo | undefined> {
+    return lookUpPathInfo(this.#store, parseStorePath(String(path)));
   }
 
   /** All store paths, in any order. Throws UNIMPLEMENTED where that cannot be told, as of a binary cache. */
@@ -96,7 +91,7 @@ export class Store {
 
   /** The file, directory or link at a path. Throws NOT_FOUND. */
   async stat(path: string): Promise<Node> {
-    return (await resolveNode(this.#store, path)).node;
+    return (await resolveNode(this.#store, parsePlace(path))).node;
   }
 
   /** The entries of a directory, by its path or its node, in the order of their names. */
@@ -128,7 +123,9 @@ export class Store {
   ): Promise<void> {
     const { closureIn } = await import('../store/moving/closure.ts');
     const { realise } = await import('../store/moving/realise.ts');
-    const infos = await findStorePaths(this.#store, paths.map(String));
+    const infos = await Promise.all(
+      paths.map((path) => findPathInfo(this.#store, parseStorePath(String(path)))),
+    );
     const all = closure ? await closureIn(this.#store.pathInfos, infos, signal) : infos;
     await realise(this.#store, all, directory, signal ? { signal } : {});
   }

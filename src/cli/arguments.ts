@@ -1,4 +1,31 @@
 import { InvalidArgumentError, Option } from 'commander';
+import { checkName } from '../nix/store-path.ts';
+import { messageOf, UsageError } from '../util/errors.ts';
+import { parseDuration, parseSize } from '../util/quantity.ts';
+
+/** Reads an argument: whatever `parse` throws is wrong usage. `what` names the argument where that does not. */
+export function argument<T>(parse: () => T, what?: string): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw new UsageError(`${what === undefined ? '' : `${what}: `}${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** Makes a parser the judge of an option's value: what it throws is wrong usage that names the option. */
+export function parsedBy<T>(parse: (text: string) => T): (text: string) => T {
+  return (text) => {
+    try {
+      return parse(text);
+    } catch (error) {
+      throw new InvalidArgumentError(sentence(messageOf(error)));
+    }
+  };
+}
+
+function sentence(message: string): string {
+  return `${message.charAt(0).toUpperCase()}${message.slice(1)}.`;
+}
 
 /** Reads a whole number within bounds. */
 export function numberArgument(least: number, most: number): (text: string) => number {
@@ -20,20 +47,22 @@ function octal(text: string): number {
   return Number.parseInt(text, 8);
 }
 
-const SECONDS: Record<string, number> = { '': 1, s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 };
-
-/** Reads a duration such as `90m` as seconds. */
-export function durationArgument(text: string): number {
-  const [, number, unit] = /^(\d{1,9})([smhdw]?)$/.exec(text) ?? [];
-  if (number === undefined) {
-    throw new InvalidArgumentError('Want a duration such as 30s, 90m, 12h, 7d or 2w.');
-  }
-  return Number(number) * SECONDS[unit!]!;
+/** Reads a duration between two others as seconds. */
+export function durationArgument(least = '0', most = '5200w'): (text: string) => number {
+  return parsedBy((text) => {
+    const seconds = parseDuration(text);
+    if (seconds < parseDuration(least) || seconds > parseDuration(most)) {
+      throw new UsageError(`want a duration from ${least} to ${most}`);
+    }
+    return seconds;
+  });
 }
 
-/** Reads a size such as `20G`, in powers of 1024, as bytes. */
-export function sizeArgument(text: string): number {
-  const [, number, unit] = /^(\d{1,12})([KMGT]?)(?:i?B)?$/.exec(text) ?? [];
-  if (number === undefined) throw new InvalidArgumentError('Want a size such as 500M, 20G or 1T.');
-  return Number(number) * 1024 ** ' KMGT'.indexOf(unit || ' ');
-}
+/** Reads a size as bytes. */
+export const sizeArgument: (text: string) => number = parsedBy(parseSize);
+
+/** Reads the name of a store path. */
+export const nameArgument: (text: string) => string = parsedBy((text) => {
+  checkName(text);
+  return text;
+});

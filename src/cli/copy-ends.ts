@@ -1,4 +1,5 @@
-import { createReadStream } from 'node:fs';
+import { createReadStream, existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { STORE_DIR } from '../nix/store-path.ts';
 import { BinaryCacheFolder } from '../store/moving/binary-cache-folder.ts';
 import type { CopyPathsOptions, CopyPlan } from '../store/moving/copy.ts';
@@ -7,12 +8,14 @@ import { askNix, copyFromFiles, MAX_JSON_LENGTH, planImport } from '../store/mov
 import type { Addresses } from '../store/open/open-store.ts';
 import { openStore } from '../store/open/open-store.ts';
 import { parseNixJson } from '../store/path-info/nix-json.ts';
+import type { PathDescription } from '../store/path-info/path-info.ts';
 import type { PathInfoService } from '../store/path-info/service.ts';
 import { describePath } from '../store/resolve.ts';
 import type { Store } from '../store/services.ts';
 import { asBuffer, collect, formatSize } from '../util/bytes.ts';
-import { invalid, StoreError, UsageError } from '../util/errors.ts';
+import { invalid, reasonOf, StoreError, UsageError } from '../util/errors.ts';
 import { directoryOf } from '../util/url.ts';
+import type { Chosen } from './chosen-paths.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf } from './store-options.ts';
 
@@ -73,40 +76,46 @@ async function binaryCache(address: string, create: boolean): Promise<Target> {
     describe: (hash) => cache.describe(hash),
     copy: (from, plan, options) => copyToBinaryCache(from, cache, plan, options),
     async copyFiles() {
-      throw new UsageError(`from a Nix store to a binary cache goes nix copy --to file://${dir}`);
+      throw new UsageError(
+        `to copy from a Nix store to a binary cache, use Nix: nix copy --to file://${dir}`,
+      );
     },
     close: async () => {},
   };
 }
 
-export function openSource(names: readonly string[], flags: EndFlags, to: Target): Promise<Source> {
+/** Opens where the chosen store paths are copied from; `undefined` stands for those of the reference graph. */
+export function openSource(chosen: Chosen | undefined, flags: EndFlags, to: Target): Promise<Source> {
   const { from, referenceGraph } = flags;
   const storeDir = from ?? (referenceGraph === undefined ? undefined : STORE_DIR);
-  if (storeDir?.startsWith('/')) return files(storeDir.replace(/\/+$/, ''), names, flags, to);
-  if (referenceGraph !== undefined)
-    throw new UsageError(
-      '--reference-graph copies real files: --from takes the directory of a Nix store then',
-    );
-  return opened(names, flags, to);
+  if (storeDir?.startsWith('/')) return files(storeDir.replace(/\/+$/, ''), chosen, flags, to);
+  if (chosen === undefined) {
+    throw new UsageError('--reference-graph copies real files: --from must be the directory of a Nix store');
+  }
+  return opened(chosen, flags, to);
 }
 
-async function opened(names: readonly string[], flags: EndFlags, to: Target): Promise<Source> {
+async function opened(chosen: Chosen, flags: EndFlags, to: Target): Promise<Source> {
   const { closure } = flags;
   const from = await openStore(addresses(flags.from, flags), 'read');
   return {
     plan: async (signal) =>
-      planCopy(from.pathInfos, to, await Promise.all(names.map((name) => describePath(from, name))), {
-        closure,
-        signal,
-      }),
+      planCopy(from.pathInfos, to, await describeAll(from, chosen), { closure, signal }),
     copy: (plan, options) => to.copy(from, plan, options),
     close: () => from.close(),
   };
 }
 
+async function describeAll(from: Store, chosen: Chosen): Promise<PathDescription[]> {
+  if (chosen !== 'all') return Promise.all(chosen.map((path) => describePath(from, path)));
+  const paths: PathDescription[] = [];
+  for await (const path of from.pathInfos.list()) paths.push(path);
+  return paths;
+}
+
 async function files(
   storeDir: string,
-  names: readonly string[],
+  chosen: Chosen | undefined,
   { closure, referenceGraph }: EndFlags,
   to: Target,
 ): Promise<Source> {
@@ -119,8 +128,8 @@ async function files(
     async plan(signal) {
       const told =
         referenceGraph === undefined
-          ? await askNix(storeDir, names.map(absolute), { closure, signal })
-          : parseNixJson(await readJson(referenceGraph));
+          ? await askNix(storeDir, pathsIn(storeDir, chosen ?? []), { closure, signal })
+          : await readGraph(referenceGraph);
       return planImport(to, told, { closure, signal });
     },
     copy: (plan, options) => to.copyFiles(storeDir, plan, options),
@@ -133,13 +142,28 @@ function addresses(address: string | undefined, flags: EndFlags) {
   return { blobs: address, directories: address, pathInfos: address, cacheDir: flags.cache };
 }
 
-/** As Nix takes it: it knows no bare hashes. */
-function absolute(name: string): string {
-  return name.startsWith('/') ? name : `${STORE_DIR}/${name}`;
+/** Store paths as Nix takes them: it does not know bare hashes. Throws NOT_FOUND. */
+function pathsIn(storeDir: string, chosen: Chosen): readonly string[] | 'all' {
+  if (chosen === 'all') return chosen;
+  const isBare = chosen.some(({ name }) => name === undefined);
+  const names = isBare ? readdirSync(storeDir) : [];
+  return chosen.map(({ name, shown }) => {
+    const base = shown.slice(STORE_DIR.length + 1);
+    const found = name === undefined ? names.find((one) => one.startsWith(`${base}-`)) : base;
+    if (found === undefined || !existsSync(join(storeDir, found))) {
+      throw new StoreError('NOT_FOUND', `${base} is not in ${storeDir}`);
+    }
+    return `${STORE_DIR}/${found}`;
+  });
 }
 
-async function readJson(file: string): Promise<string> {
-  const text = await collect(file === '-' ? process.stdin : createReadStream(file), MAX_JSON_LENGTH);
-  if (!text) throw invalid(`${file} is longer than ${formatSize(MAX_JSON_LENGTH)}`);
-  return asBuffer(text).toString();
+/** Throws a UsageError when the file tells of no store paths. */
+async function readGraph(file: string): Promise<PathDescription[]> {
+  try {
+    const text = await collect(file === '-' ? process.stdin : createReadStream(file), MAX_JSON_LENGTH);
+    if (!text) throw invalid(`longer than ${formatSize(MAX_JSON_LENGTH)}`);
+    return parseNixJson(asBuffer(text).toString());
+  } catch (error) {
+    throw new UsageError(`--reference-graph ${file} cannot be used: ${reasonOf(error)}`, { cause: error });
+  }
 }

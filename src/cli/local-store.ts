@@ -8,15 +8,15 @@ import { addressesOf, storeName } from './store-options.ts';
 /** Opens the store of a command that works on local stores alone, and closes it behind `work`. */
 export async function withLocalStore<T>(
   flags: StoreFlags,
-  work: (local: NonNullable<Store['local']>) => Promise<T> | T,
+  work: (local: NonNullable<Store['local']>, store: Store) => Promise<T> | T,
 ): Promise<T> {
-  const refusal = `this works on a local store only, and leaves ${storeName(flags)} alone`;
+  const refusal = `this works on a local store only, not on ${storeName(flags)}`;
   // Before it is opened: a bucket would first want to be reached.
   if (!flags.storeComposition && !/^(local|lmdb):/.test(flags.store)) throw new UsageError(refusal);
   const store = await openStore(addressesOf(flags), 'read');
   try {
     if (!store.local) throw new UsageError(refusal);
-    return await work(store.local);
+    return await work(store.local, store);
   } finally {
     await store.close();
   }

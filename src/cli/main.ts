@@ -23,5 +23,8 @@ async function start(): Promise<void> {
   setFlagsFromString('--no-incremental-marking');
   const { keepCompiledCode } = await import('./compiled-code.ts');
   keepCompiledCode();
-  await import('./run.ts');
+  const { endWithOutput } = await import('./output.ts');
+  endWithOutput();
+  const { run } = await import('./run.ts');
+  process.exitCode = (await run(process.argv.slice(2))) || process.exitCode;
 }

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
-import type { Command } from 'commander';
-import { Option, Command as Program } from 'commander';
+import { Option } from 'commander';
 import type { Level } from '../util/log.ts';
 import { LEVELS, setLogLevel } from '../util/log.ts';
+import { Command } from './command.ts';
 
 /** In the order of the help. Only the one that is asked for is loaded: all of them take longer than Node to start. */
 const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
@@ -30,21 +30,22 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
-export const program: Command = new Program('tvix-store')
-  .description(
-    'A content-addressed store for Nix store paths, and a /nix/store that is realised lazily from it.',
-  )
-  .version(version)
-  .addOption(new Option('--log-level <level>', 'what to log').choices(LEVELS).default('info').env('TVIX_LOG'))
-  .configureHelp({ showGlobalOptions: true })
-  .showHelpAfterError('(tvix-store --help tells what there is)')
-  .hook('preAction', (command) => setLogLevel(command.opts().logLevel as Level));
-
-const [, , first = ''] = process.argv;
-const named = COMMANDS.get(first);
-const loading = named ? [named()] : [...COMMANDS.values()].map((load) => load());
-for (const command of await Promise.all(loading)) program.addCommand(command());
-
-// Wrong usage is thrown, not answered by exiting: main.ts gives it its exit code.
-for (const command of [program, ...program.commands.flatMap((one) => [one, ...one.commands])])
-  command.exitOverride();
+/** The program, with the command of this name, or with all of them. */
+export async function loadProgram(name?: string): Promise<Command> {
+  const program = new Command('tvix-store')
+    .description(
+      'A content-addressed store for Nix store paths, and a read-only /nix/store that is fetched from it on demand.',
+    )
+    .version(version)
+    .addOption(
+      new Option('--log-level <level>', 'log messages of this level and above')
+        .choices(LEVELS)
+        .default('info')
+        .env('TVIX_LOG'),
+    )
+    .hook('preAction', (command) => setLogLevel(command.opts().logLevel as Level));
+  const named = COMMANDS.get(name ?? '');
+  const loading = named ? [named()] : [...COMMANDS.values()].map((load) => load());
+  for (const command of await Promise.all(loading)) program.addCommand(command());
+  return program;
+}

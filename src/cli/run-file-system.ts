@@ -1,5 +1,4 @@
 import { addAbortListener } from 'node:events';
-import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { ServedStore, ServeOptions } from '../mount/serve-store.ts';
 import { toFields, toJson } from '../mount/statistics.ts';
@@ -9,7 +8,8 @@ import { UsageError } from '../util/errors.ts';
 import type { Fields } from '../util/log.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
-import { numberArgument, sizeArgument } from './arguments.ts';
+import { durationArgument, sizeArgument } from './arguments.ts';
+import type { Command } from './command.ts';
 import { localStoreDirectory } from './local-store.ts';
 import { printWhileServing } from './output.ts';
 import type { StoreFlags } from './store-options.ts';
@@ -31,26 +31,27 @@ const DEFAULT_TIMEOUT_S = 30;
 /** Adds them to a command. */
 export function withFileSystemOptions(command: Command): Command {
   return withStoreOptions(command)
-    .option('--list-root', 'let the root be listed (else ls of it says "Operation not permitted")')
-    .option('--show-xattr', 'show castore digests as extended attributes; asking for them costs a request')
-    .option('--json', 'print statistics as JSON as well, at the end and at SIGUSR1')
-    .option('--offline', 'serve what the cache holds, without asking the store')
+    .option('--list-root', 'allow listing the root (otherwise ls of it fails with "Operation not permitted")')
+    .option('--show-xattr', 'show castore digests as extended attributes; reading them costs a request each')
+    .option('--json', 'also print statistics as JSON, at the end and on SIGUSR1')
+    .option('--offline', 'serve only what the cache holds, without asking the store')
     .addOption(
       new Option(
         '--verify <what>',
-        'serve a large file by checked chunks, or only when the whole has been checked (default: "chunks")',
+        'serve a large file in verified chunks, or only after the whole file has been verified (default: "chunks")',
       ).choices(['chunks', 'whole']),
     )
     .addOption(
-      new Option('--cache-size <size>', 'keep the cache below this: 500M, 20G (default: no limit)').argParser(
-        sizeArgument,
-      ),
+      new Option(
+        '--cache-size <size>',
+        'keep the cache no larger than this: 500M, 20G (default: no limit)',
+      ).argParser(sizeArgument),
     )
     .addOption(
       new Option(
-        '--timeout <seconds>',
-        `a read fails when nothing has arrived for so long (default: ${DEFAULT_TIMEOUT_S})`,
-      ).argParser(numberArgument(1, 86_400)),
+        '--timeout <duration>',
+        `fail a read when nothing has arrived for this long: 30s, 5m (default: ${DEFAULT_TIMEOUT_S}s)`,
+      ).argParser(durationArgument('1s', '1d')),
     );
 }
 

@@ -1,4 +1,3 @@
-import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { RunningServer } from '../server/listen.ts';
 import { openStore } from '../store/open/open-store.ts';
@@ -9,6 +8,7 @@ import { parseListenAddress } from '../util/listen-address.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { numberArgument, socketModeOption } from './arguments.ts';
+import type { Command } from './command.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
 import type { SigningFlags, StoreFlags } from './store-options.ts';
@@ -24,13 +24,17 @@ const MAX_ID = 2 ** 32 - 2;
 /** Adds the flags that say where to listen to a command. */
 export function withListenOptions(command: Command, address: string): Command {
   return command
-    .option('-l, --listen-address <address>', 'host:port, [v6]:port, /path, @abstract or sd-listen', address)
+    .option(
+      '-l, --listen-address <address>',
+      'where to listen: host:port, [v6]:port, /path, @abstract or sd-listen',
+      address,
+    )
     .addOption(socketModeOption())
     .addOption(
-      new Option('--socket-uid <n>', 'owner of the unix socket').argParser(numberArgument(0, MAX_ID)),
+      new Option('--socket-uid <n>', 'numeric owner of the unix socket').argParser(numberArgument(0, MAX_ID)),
     )
     .addOption(
-      new Option('--socket-gid <n>', 'group of the unix socket').argParser(numberArgument(0, MAX_ID)),
+      new Option('--socket-gid <n>', 'numeric group of the unix socket').argParser(numberArgument(0, MAX_ID)),
     );
 }
 

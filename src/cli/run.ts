@@ -1,22 +1,22 @@
 import { CommanderError } from 'commander';
 import { messageOf, StoreError, UsageError } from '../util/errors.ts';
-import { endWithOutput } from './output.ts';
-import { program } from './program.ts';
+import { loadProgram } from './program.ts';
 
 /** Exit codes: 0 good, 1 failure, 2 wrong usage. */
 const FAILURE = 1;
 const USAGE = 2;
 
-endWithOutput();
-
-try {
-  await program.parseAsync();
-} catch (error) {
-  if (error instanceof CommanderError) {
-    process.exitCode = error.exitCode === 0 ? 0 : USAGE;
-  } else {
+/** Runs the command that the arguments give, and gives its exit code. */
+export async function run(args: readonly string[]): Promise<number> {
+  try {
+    const program = await loadProgram(args[0]);
+    await program.parseAsync(args, { from: 'user' });
+    return 0;
+  } catch (error) {
+    // It has been told.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
     process.stderr.write(`error: ${messageOf(error)}\n`);
     if (!(error instanceof StoreError) && process.env.DEBUG) console.error(error);
-    process.exitCode = error instanceof UsageError ? USAGE : FAILURE;
+    return error instanceof UsageError ? USAGE : FAILURE;
   }
 }

@@ -4,6 +4,7 @@ import { Option } from 'commander';
 import { defaultDirectory } from '../store/open/default-directory.ts';
 import type { Addresses } from '../store/open/open-store.ts';
 import { shownAddress } from '../util/url.ts';
+import { STORE_OPTIONS } from './help.ts';
 
 /** Flags that say which store a command works on. */
 export interface StoreFlags {
@@ -21,27 +22,31 @@ export interface SigningFlags {
 }
 
 /** Adds the store flags to a command. */
-export function withStoreOptions(command: Command): Command {
-  return command
-    .addOption(new Option('--store <url>', 'the store').env('TVIX_STORE').default(defaultStore()))
-    .addOption(new Option('--blob-service-addr <url>', 'blobs elsewhere').env('BLOB_SERVICE_ADDR'))
-    .addOption(
-      new Option('--directory-service-addr <url>', 'directories elsewhere').env('DIRECTORY_SERVICE_ADDR'),
-    )
-    .addOption(
-      new Option('--path-info-service-addr <url>', 'path infos elsewhere').env('PATH_INFO_SERVICE_ADDR'),
-    )
-    .addOption(
-      new Option('--cache <dir>', 'where to keep what is fetched from elsewhere')
-        .env('TVIX_STORE_CACHE')
-        .default(defaultDirectory('tvix-store-cache')),
-    )
-    .addOption(
-      new Option(
-        '--store-composition <file>',
-        'a TOML file that wires services, in place of all addresses',
-      ).env('TVIX_STORE_COMPOSITION'),
-    );
+export function withStoreOptions<C extends Command>(command: C): C {
+  const options = [
+    new Option('--store <url>', 'address of the store')
+      .env('TVIX_STORE')
+      .default(defaultStore(), defaultMeans('local:///var/lib/tvix-store', 'tvix-store')),
+    new Option('--blob-service-addr <url>', 'address of the blobs, if elsewhere').env('BLOB_SERVICE_ADDR'),
+    new Option('--directory-service-addr <url>', 'address of the directories, if elsewhere').env(
+      'DIRECTORY_SERVICE_ADDR',
+    ),
+    new Option('--path-info-service-addr <url>', 'address of the path infos, if elsewhere').env(
+      'PATH_INFO_SERVICE_ADDR',
+    ),
+    new Option('--cache <dir>', 'where to keep what is fetched from a store that is elsewhere')
+      .env('TVIX_STORE_CACHE')
+      .default(
+        defaultDirectory('tvix-store-cache'),
+        defaultMeans('/var/lib/tvix-store-cache', 'tvix-store-cache'),
+      ),
+    new Option(
+      '--store-composition <file>',
+      'a TOML file that describes the services, in place of all addresses',
+    ).env('TVIX_STORE_COMPOSITION'),
+  ];
+  for (const option of options) command.addOption(option.helpGroup(STORE_OPTIONS));
+  return command;
 }
 
 export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
@@ -64,10 +69,15 @@ function defaultStore(): string {
   return pathToFileURL(defaultDirectory('tvix-store')).href.replace(/^file:/, 'local:');
 }
 
+/** A default in words that are true on every machine, for manual pages as well. */
+function defaultMeans(forRoot: string, name: string): string {
+  return `${forRoot} for root, else $XDG_DATA_HOME/${name}`;
+}
+
 /** The flag of commands that put paths: the key that signs them. */
 export function signingOption(): Option {
   return new Option(
     '--signing-key-file <file>',
-    'verify and sign every path that is put, with this secret key',
+    'verify every path that is added, and sign it with this secret key',
   ).env('SIGNING_KEY_FILE');
 }

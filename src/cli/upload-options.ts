@@ -1,8 +1,8 @@
 import { readFileSync, statSync } from 'node:fs';
-import type { Command } from 'commander';
 import { UploadRule } from '../server/upload-rule.ts';
-import { messageOf, UsageError } from '../util/errors.ts';
+import { reasonOf, UsageError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import type { Command } from './command.ts';
 import type { SigningFlags } from './store-options.ts';
 import { signingOption } from './store-options.ts';
 
@@ -18,9 +18,12 @@ const OTHERS_READ = 0o044;
 /** Adds the flags about uploads to a command. */
 export function withUploadOptions(command: Command): Command {
   return command
-    .option('--upload-token-file <file>', 'who has the token in this file may upload, and nobody else')
-    .option('--allow-anonymous-upload', 'without a token: let everybody upload, not only this machine')
-    .option('--read-only', 'let nobody upload')
+    .option('--upload-token-file <file>', 'only clients with the token in this file may upload')
+    .option(
+      '--allow-anonymous-upload',
+      'let every client upload without a token, not only those on this machine',
+    )
+    .option('--read-only', 'refuse all uploads')
     .addOption(signingOption());
 }
 
@@ -29,14 +32,16 @@ export function uploadRuleOf(flags: UploadFlags & SigningFlags): UploadRule {
   const { uploadTokenFile, allowAnonymousUpload: anonymous = false, readOnly = false } = flags;
   if (anonymous && flags.signingKeyFile !== undefined) {
     throw new UsageError(
-      '--allow-anonymous-upload would let anybody have things signed by --signing-key-file',
+      'with --allow-anonymous-upload, anybody could have anything signed by the key in --signing-key-file',
     );
   }
   if (anonymous && uploadTokenFile !== undefined) {
-    throw new UsageError('--allow-anonymous-upload and --upload-token-file contradict each other');
+    throw new UsageError('give either --allow-anonymous-upload or --upload-token-file, not both');
   }
   if (readOnly && (anonymous || uploadTokenFile !== undefined)) {
-    throw new UsageError('--read-only takes no uploads: leave out the other flags about them');
+    throw new UsageError(
+      '--read-only refuses all uploads: leave out --upload-token-file and --allow-anonymous-upload',
+    );
   }
   return new UploadRule({
     token: uploadTokenFile === undefined ? undefined : readToken(uploadTokenFile),
@@ -51,10 +56,10 @@ function readToken(path: string): string {
     token = readFileSync(path, 'utf8').trim();
     const { mode } = statSync(path);
     if ((mode & OTHERS_READ) !== 0)
-      log.warn('others can read the upload token: chmod 600 it', { file: path });
+      log.warn('the upload token is readable by others; chmod 600 it', { file: path });
   } catch (error) {
-    throw new UsageError(`cannot read --upload-token-file: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`cannot read --upload-token-file ${path}: ${reasonOf(error)}`, { cause: error });
   }
-  if (!/^\S+$/.test(token)) throw new UsageError(`${path}: a token is one word, without white space`);
+  if (!/^\S+$/.test(token)) throw new UsageError(`${path}: a token must be one word, without white space`);
   return token;
 }

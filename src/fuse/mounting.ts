@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, realpathSync, statfsSync, statSync, writeFileSync } from 'node:fs';
-import { StoreError, systemCode } from '../util/errors.ts';
+import { reasonOf, StoreError, systemCode } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import { errno, errnoName, libc } from '../util/system/libc.ts';
 import { mountWithHelper } from './fusermount.ts';
@@ -95,7 +95,7 @@ function mountByCall(mountPoint: string, flags: readonly string[]): number | und
     if (systemCode(error) === 'EACCES') return undefined;
     throw new StoreError(
       'FAILED_PRECONDITION',
-      `cannot open /dev/fuse (${systemCode(error)}); load the kernel module "fuse"`,
+      `cannot open /dev/fuse: ${reasonOf(error)}; load the kernel module "fuse"`,
     );
   }
   const ids = `user_id=${process.getuid!()},group_id=${process.getgid!()}`;

@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { collect } from '../util/bytes.ts';
-import { invalid, messageOf } from '../util/errors.ts';
+import { invalid, reasonOf, UsageError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import { writeWholeFile } from '../util/system/whole-file.ts';
 import { SecretKey } from './key.ts';
@@ -11,7 +11,7 @@ const OTHERS_READ = 0o044;
 
 /**
  * Reads the secret key in a file, as `nix key generate-secret` makes it. Warns of a file that others can read.
- * Throws INVALID_ARGUMENT when there is none.
+ * Throws a UsageError when there is none.
  */
 export async function readSecretKeyFile(path: string): Promise<SecretKey> {
   try {
@@ -22,7 +22,7 @@ export async function readSecretKeyFile(path: string): Promise<SecretKey> {
     }
     return await readSecretKey(file.createReadStream({ autoClose: false }));
   } catch (error) {
-    throw invalid(`cannot take the secret key in ${path}: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`cannot use the secret key in ${path}: ${reasonOf(error)}`, { cause: error });
   }
 }
 

@@ -1,6 +1,8 @@
+import { existsSync } from 'node:fs';
 import type { Server } from 'node:net';
+import { dirname } from 'node:path';
 import { FaultDomain } from '../util/async/fault-domain.ts';
-import { messageOf, StoreError, systemCode } from '../util/errors.ts';
+import { reasonOf, StoreError, systemCode } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../util/listen-address.ts';
 import { widenSendBuffer } from '../util/system/unix-socket.ts';
@@ -57,12 +59,18 @@ async function started<S extends Server>(server: S, options: object, shown: stri
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error) => {
       const code = systemCode(error);
-      const why = code === 'EADDRINUSE' ? 'something listens there already' : messageOf(error);
+      const why = code === 'EADDRINUSE' ? 'something listens there already' : listenReason(shown, error);
       reject(new StoreError('FAILED_PRECONDITION', `cannot listen on ${shown}: ${why}`, { cause: error }));
     });
     server.listen(options, resolve);
   });
   return server;
+}
+
+/** Node tells of a directory that is missing as if it could not be entered. */
+function listenReason(shown: string, error: unknown): string {
+  const isMissing = shown.startsWith('/') && !existsSync(dirname(shown));
+  return isMissing ? `there is no directory ${dirname(shown)}` : reasonOf(error);
 }
 
 /** Whether a server that listens does so on TCP. */

@@ -1,8 +1,7 @@
 import type { Directory } from '../castore/directory.ts';
 import type { DirectoryNode, FileNode, Node } from '../castore/node.ts';
-import { decodeBase32 } from '../nix/base32.ts';
-import { STORE_DIR, StorePath } from '../nix/store-path.ts';
-import { damaged, invalid, StoreError } from '../util/errors.ts';
+import { damaged, StoreError } from '../util/errors.ts';
+import type { NamedPath, NamedPlace } from './named-path.ts';
 import type { PathDescription, PathInfo } from './path-info/path-info.ts';
 import type { Services } from './services.ts';
 
@@ -14,22 +13,9 @@ export interface FoundNode {
   readonly node: Node;
 }
 
-/**
- * Finds what an argument `STORE_PATH[/SUB]` names: with or without `/nix/store/`, and a bare hash will do.
- * Throws NOT_FOUND and INVALID_ARGUMENT.
- */
-export async function resolveNode(services: Services, argument: string): Promise<FoundNode> {
-  const text = argument.startsWith(`${STORE_DIR}/`) ? argument.slice(STORE_DIR.length + 1) : argument;
-  const slash = text.indexOf('/');
-  const base = slash < 0 ? text : text.slice(0, slash);
-  const info = await findPathInfo(services, base);
-  const steps =
-    slash < 0
-      ? []
-      : text
-          .slice(slash + 1)
-          .split('/')
-          .filter((step) => step !== '' && step !== '.');
+/** Finds a place in the store that a person named. Throws NOT_FOUND. */
+export async function resolveNode(services: Services, { path, steps }: NamedPlace): Promise<FoundNode> {
+  const info = await findPathInfo(services, path);
   let node = info.node;
   for (const [i, step] of steps.entries()) {
     const next = node.kind === 'directory' && (await child(services, node, step));
@@ -43,47 +29,34 @@ export async function resolveNode(services: Services, argument: string): Promise
   return { info, subPath: steps.join('/'), node };
 }
 
-/** The path info of `<hash>-<name>` or of a bare hash. */
-export function findPathInfo(services: Services, base: string): Promise<PathInfo> {
-  return find(base, (hash) => services.pathInfos.get(hash));
+/** The path info of a store path that a person named. Throws NOT_FOUND. */
+export async function findPathInfo(services: Services, path: NamedPath): Promise<PathInfo> {
+  return there(await lookUpPathInfo(services, path), path);
 }
 
-/** The path infos of arguments that name whole store paths. Throws NOT_FOUND. */
-export function findStorePaths({ pathInfos }: Services, names: readonly string[]): Promise<PathInfo[]> {
-  return Promise.all(names.map((name) => find(baseOf(name), (hash) => pathInfos.get(hash))));
+/** The path info of a store path that a person named; `undefined` when that is not there. */
+export async function lookUpPathInfo(
+  { pathInfos }: Services,
+  path: NamedPath,
+): Promise<PathInfo | undefined> {
+  return meant(await pathInfos.get(path.hash), path);
 }
 
-/** The path info of an argument that names a whole store path; `undefined` when that is not there. */
-export function lookUpPathInfo({ pathInfos }: Services, name: string): Promise<PathInfo | undefined> {
-  return lookUp(baseOf(name), (hash) => pathInfos.get(hash));
+/** What is known of a store path, without its contents. Throws NOT_FOUND. */
+export async function describePath({ pathInfos }: Services, path: NamedPath): Promise<PathDescription> {
+  return there(meant(await pathInfos.describe(path.hash), path), path);
 }
 
-/** What is known of a store path without its contents; `/nix/store/` may be left out. */
-export function describePath(services: Services, name: string): Promise<PathDescription> {
-  return find(baseOf(name), (hash) => services.pathInfos.describe(hash));
+function meant<T extends PathDescription>(info: T | undefined, { name }: NamedPath): T | undefined {
+  return name === undefined || name === info?.storePath.name ? info : undefined;
 }
 
-function baseOf(name: string): string {
-  return name.replace(new RegExp(`^${STORE_DIR}/`), '').replace(/\/+$/, '');
-}
-
-async function find<T extends PathDescription>(base: string, get: Get<T>): Promise<T> {
-  const info = await lookUp(base, get);
-  if (!info) throw new StoreError('NOT_FOUND', `${STORE_DIR}/${base} is not in the store`);
+function there<T>(info: T | undefined, { shown }: NamedPath): T {
+  if (!info) throw new StoreError('NOT_FOUND', `${shown} is not in the store`);
   return info;
 }
 
-type Get<T> = (hash: Uint8Array) => Promise<T | undefined>;
-
-async function lookUp<T extends PathDescription>(base: string, get: Get<T>): Promise<T | undefined> {
-  if (/^[0-9a-df-np-sv-z]{32}$/.test(base)) return get(decodeBase32(base));
-  const path = StorePath.parse(base);
-  const info = await get(path.hash);
-  return info?.storePath.name === path.name ? info : undefined;
-}
-
 async function child(services: Services, node: DirectoryNode, name: string): Promise<Node | undefined> {
-  if (name === '..') throw invalid('".." cannot be used inside a store path');
   const directory = await fetchDirectory(services, node);
   const index = directory.find(Buffer.from(name));
   return index < 0 ? undefined : directory.node(index);

@@ -1,3 +1,6 @@
+import { constants } from 'node:os';
+import { getSystemErrorMessage } from 'node:util';
+
 /**
  * The one table of failures. Each code has an errno (what a process sees through the mount), a gRPC
  * status and an HTTP status, so that a failure means the same at every border.
@@ -50,9 +53,33 @@ export function damaged(message: string, options?: { cause?: unknown }): StoreEr
   return new StoreError('DATA_LOSS', message, options);
 }
 
-/** The message of anything that was thrown. */
+/** The message of anything that was thrown; a failed system call is told in words, after what it was about. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  const { code, path, address, port } = error as SystemError;
+  const reason = reasonOfCode(code);
+  if (reason === undefined) return error.message;
+  const about = path ?? (address === undefined ? undefined : `${address}:${port}`);
+  return about === undefined ? reason : `${about}: ${reason}`;
+}
+
+/** As `messageOf`, where the text around it names what a system call was about. */
+export function reasonOf(error: unknown): string {
+  return reasonOfCode(systemCode(error)) ?? messageOf(error);
+}
+
+/** What Node adds to the errors of system calls. */
+interface SystemError extends NodeJS.ErrnoException {
+  readonly address?: string;
+  readonly port?: number;
+}
+
+const NUMBERS: Readonly<Record<string, number>> = constants.errno;
+
+/** A system's error code in words; `undefined` for another kind of code. */
+export function reasonOfCode(code: string | undefined): string | undefined {
+  if (code === undefined || !Object.hasOwn(NUMBERS, code)) return undefined;
+  return code === 'EISDIR' ? 'is a directory' : getSystemErrorMessage(-NUMBERS[code]!);
 }
 
 /** The system's error code (`ENOENT`, …) of something thrown by Node, if it has one. */

@@ -47,6 +47,10 @@ export function takeParameter(url: URL, name: string): string | undefined {
 
 /** The directory that a URL names, and nothing besides. Throws a UsageError; `example` is what to write instead. */
 export function directoryOf(url: URL, example: string): string {
+  if (url.host) {
+    const meant = shownAddress(`${url.protocol}///${url.host}${url.pathname}`);
+    throw new UsageError(`${shownAddress(url)}: a path begins with a third slash; did you mean ${meant}?`);
+  }
   restrict(url, { path: true });
   let dir: string;
   try {

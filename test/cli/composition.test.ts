@@ -64,7 +64,7 @@ describe('a composition file', () => {
   test('is checked and shown without opening anything', async () => {
     expect(await tvixStore(['composition', 'check', file])).toEqual({
       status: 0,
-      stdout: `${file}: good, with 9 services\n`,
+      stdout: `${file}: valid, with 9 services\n`,
       stderr: '',
     });
     const shown = await tvixStore(['composition', 'show', file]);

@@ -19,7 +19,7 @@ describe('flags that would do nothing are wrong usage:', () => {
   test.each([
     [['mount', '--store', local, '--offline', dir], '--offline means nothing here: local:'],
     [['mount', '--store', local, '--cache-size', '1G', dir], '--cache-size means nothing here: local:'],
-    [['mount', '--store', local, '--timeout', '30', dir], '--timeout means nothing here: local:'],
+    [['mount', '--store', local, '--timeout', '30s', dir], '--timeout means nothing here: local:'],
     [['mount', '--store', local, '--verify', 'chunks', dir], '--verify means nothing here: local:'],
     [['mount', '--store-composition', `${dir}/local.toml`, '--cache-size', '1G', dir], '--cache-size means'],
     [
@@ -27,7 +27,7 @@ describe('flags that would do nothing are wrong usage:', () => {
       '--cache-size means nothing here: noth',
     ],
     [
-      ['mount', '--store', FAR, '--offline', '--timeout', '3', dir],
+      ['mount', '--store', FAR, '--offline', '--timeout', '3s', dir],
       '--timeout means nothing here: nothing is',
     ],
     [
@@ -52,7 +52,7 @@ describe('flags that would do nothing are wrong usage:', () => {
   ])('%j', async (args, why) => {
     const { status, stdout, stderr } = await tvixStore(args, { timeout: 30_000 });
     expect([status, stdout]).toEqual([2, '']);
-    expect(stderr).toMatch(/^error: .*\n$/);
+    expect(stderr).toMatch(/^error: .*\n\(see tvix-store .* --help\)\n$/);
     expect(stderr).toContain(why);
     expect(readFileSync('/proc/self/mounts', 'utf8')).not.toContain(dir);
     expect(existsSync(`${dir}/s`)).toBe(false);

@@ -141,7 +141,7 @@ describe('import', () => {
     expect(status).toBe(1);
     expect(stdout).toBe('');
     expect(stderr).toContain(`${dir}/te st: the name "te st" contains " "`);
-    expect(stderr).toContain('give one with --name');
+    expect(stderr).toContain('give --name, because');
     expect(await checkLocalStore(store)).toEqual([]);
     expect((await importing(['--name', 'te-st', join(dir, 'te st')])).stdout).toMatch(/-te-st\n$/);
     for (const name of ['a/b', '', 'x'.repeat(212)]) {
@@ -214,7 +214,7 @@ describeFacts('import_path_to_name', (all) => {
     const { status, stdout, stderr } = await run('bash', args);
     expect(status).toBe(1);
     expect(stdout).toBe('');
-    expect(stderr).toContain('give one with --name');
+    expect(stderr).toContain('give --name, because');
   });
 });
 

@@ -52,7 +52,7 @@ describe('key generate', () => {
 
   test.each(['', 'a:b', 'a b'])('refuses the name %j', async (name) => {
     const { status, stdout, stderr } = await tvixStore(['key', 'generate', name]);
-    expect([status, stdout]).toEqual([1, '']);
+    expect([status, stdout]).toEqual([2, '']);
     expect(stderr).toMatch(/^error: the name of a key cannot be ".*": it must not be empty or contain/);
   });
 });
@@ -97,7 +97,7 @@ describe('key generate --file', () => {
     const path = join(tempDir(), 'none', 'secret');
     const { status, stdout, stderr } = await tvixStore(['key', 'generate', '--file', path, 'a-1']);
     expect([status, stdout]).toEqual([1, '']);
-    expect(stderr).toMatch(/^error: cannot write .*\/none\/secret: ENOENT\n$/);
+    expect(stderr).toMatch(/^error: cannot write .*\/none\/secret: no such file or directory\n$/);
   });
 
   test('of two at once, one writes', async () => {
@@ -128,14 +128,14 @@ describe('key public', () => {
     expect(stderr).toBe(`warn: others can read the secret key: chmod 600 it file=${file}\n`);
   });
 
-  test('ends with 1 for what is no secret key, and says where', async () => {
+  test('ends with 2 for a file without a secret key, and names it', async () => {
     const file = keyFile(PUBLIC);
     const bad = await tvixStore(['key', 'public', '--file', file]);
-    expect([bad.status, bad.stdout]).toEqual([1, '']);
-    expect(bad.stderr).toContain(`error: cannot take the secret key in ${file}: not a secret key`);
+    expect([bad.status, bad.stdout]).toEqual([2, '']);
+    expect(bad.stderr).toContain(`error: cannot use the secret key in ${file}: not a secret key`);
     const absent = await tvixStore(['key', 'public', '--file', `${file}-absent`]);
-    expect([absent.status, absent.stdout]).toEqual([1, '']);
-    expect(absent.stderr).toContain(`${file}-absent`);
+    expect([absent.status, absent.stdout]).toEqual([2, '']);
+    expect(absent.stderr).toContain(`${file}-absent: no such file or directory\n`);
   });
 });
 

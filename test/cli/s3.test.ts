@@ -137,7 +137,7 @@ declare(`a store in S3${reason}`, () => {
   test('mounted, says EIO while its gateway is gone, and goes on when it is back', async () => {
     const address = server.address();
     const { stdout } = await tvixStore(['import', '--store', address, tree]);
-    const mounted = await mount(['--store', address, '--cache', newCache(), '--timeout', '2']);
+    const mounted = await mount(['--store', address, '--cache', newCache(), '--timeout', '2s']);
     const shown = join(mounted.dir, stdout.trim().slice('/nix/store/'.length));
     expect((await run('cat', [join(shown, 'deep/a/b/script')])).stdout).toContain('echo ran');
     server.killGateway();

@@ -89,8 +89,8 @@ describe('signing', () => {
     const { stderr } = await tvixStore(['sign', '--store', newStore(), '-k', readable, '--all']);
     expect(stderr).toContain('chmod 600');
     const none = await tvixStore(['import', '--store', newStore(), '--signing-key-file', '/dev/null', tree]);
-    expect(none.status).toBe(1);
-    expect(none.stderr).toContain('error: cannot take the secret key in /dev/null: not a secret key');
+    expect(none.status).toBe(2);
+    expect(none.stderr).toContain('error: cannot use the secret key in /dev/null: not a secret key');
   });
 });
 
@@ -144,8 +144,11 @@ describe('verify', () => {
   });
 
   test.each([
-    [['verify', '--store', 'memory://'], 'name store paths, or give --all'],
-    [['sign', '--store', 'memory://', '-k', keyFile, '--all', 'x'], 'name store paths, or give --all'],
+    [['verify', '--store', 'memory://'], 'give STORE_PATH arguments, or --all'],
+    [
+      ['sign', '--store', 'memory://', '-k', keyFile, '--all', 'x'],
+      'give either STORE_PATH arguments or --all',
+    ],
     [
       ['verify', '--store', 'memory://', '--all', '--trusted-public-keys', 'cache'],
       '--trusted-public-keys: not a public key',

@@ -86,7 +86,7 @@ describe('a mount of a binary cache', () => {
       }, 300);
     });
     // Longer than the time out in all, and never so long without a byte.
-    const args = ['--timeout', '2', '--store', cache.address];
+    const args = ['--timeout', '2s', '--store', cache.address];
     const first = await mount([...args, '--cache', join(tempDir(), 'cache')]);
     expect((await run('ls', [join(first.dir, nameOf(library))])).stderr).toContain('Input/output error');
     stops = false;

@@ -73,7 +73,7 @@ describe('a mount with a fault thrown out of an event of its fetch side', () => 
       `from ${what}: serves on, what is cached and what is not${missing ? ` (${missing})` : ''}`,
       async () => {
         const fault = new Fault(event);
-        const args = ['--store', await start(), '--cache', join(tempDir(), 'cache'), '--timeout', '20'];
+        const args = ['--store', await start(), '--cache', join(tempDir(), 'cache'), '--timeout', '20s'];
         const mounted = await mount(args, undefined, { env: fault.env });
         const same = (i: number) =>
           run('diff', ['-r', trees[i]!, join(mounted.dir, names[i]!)], { timeout: 50_000 });

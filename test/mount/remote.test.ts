@@ -221,7 +221,7 @@ describe('when the network is slow, or cut', () => {
   });
 
   test('a stalled read ends with EIO, the rest goes on, and it works again without remounting', async () => {
-    const mounted = await mountRemote(newCache(), '--timeout', '2');
+    const mounted = await mountRemote(newCache(), '--timeout', '2s');
     const path = join(mounted.dir, names.tree);
     expect((await run('cat', [join(path, 'script')])).stdout).toContain('echo ran');
     proxy.stall();
@@ -246,7 +246,7 @@ describe('when the network is slow, or cut', () => {
 
   test('a wait that is longer than the timeout goes on while bytes arrive', async () => {
     // Nothing is served before all of it is there, which is one wait.
-    const mounted = await mountRemote(newCache(), '--timeout', '2', '--verify=whole');
+    const mounted = await mountRemote(newCache(), '--timeout', '2s', '--verify=whole');
     const path = join(mounted.dir, names.large);
     await stat(path);
     proxy.rate = 12 * MIB;
@@ -299,7 +299,7 @@ describe('when the network is slow, or cut', () => {
 
   test('a daemon that comes later is found', async () => {
     const late = await TcpProxy.start(1);
-    const mounted = await mount(['--store', late.url, '--cache', newCache(), '--timeout', '2']);
+    const mounted = await mount(['--store', late.url, '--cache', newCache(), '--timeout', '2s']);
     await expect(stat(join(mounted.dir, names.tree))).rejects.toThrow('EIO');
     late.target = daemon.port;
     await expect

@@ -195,7 +195,7 @@ describe('a key file', () => {
   ])('with %s in it is refused, and named', async (_, text) => {
     const path = write(text);
     await expect(readSecretKeyFile(path)).rejects.toThrow(
-      `cannot take the secret key in ${path}: not a secret key`,
+      `cannot use the secret key in ${path}: not a secret key`,
     );
   });
 
@@ -204,7 +204,7 @@ describe('a key file', () => {
     mkdirSync(join(dir, 'directory'));
     for (const path of [join(dir, 'absent'), join(dir, 'directory'), '/dev/zero']) {
       expect(await codeOf(readSecretKeyFile(path))).toBe('INVALID_ARGUMENT');
-      await expect(readSecretKeyFile(path)).rejects.toThrow(`cannot take the secret key in ${path}: `);
+      await expect(readSecretKeyFile(path)).rejects.toThrow(`cannot use the secret key in ${path}: `);
     }
   });
 });

@@ -57,7 +57,7 @@ describe('the socket', () => {
     writeFileSync(path, '');
     expect(await refusal(path)).toContain('something is there already');
     expect(existsSync(path)).toBe(true);
-    expect(await refusal(join(path, 'socket'))).toContain('ENOTDIR');
+    expect(await refusal(join(path, 'socket'))).toContain('not a directory');
   });
 
   test('can have an abstract name', async () => {

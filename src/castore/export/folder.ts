@@ -12,7 +12,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { StoreError, systemCode } from '../../util/errors.ts';
+import { reasonOf, StoreError, systemCode } from '../../util/errors.ts';
 import { lockDescriptor } from '../../util/system/file-lock.ts';
 import { errno, errnoName, libc } from '../../util/system/libc.ts';
 import { OpenDirectory } from '../../util/system/open-directory.ts';
@@ -52,7 +52,7 @@ export class ExportFolder {
       if (code === 'ENOENT')
         throw new StoreError('NOT_FOUND', `${path} is not there; make the directory first`);
       if (code === 'ENOTDIR') throw new StoreError('INVALID_ARGUMENT', `${path} is not a directory`);
-      throw new StoreError('PERMISSION_DENIED', `cannot open ${path}: ${code}`, { cause: error });
+      throw new StoreError('PERMISSION_DENIED', `cannot open ${path}: ${reasonOf(error)}`, { cause: error });
     }
     const folder = new ExportFolder(new OpenDirectory(fd), path);
     folder.#cleanUp();

@@ -4,7 +4,7 @@ import { access, link, mkdir, open, readdir, rename, stat, unlink } from 'node:f
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { damaged, messageOf, StoreError, systemCode } from '../../util/errors.ts';
+import { damaged, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
 import { lockDescriptor } from '../../util/system/file-lock.ts';
 import { Digest } from '../digest.ts';
 import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
@@ -34,7 +34,7 @@ export class FileObjectStore implements ObjectStore {
       if (create) await store.#prepare();
       else await readdir(dir);
     } catch (error) {
-      const why = systemCode(error) === 'ENOENT' ? 'there is no such directory' : messageOf(error);
+      const why = systemCode(error) === 'ENOENT' ? 'there is no such directory' : reasonOf(error);
       throw new StoreError('FAILED_PRECONDITION', `${store.address}: ${why}`, { cause: error });
     }
     return store;

@@ -1,56 +1,65 @@
-import { Command } from 'commander';
 import type { Composition } from '../../store/open/composition/check.ts';
 import { readComposition } from '../../store/open/composition/check.ts';
 import type { Instance } from '../../store/open/composition/instance.ts';
 import { putsTo } from '../../store/open/description.ts';
 import { shownAddress } from '../../util/url.ts';
+import { Command } from '../command.ts';
 
-const FILE = `
-A file for a store behind a daemon, and a cache of it on this machine:
-  [blobservices.root]
-  type = "cache"
-  near = "here"
-  far = "there"
-  [blobservices.here]
-  type = "local"
-  path = "/var/cache/store"
-  [blobservices.there]
-  type = "grpc"
-  url = "grpc+http://store.example:8000"
-and the same in [directoryservices] and [pathinfoservices].
-`;
+const FILE = [
+  '',
+  '# store.toml: a store behind a daemon, with a cache on this machine',
+  '[blobservices.root]',
+  'type = "cache"',
+  'near = "here"',
+  'far = "there"',
+  '[blobservices.here]',
+  'type = "local"',
+  'path = "/var/cache/store"',
+  '[blobservices.there]',
+  'type = "grpc"',
+  'url = "grpc+http://store.example:8000"',
+  '# and the same under [directoryservices] and [pathinfoservices]',
+];
 
 export function compositionCommand(): Command {
   return new Command('composition')
-    .summary('look at files that wire services to a store')
-    .description('Checks and shows composition files, which wire services to a store (--store-composition).')
-    .addHelpText('after', example('check'))
+    .summary('check and show composition files')
+    .description(
+      'Checks and shows composition files, which describe how a store is made of services (--store-composition).',
+    )
+    .example(...examples('check'))
     .addCommand(
       new Command('check')
-        .summary('tell whether a composition file is right')
-        .description('Tells whether a composition file is right. Nothing is opened.')
-        .argument('<FILE>', 'the file, TOML')
-        .addHelpText('after', example('check'))
+        .summary('check a composition file')
+        .description('Checks a composition file. Nothing is opened.')
+        .argument('<FILE>', 'the composition file, in TOML')
+        .example(...examples('check'))
         .action(check),
     )
     .addCommand(
       new Command('show')
-        .summary('show how a composition file wires services')
-        .description('Shows how a composition file wires services. Nothing is opened.')
-        .argument('<FILE>', 'the file, TOML')
-        .option('--json', 'one JSON object')
-        .addHelpText('after', example('show'))
+        .summary('show the services of a composition file')
+        .description(
+          'Shows the services of a composition file, and how they are connected. Nothing is opened.',
+        )
+        .argument('<FILE>', 'the composition file, in TOML')
+        .option('--json', 'print one JSON object')
+        .example(...examples('show'))
         .action(show),
     );
 }
 
-function example(command: string): string {
-  return `${FILE}\nExample:\n  tvix-store composition ${command} store.toml\n  tvix-store ls --store-composition store.toml`;
+function examples(command: string): string[] {
+  return [
+    `tvix-store composition ${command} store.toml`,
+    'tvix-store ls --store-composition store.toml',
+    ...FILE,
+  ];
 }
 
 function check(file: string): void {
   const { instances } = readComposition(file);
-  process.stdout.write(`${file}: good, with ${instances.length} services\n`);
+  process.stdout.write(`${file}: valid, with ${instances.length} services\n`);
 }
 
 function show(file: string, flags: { json?: boolean }): void {

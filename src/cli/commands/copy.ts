@@ -1,9 +1,12 @@
-import { Command } from 'commander';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import type { CopyPlan } from '../../store/moving/copy.ts';
+import { STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
+import type { Chosen } from '../chosen-paths.ts';
+import { allOption, choosePaths } from '../chosen-paths.ts';
+import { Command } from '../command.ts';
 import type { EndFlags, Source } from '../copy-ends.ts';
 import { openSource, openTarget } from '../copy-ends.ts';
 import { interruptible } from '../interruptible.ts';
@@ -11,6 +14,7 @@ import { ProgressLine } from '../progress.ts';
 import { withStoreOptions } from '../store-options.ts';
 
 interface CopyFlags extends EndFlags {
+  readonly all?: boolean;
   readonly json?: boolean;
 }
 
@@ -18,34 +22,35 @@ export function copyCommand(): Command {
   return withStoreOptions(new Command('copy'))
     .summary('copy store paths from one store to another')
     .description(
-      'Copies store paths with all that they refer to from one store to another, and prints each that was copied\n' +
-        'when it is on disk there. What is there already does not go again, also when a copy was cut short.',
+      'Copies store paths, and everything they refer to, from one store to another. Prints each path as soon ' +
+        'as it is on disk there. What the other store already has is not sent again, even when an earlier copy ' +
+        'was interrupted.',
     )
-    .argument('[STORE_PATH...]', 'what to copy; /nix/store/ may be left out, a bare hash will do')
+    .argument('[STORE_PATH...]', `what to copy: ${STORE_PATH_FORMS}`)
+    .addOption(allOption())
     .option('--from <url>', `the store to copy from, or a Nix store: ${STORE_DIR} (default: --store)`)
     .option('--to <url>', 'the store to copy to, or a binary cache: nix+file:///dir (default: --store)')
-    .option('--no-closure', 'leave out what they refer to')
+    .option('--no-closure', 'copy only these paths, without what they refer to')
     .option(
       '--reference-graph <file>',
-      `copy what this JSON tells of (exportReferencesGraph, nix path-info --json) from ${STORE_DIR}; - is standard input`,
+      `copy what this JSON file describes (exportReferencesGraph, nix path-info --json) from ${STORE_DIR}; - is standard input`,
     )
-    .option('--dry-run', 'only tell what would be copied, with the sizes of the NARs')
+    .option('--dry-run', 'copy nothing; print what would be copied, with the sizes of the NARs')
     .option('--json', 'print one JSON object at the end')
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store copy --to grpc+http://store.example:8000 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir\n' +
-        '  tvix-store copy --from /nix/store "$(readlink -f result)"\n' +
-        '  tvix-store copy --to nix+file:///srv/cache 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
+    .example(
+      'tvix-store copy --to grpc+http://store.example:8000 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
+      'tvix-store copy --from /nix/store "$(readlink -f result)"',
+      'tvix-store copy --to nix+file:///srv/cache 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
     )
     .action(run);
 }
 
 async function run(names: string[], flags: CopyFlags): Promise<void> {
-  check(names, flags);
-  await interruptible((signal) => copy(names, flags, signal));
+  const chosen = choose(names, flags);
+  await interruptible((signal) => copy(chosen, flags, signal));
 }
 
-async function copy(names: readonly string[], flags: CopyFlags, signal: AbortSignal): Promise<void> {
+async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortSignal): Promise<void> {
   const target = await openTarget(flags);
   const progress = { objects: 0, bytes: 0 };
   let copied = 0;
@@ -55,7 +60,7 @@ async function copy(names: readonly string[], flags: CopyFlags, signal: AbortSig
   );
   let source: Source | undefined;
   try {
-    source = await openSource(names, flags, target);
+    source = await openSource(chosen, flags, target);
     const plan = await source.plan(signal);
     total = plan.paths.length;
     if (!flags.dryRun) {
@@ -79,14 +84,19 @@ async function copy(names: readonly string[], flags: CopyFlags, signal: AbortSig
   }
 }
 
-function check(names: readonly string[], { from, to, referenceGraph }: CopyFlags): void {
+/** What is to be copied; `undefined` when a reference graph tells. */
+function choose(
+  names: readonly string[],
+  { all = false, from, to, referenceGraph }: CopyFlags,
+): Chosen | undefined {
   if (referenceGraph !== undefined) {
-    if (names.length > 0)
-      throw new UsageError('--reference-graph tells what to copy; STORE_PATH is too much');
-    return;
+    if (names.length > 0 || all)
+      throw new UsageError('--reference-graph says what to copy; leave out STORE_PATH and --all');
+    return undefined;
   }
-  if (names.length === 0) throw new UsageError('say what to copy: STORE_PATH..., or --reference-graph');
-  if (from === undefined && to === undefined) throw new UsageError('say where: --from, --to or both');
+  const chosen = choosePaths(names, all);
+  if (from === undefined && to === undefined) throw new UsageError('say where to copy: --from, --to or both');
+  return chosen;
 }
 
 function tell(plan: CopyPlan, { dryRun, json }: CopyFlags, bytes: number): void {

@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
-import { messageOf, UsageError } from '../../util/errors.ts';
+import type { SecureContextOptions } from 'node:tls';
+import { createSecureContext } from 'node:tls';
+import { reasonOf, UsageError } from '../../util/errors.ts';
+import { Command } from '../command.ts';
 import type { ListenFlags } from '../run-server.ts';
 import { runServer, withListenOptions } from '../run-server.ts';
 import type { SigningFlags, StoreFlags } from '../store-options.ts';
@@ -19,16 +21,15 @@ export function daemonCommand(): Command {
   return command
     .summary('serve the store to others over gRPC')
     .description(
-      'Serves the store over gRPC until SIGINT or SIGTERM: blobs, directories and path infos, under the package\n' +
-        'names of tvix and of snix, with reflection and health.',
+      'Serves the blobs, directories and path infos of the store over gRPC until SIGINT or SIGTERM. It answers ' +
+        'under the package names of tvix and of snix, and offers reflection and health checks.',
     )
-    .option('--tls-cert <file>', 'certificate chain, PEM')
-    .option('--tls-key <file>', 'its key, PEM')
-    .option('--tls-client-ca <file>', 'let in only clients with a certificate of this authority')
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store daemon -l /run/tvix-store.sock --socket-mode 0660\n' +
-        '  tvix-store mount --store grpc+unix:///run/tvix-store.sock /nix/store',
+    .option('--tls-cert <file>', 'serve over TLS with this certificate chain (PEM)')
+    .option('--tls-key <file>', 'the private key of the certificate (PEM)')
+    .option('--tls-client-ca <file>', 'admit only clients with a certificate from this authority (PEM)')
+    .example(
+      'tvix-store daemon -l /run/tvix-store.sock --socket-mode 0660',
+      'tvix-store mount --store grpc+unix:///run/tvix-store.sock /nix/store',
     )
     .action(run);
 }
@@ -51,17 +52,27 @@ function tlsOf(flags: DaemonFlags) {
     throw new UsageError('--tls-client-ca goes with --tls-cert and --tls-key');
   }
   if (flags.tlsCert === undefined) return undefined;
-  return {
-    cert: read(flags.tlsCert, '--tls-cert'),
-    key: read(flags.tlsKey!, '--tls-key'),
-    clientCa: flags.tlsClientCa === undefined ? undefined : read(flags.tlsClientCa, '--tls-client-ca'),
-  };
+  const cert = read(flags.tlsCert, '--tls-cert');
+  const key = read(flags.tlsKey!, '--tls-key');
+  const clientCa = flags.tlsClientCa === undefined ? undefined : read(flags.tlsClientCa, '--tls-client-ca');
+  requirePem({ cert }, `--tls-cert ${flags.tlsCert} is not a certificate chain in PEM`);
+  requirePem({ cert, key }, `--tls-key ${flags.tlsKey} is not the private key of --tls-cert in PEM`);
+  requirePem({ ca: clientCa }, `--tls-client-ca ${flags.tlsClientCa} is not a certificate in PEM`);
+  return { cert, key, clientCa };
+}
+
+function requirePem(options: SecureContextOptions, otherwise: string): void {
+  try {
+    createSecureContext(options);
+  } catch (error) {
+    throw new UsageError(otherwise, { cause: error });
+  }
 }
 
 function read(path: string, flag: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new UsageError(`cannot read ${flag}: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`cannot read ${flag} ${path}: ${reasonOf(error)}`, { cause: error });
   }
 }

@@ -1,10 +1,10 @@
-import { Command } from 'commander';
 import { STORE_PATH_HASH_LENGTH } from '../../nix/store-path.ts';
 import type { CheckReport, DamagedPath } from '../../store/keeping/check/report.ts';
 import { checkStore, repairStore } from '../../store/keeping/fsck.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
+import { Command } from '../command.ts';
 import { localStoreDirectory } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
@@ -24,20 +24,18 @@ export function fsckCommand(): Command {
   return withStoreOptions(new Command('fsck'))
     .summary('check a local store, and repair it')
     .description(
-      'Checks every row of a local store against its key or checksum, every chunk file, and that no store path\n' +
-        'lacks anything; names the store paths that are touched by damage. Ends with 1 when there is any.',
+      'Checks every row of a local store against its key or checksum, checks every chunk file, and checks that ' +
+        'no part of a store path is missing. Names the store paths that are affected by damage, and ends with ' +
+        'exit code 1 if there are any.',
     )
     .option(
       '--repair',
-      'take what is damaged out of service, so that it is fetched or imported again. If nobody else\n' +
-        'uses the store, its database is built anew of what is good',
+      'remove what is damaged, so that it is fetched or imported again; if nothing else uses the store, its ' +
+        'database is rebuilt from what is good',
     )
     .option('--from <url>', 'with --repair: get what is damaged or missing from this store')
-    .option('--json', 'one JSON object')
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store fsck\n  tvix-store fsck --repair --from grpc+http://store.example:8000',
-    )
+    .option('--json', 'print one JSON object')
+    .example('tvix-store fsck', 'tvix-store fsck --repair --from grpc+http://store.example:8000')
     .action(run);
 }
 

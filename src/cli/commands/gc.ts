@@ -1,4 +1,4 @@
-import { Command, Option } from 'commander';
+import { Option } from 'commander';
 import { evict } from '../../castore/local/evictor.ts';
 import { RecentUse } from '../../castore/local/recent-use.ts';
 import type { GcReport } from '../../store/keeping/gc.ts';
@@ -6,6 +6,7 @@ import { collectGarbage } from '../../store/keeping/gc.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { durationArgument, sizeArgument } from '../arguments.ts';
+import { Command } from '../command.ts';
 import { withLocalStore } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
@@ -21,25 +22,33 @@ export function gcCommand(): Command {
   return withStoreOptions(new Command('gc'))
     .summary('delete the store paths that nothing holds')
     .description(
-      'Deletes the store paths of a local store that nothing holds, and what they alone referred to. What holds\n' +
-        'a path: a root, a running mount in which it was looked up, a recent import, upload or question for it,\n' +
-        'a process that has just written it, and a reference from a path that is held. It is safe while mounts,\n' +
-        'imports and daemons use the store.',
+      'Deletes the store paths of a local store that nothing holds, and everything that only they refer to. A ' +
+        'path is held by a root, by a running mount in which it was looked up, by a recent import, upload or ' +
+        'lookup, by a process that has just written it, and by a reference from a path that is held. It is safe ' +
+        'to run while mounts, imports and daemons use the store.',
     )
     .addOption(
-      new Option('--older-than <duration>', 'keep what was put or asked for within so long: 0, 90m, 12h, 7d')
-        .argParser(durationArgument)
+      new Option(
+        '--older-than <duration>',
+        'delete only what has not been added or looked up for this long: 0, 90m, 12h, 7d',
+      )
+        .argParser(durationArgument())
         .default(3600, '1h'),
     )
     .addOption(
       new Option(
         '--max-size <size>',
-        'for a cache: evict what was used least recently until it is below this: 500M, 20G',
-      ).argParser(sizeArgument),
+        'for a cache: evict what was used least recently until it is no larger than this: 500M, 20G',
+      )
+        .argParser(sizeArgument)
+        .conflicts(['olderThan', 'dryRun']),
     )
-    .option('-n, --dry-run', 'delete nothing; name every store path, and what holds it or that it would go')
-    .option('--json', 'one JSON object of totals; with --dry-run, one for each store path before it')
-    .addHelpText('after', '\nExample:\n  tvix-store gc --dry-run\n  tvix-store gc --older-than 7d')
+    .option(
+      '-n, --dry-run',
+      'delete nothing; print every store path, and whether it would go or what holds it',
+    )
+    .option('--json', 'print one JSON object of totals; with --dry-run, preceded by one for each store path')
+    .example('tvix-store gc --dry-run', 'tvix-store gc --older-than 7d')
     .action(run);
 }
 
@@ -64,10 +73,11 @@ async function run(flags: GcFlags): Promise<void> {
 }
 
 async function shrink(flags: GcFlags, size: number): Promise<void> {
-  if (flags.dryRun) throw new UsageError('--max-size and --dry-run do not go together');
   const report = await withLocalStore(flags, ({ env }) => {
     if (env.kind === 'cache') return evict(env, new RecentUse(env), size);
-    throw new UsageError(`${env.dir} is a store: what is in it is held by roots, not by --max-size`);
+    throw new UsageError(
+      `--max-size is for caches, and ${env.dir} is a store: what to keep in it is said by roots`,
+    );
   });
   const { freed, size: left } = report;
   process.stdout.write(

@@ -1,10 +1,12 @@
 import { basename, resolve } from 'node:path';
-import { Command } from 'commander';
+import { Option } from 'commander';
 import { checkName } from '../../nix/store-path.ts';
 import { importStorePath } from '../../store/moving/import.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import { formatSize } from '../../util/bytes.ts';
-import { messageOf, StoreError } from '../../util/errors.ts';
+import { UsageError } from '../../util/errors.ts';
+import { argument, nameArgument } from '../arguments.ts';
+import { Command } from '../command.ts';
 import { ProgressLine } from '../progress.ts';
 import type { SigningFlags, StoreFlags } from '../store-options.ts';
 import { addressesOf, signingOption, withStoreOptions } from '../store-options.ts';
@@ -15,23 +17,26 @@ interface ImportFlags extends StoreFlags, SigningFlags {
 
 export function importCommand(): Command {
   return withStoreOptions(new Command('import'))
-    .summary('import files, directories or links as store paths')
+    .summary('import files, directories or symbolic links as store paths')
     .description(
-      'Imports each path (a file, a directory or a link) and prints its store path, one a line, in the order given.\n' +
-        'A store path that is printed is on disk. What is already in the store is not stored again.',
+      'Imports each path (a file, a directory or a symbolic link) and prints its store path, one per line, in ' +
+        'the order given. A store path that has been printed is on disk. What the store already has is not ' +
+        'stored again.',
     )
-    .argument('<path...>', 'what to import')
-    .option('--name <name>', 'name of the store path, for a single path (default: the last part of the path)')
+    .argument('<PATH...>', 'what to import')
+    .addOption(
+      new Option(
+        '--name <name>',
+        'name of the store path, if there is only one PATH (default: the last part of PATH)',
+      ).argParser(nameArgument),
+    )
     .addOption(signingOption())
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store import ./result ~/src/project\n  tvix-store import --name hello ./bin/hello',
-    )
+    .example('tvix-store import ./result ~/src/project', 'tvix-store import --name hello ./bin/hello')
     .action(run);
 }
 
-async function run(paths: string[], flags: ImportFlags, command: Command): Promise<void> {
-  if (flags.name !== undefined && paths.length > 1) command.error('error: --name goes with a single path');
+async function run(paths: string[], flags: ImportFlags): Promise<void> {
+  if (flags.name !== undefined && paths.length > 1) throw new UsageError('--name needs exactly one PATH');
   // Every name is checked before any work is done.
   const named = paths.map((path) => ({ path, name: flags.name ?? nameOf(path) }));
   const store = await openStore(addressesOf(flags), 'write');
@@ -58,10 +63,6 @@ async function run(paths: string[], flags: ImportFlags, command: Command): Promi
 
 function nameOf(path: string): string {
   const name = basename(resolve(path));
-  try {
-    checkName(name);
-  } catch (error) {
-    throw new StoreError('INVALID_ARGUMENT', `${path}: ${messageOf(error)}; give one with --name`);
-  }
+  argument(() => checkName(name), `give --name, because ${path} cannot give a name`);
   return name;
 }

@@ -1,13 +1,18 @@
-import { Command } from 'commander';
 import type { Node } from '../../castore/node.ts';
+import type { NamedPlace } from '../../store/named-path.ts';
+import { parsePlace, STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import { fetchDirectory, resolveNode } from '../../store/resolve.ts';
 import type { Store } from '../../store/services.ts';
 import { asBuffer, printable } from '../../util/bytes.ts';
+import { UsageError } from '../../util/errors.ts';
+import { allOption } from '../chosen-paths.ts';
+import { Command } from '../command.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
 interface LsFlags extends StoreFlags {
+  readonly all?: boolean;
   readonly long?: boolean;
   readonly recursive?: boolean;
   readonly json?: boolean;
@@ -21,31 +26,32 @@ interface Row {
 
 export function lsCommand(): Command {
   return withStoreOptions(new Command('ls'))
-    .summary('list store paths, or what is in one')
-    .description('Lists the store paths in the store or, given one, its contents.')
-    .argument('[STORE_PATH[/SUB]]', '/nix/store/ may be left out, a bare hash will do')
-    .option('-l, --long', 'with mode, size and the targets of links')
-    .option('-R, --recursive', 'and what is below')
-    .option('--json', 'one JSON object a line')
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store ls\n  tvix-store ls -lR 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
-    )
+    .summary('list store paths, or the contents of one')
+    .description('Lists the store paths in the store, or the contents of one of them.')
+    .argument('[STORE_PATH[/SUB]]', STORE_PATH_FORMS)
+    .addOption(allOption())
+    .option('-l, --long', 'show modes, sizes and the targets of symbolic links')
+    .option('-R, --recursive', 'list subdirectories too')
+    .option('--json', 'print one JSON object per line')
+    .example('tvix-store ls', 'tvix-store ls -lR 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
     .action(run);
 }
 
 async function run(argument: string | undefined, flags: LsFlags): Promise<void> {
+  if (flags.all && argument !== undefined)
+    throw new UsageError('give either a STORE_PATH or --all, not both');
+  const place = argument === undefined ? 'all' : parsePlace(argument);
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    for await (const row of rows(store, argument, flags.recursive ?? false))
+    for await (const row of rows(store, place, flags.recursive ?? false))
       process.stdout.write(`${format(row, flags)}\n`);
   } finally {
     await store.close();
   }
 }
 
-async function* rows(store: Store, argument: string | undefined, recursive: boolean): AsyncGenerator<Row> {
-  if (argument === undefined) {
+async function* rows(store: Store, place: NamedPlace | 'all', recursive: boolean): AsyncGenerator<Row> {
+  if (place === 'all') {
     for await (const { storePath, node } of store.pathInfos.list()) {
       const path = Buffer.from(storePath.toString());
       yield { path, node };
@@ -53,7 +59,7 @@ async function* rows(store: Store, argument: string | undefined, recursive: bool
     }
     return;
   }
-  const { info, subPath, node } = await resolveNode(store, argument);
+  const { info, subPath, node } = await resolveNode(store, place);
   if (node.kind === 'directory') yield* below(store, Buffer.alloc(0), node, recursive);
   else yield { path: Buffer.from(subPath.split('/').pop() || info.storePath.toString()), node };
 }

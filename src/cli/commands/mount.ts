@@ -1,8 +1,9 @@
-import { Command, Option } from 'commander';
+import { Option } from 'commander';
 import type { DriverName, Mount } from '../../mount/mount.ts';
 import { DRIVERS, mountStore } from '../../mount/mount.ts';
 import { UsageError } from '../../util/errors.ts';
 import { numberArgument } from '../arguments.ts';
+import { Command } from '../command.ts';
 import type { FileSystemFlags } from '../run-file-system.ts';
 import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
 
@@ -16,25 +17,25 @@ export function mountCommand(): Command {
   return withFileSystemOptions(new Command('mount'))
     .summary('mount the store as a read-only file system')
     .description(
-      'Mounts the store at a directory, usually /nix/store, and serves it until SIGINT or SIGTERM.\n' +
-        'Contents are read when somebody asks for them. From a store that is not on this machine, they are\n' +
-        'fetched once and kept in the cache.',
+      'Mounts the store at a directory, usually /nix/store, and serves it until SIGINT or SIGTERM. Contents are ' +
+        'read when somebody asks for them. If the store is not on this machine, they are fetched once and kept ' +
+        'in the cache.',
     )
-    .argument('<directory>', 'where to mount')
+    .argument('<DIRECTORY>', 'where to mount')
     .addOption(
-      new Option('--driver <name>', 'how to speak to the kernel')
+      new Option('--driver <name>', 'how to talk to the kernel')
         .choices(Object.keys(DRIVERS))
         .default('kernel'),
     )
     .option('--allow-other', 'let other users in (needs root, or user_allow_other in /etc/fuse.conf)')
     .addOption(
-      new Option('--readers <n>', 'threads that serve the kernel (default: 1)').argParser(
+      new Option('--readers <n>', 'number of threads that serve the kernel (default: 1)').argParser(
         numberArgument(1, 16),
       ),
     )
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store mount --list-root /mnt\n  tvix-store mount --store objectstore+s3://bucket/prefix /nix/store',
+    .example(
+      'tvix-store mount --list-root /mnt',
+      'tvix-store mount --store objectstore+s3://bucket/prefix /nix/store',
     )
     .action(run);
 }

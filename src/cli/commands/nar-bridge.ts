@@ -1,5 +1,6 @@
-import { Command, Option } from 'commander';
+import { Option } from 'commander';
 import { numberArgument } from '../arguments.ts';
+import { Command } from '../command.ts';
 import type { ListenFlags } from '../run-server.ts';
 import { runServer, withListenOptions } from '../run-server.ts';
 import type { SigningFlags, StoreFlags } from '../store-options.ts';
@@ -20,25 +21,24 @@ export function narBridgeCommand(): Command {
   return withUploadOptions(withListenOptions(withStoreOptions(new Command('nar-bridge')), '[::]:9000'))
     .summary('serve the store to Nix, as a binary cache')
     .description(
-      'Serves the store over HTTP as a binary cache for Nix until SIGINT or SIGTERM, for nix copy --to and --from\n' +
-        'and as a substituter. Without --upload-token-file, only this machine may upload: over a unix socket or\n' +
-        'from a loopback address.',
+      'Serves the store over HTTP as a binary cache for Nix until SIGINT or SIGTERM: a substituter, and a place ' +
+        'to nix copy to and from. Without --upload-token-file only this machine may upload, over a unix socket ' +
+        'or from a loopback address.',
     )
     .addOption(
-      new Option('--priority <n>', 'among caches: the lower, the sooner Nix asks here')
+      new Option('--priority <n>', 'priority of this cache; Nix asks caches with lower numbers first')
         .default(PRIORITY)
         .argParser(numberArgument(0, MAX_PRIORITY)),
     )
     .addOption(
       new Option(
         '--compress <how>',
-        'compress NARs for clients that ask for it; they cannot resume them then',
+        'compress NARs for clients that accept it, which then cannot resume downloads',
       ).choices(['zstd']),
     )
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store nar-bridge -l 127.0.0.1:9000\n' +
-        "  nix copy --to 'http://127.0.0.1:9000?compression=none' /nix/store/…-hello",
+    .example(
+      'tvix-store nar-bridge -l 127.0.0.1:9000',
+      "nix copy --to 'http://127.0.0.1:9000?compression=none' /nix/store/…-hello",
     )
     .action(run);
 }

@@ -1,22 +1,25 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
-import { Command } from 'commander';
-import { checkName } from '../../nix/store-path.ts';
+import { Option } from 'commander';
+import { parsePlace, STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { importNar } from '../../store/nar/import.ts';
 import { narListing } from '../../store/nar/listing.ts';
 import { renderNar } from '../../store/nar/render.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import { resolveNode } from '../../store/resolve.ts';
 import { formatSize } from '../../util/bytes.ts';
-import { messageOf, StoreError, UsageError } from '../../util/errors.ts';
+import { reasonOf, StoreError, UsageError } from '../../util/errors.ts';
+import { nameArgument } from '../arguments.ts';
+import { Command } from '../command.ts';
 import { ProgressLine } from '../progress.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
 export function narCommand(): Command {
   return new Command('nar')
-    .summary('make, read and list Nix archives')
-    .description('Makes, reads and lists Nix archives (NARs).')
+    .summary('dump, import and list Nix archives (NARs)')
+    .description('Dumps, imports and lists Nix archives (NARs).')
+    .example('tvix-store nar dump 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir > a_dir.nar')
     .addCommand(dumpCommand())
     .addCommand(importCommand())
     .addCommand(lsCommand());
@@ -25,20 +28,18 @@ export function narCommand(): Command {
 function dumpCommand(): Command {
   return withStoreOptions(new Command('dump'))
     .summary('write the NAR of something in the store to standard output')
-    .description('Writes the NAR of a store path, or of something in one, to standard output.')
-    .argument('<STORE_PATH[/SUB]>', '/nix/store/ may be left out, a bare hash will do')
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store nar dump 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir | nix-store --restore ./a_dir',
-    )
+    .description('Writes the NAR of a store path, or of a file or directory in one, to standard output.')
+    .argument('<STORE_PATH[/SUB]>', STORE_PATH_FORMS)
+    .example('tvix-store nar dump 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir | nix-store --restore ./a_dir')
     .action(dump);
 }
 
 async function dump(argument: string, flags: StoreFlags): Promise<void> {
-  if (process.stdout.isTTY) throw new UsageError('a NAR is no text: send it to a file or a pipe');
+  const place = parsePlace(argument);
+  if (process.stdout.isTTY) throw new UsageError('a NAR is binary data: redirect it to a file or a pipe');
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    const { node } = await resolveNode(store, argument);
+    const { node } = await resolveNode(store, place);
     await pipeline(renderNar(store, node), process.stdout, { end: false });
   } finally {
     await store.close();
@@ -49,17 +50,18 @@ function importCommand(): Command {
   return withStoreOptions(new Command('import'))
     .summary('import a NAR as a store path')
     .description(
-      'Imports a NAR as a store path, content-addressed and without references, and prints the path. What is not\n' +
-        'a NAR in its one canonical form is refused.',
+      'Imports a NAR as a store path, content-addressed and without references, and prints the path. A NAR that ' +
+        'is not in canonical form is refused.',
     )
     .argument('<FILE|->', 'the NAR, not compressed; - is standard input')
-    .requiredOption('--name <name>', 'name of the store path')
-    .addHelpText('after', '\nExample:\n  nix-store --dump ./a_dir | tvix-store nar import --name a_dir -')
+    .addOption(
+      new Option('--name <name>', 'name of the store path').argParser(nameArgument).makeOptionMandatory(),
+    )
+    .example('nix-store --dump ./a_dir | tvix-store nar import --name a_dir -')
     .action(importFile);
 }
 
 async function importFile(file: string, flags: StoreFlags & { name: string }): Promise<void> {
-  checkName(flags.name);
   const input = file === '-' ? process.stdin : openFile(file);
   const store = await openStore(addressesOf(flags), 'write');
   let bytes = 0;
@@ -88,7 +90,7 @@ function openFile(path: string): Iterable<Uint8Array> {
     if (fstatSync(fd).isDirectory()) throw new Error('it is a directory; tvix-store import takes those');
     return partsOf(fd);
   } catch (error) {
-    throw new StoreError('INVALID_ARGUMENT', `cannot read ${path}: ${messageOf(error)}`, { cause: error });
+    throw new StoreError('INVALID_ARGUMENT', `cannot read ${path}: ${reasonOf(error)}`, { cause: error });
   }
 }
 
@@ -103,20 +105,21 @@ function* partsOf(fd: number): Generator<Uint8Array> {
 
 function lsCommand(): Command {
   return withStoreOptions(new Command('ls'))
-    .summary('print what the NAR of something in the store holds')
+    .summary('list the NAR of something in the store')
     .description(
-      'Prints, as JSON, the listing of the NAR of a store path or of something in one: what binary caches serve\n' +
-        'as <hash>.ls. Contents are found at narOffset in the NAR.',
+      'Prints the listing of the NAR of a store path, or of a file or directory in one, as JSON: what binary ' +
+        'caches serve as HASH.ls. The contents of a file are at narOffset in the NAR.',
     )
-    .argument('<STORE_PATH[/SUB]>', '/nix/store/ may be left out, a bare hash will do')
-    .addHelpText('after', '\nExample:\n  tvix-store nar ls 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
+    .argument('<STORE_PATH[/SUB]>', STORE_PATH_FORMS)
+    .example('tvix-store nar ls 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
     .action(list);
 }
 
 async function list(argument: string, flags: StoreFlags): Promise<void> {
+  const place = parsePlace(argument);
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    const { node } = await resolveNode(store, argument);
+    const { node } = await resolveNode(store, place);
     for await (const part of narListing(store, node)) process.stdout.write(part);
     process.stdout.write('\n');
   } finally {

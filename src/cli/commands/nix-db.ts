@@ -1,10 +1,11 @@
-import { Command } from 'commander';
 import { sortStorePaths } from '../../nix/store-path.ts';
 import { closureOf, refuseMissing } from '../../store/moving/closure.ts';
+import { parseStorePath, STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import type { PathDescription } from '../../store/path-info/path-info.ts';
 import { describePath } from '../../store/resolve.ts';
 import { toHex } from '../../util/bytes.ts';
+import { Command } from '../command.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
@@ -12,22 +13,20 @@ export function nixDbCommand(): Command {
   return withStoreOptions(new Command('nix-db'))
     .summary('print what makes store paths valid for Nix')
     .description(
-      'Prints the registration of store paths and of all that they refer to, for `nix-store --load-db`: with it\n' +
-        'a Nix uses the mount as its store. No contents are fetched. References that are not in the store are\n' +
-        'listed at the end, and the exit code is 1; Nix takes what was printed only if it has them.',
+      'Prints the registration of store paths and of everything they refer to, for nix-store --load-db; after ' +
+        'that, Nix uses the mount as its store. No contents are fetched. References that are not in the store ' +
+        'are listed at the end, and the exit code is 1: Nix accepts the registration only if it has them.',
     )
-    .argument('<STORE_PATH...>', '/nix/store/ may be left out, a bare hash will do')
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store nix-db 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir | nix-store --load-db',
-    )
+    .argument('<STORE_PATH...>', STORE_PATH_FORMS)
+    .example('tvix-store nix-db 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir | nix-store --load-db')
     .action(run);
 }
 
 async function run(names: string[], flags: StoreFlags): Promise<void> {
+  const named = names.map(parseStorePath);
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    const roots = await Promise.all(names.map((name) => describePath(store, name)));
+    const roots = await Promise.all(named.map((path) => describePath(store, path)));
     const { paths, missing } = await closureOf(roots, (path, signal) =>
       store.pathInfos.describe(path.hash, signal),
     );

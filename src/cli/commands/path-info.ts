@@ -1,41 +1,50 @@
-import { Command } from 'commander';
 import { encodeBase32 } from '../../nix/base32.ts';
 import { printContentAddress } from '../../nix/content-address.ts';
 import { printNamed } from '../../nix/named-bytes.ts';
+import { STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import type { Store } from '../../store/services.ts';
 import { asBuffer } from '../../util/bytes.ts';
-import { chosenPaths } from '../chosen-paths.ts';
+import type { Chosen } from '../chosen-paths.ts';
+import { allOption, choosePaths, chosenPaths } from '../chosen-paths.ts';
+import { Command } from '../command.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
+interface PathInfoFlags extends StoreFlags {
+  readonly all?: boolean;
+  readonly json?: boolean;
+}
+
 export function pathInfoCommand(): Command {
   return withStoreOptions(new Command('path-info'))
-    .summary('tell what is known of store paths')
-    .description('Tells what is known of store paths: all of them, or those named.')
-    .argument('[STORE_PATH...]', '/nix/store/ may be left out, a bare hash will do')
-    .option('--json', 'one JSON object, by store path')
-    .addHelpText('after', '\nExample:\n  tvix-store path-info --json 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
+    .summary('show what is known about store paths')
+    .description('Shows what is known about store paths: those given, or all of them.')
+    .argument('[STORE_PATH...]', STORE_PATH_FORMS)
+    .addOption(allOption())
+    .option('--json', 'print one JSON object, keyed by store path')
+    .example('tvix-store path-info --json 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
     .action(run);
 }
 
-async function run(names: string[], flags: StoreFlags & { json?: boolean }): Promise<void> {
+async function run(names: string[], flags: PathInfoFlags): Promise<void> {
+  const chosen = choosePaths(names, flags.all ?? names.length === 0);
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    if (flags.json) await printJson(store, names);
+    if (flags.json) await printJson(store, chosen);
     else
-      for await (const info of chosenPaths(store, names, names.length === 0))
-        process.stdout.write(names.length > 0 ? describe(info) : `${info.storePath.absolute()}\n`);
+      for await (const info of chosenPaths(store, chosen))
+        process.stdout.write(chosen === 'all' ? `${info.storePath.absolute()}\n` : describe(info));
   } finally {
     await store.close();
   }
 }
 
 /** Streamed: a store may hold millions. */
-async function printJson(store: Store, names: readonly string[]): Promise<void> {
+async function printJson(store: Store, chosen: Chosen): Promise<void> {
   let separator = '{';
-  for await (const info of chosenPaths(store, names, names.length === 0)) {
+  for await (const info of chosenPaths(store, chosen)) {
     process.stdout.write(
       `${separator}\n  ${JSON.stringify(info.storePath.absolute())}: ${JSON.stringify(toJson(info))}`,
     );

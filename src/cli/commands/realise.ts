@@ -1,10 +1,12 @@
 import { join } from 'node:path';
-import { Command } from 'commander';
 import { closureIn } from '../../store/moving/closure.ts';
 import { realise } from '../../store/moving/realise.ts';
+import type { NamedPath } from '../../store/named-path.ts';
+import { parseStorePath, STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
-import { findStorePaths } from '../../store/resolve.ts';
+import { findPathInfo } from '../../store/resolve.ts';
 import { formatSize } from '../../util/bytes.ts';
+import { Command } from '../command.ts';
 import { interruptible } from '../interruptible.ts';
 import { ProgressLine } from '../progress.ts';
 import type { StoreFlags } from '../store-options.ts';
@@ -20,29 +22,27 @@ export function realiseCommand(): Command {
     .alias('realize')
     .summary('write store paths as real files')
     .description(
-      'Writes store paths into a directory as real files, with the modes and times that Nix gives them, and prints\n' +
-        'where they are, one a line, in the order given. Each is written under a temporary name, checked and then\n' +
-        'named. What is there already is checked and kept, and never replaced. Nothing is synced to the disk.',
+      'Writes store paths into a directory as real files, with the modes and times that Nix gives them, and ' +
+        'prints where they are, one per line, in the order given. Each is written under a temporary name, ' +
+        'checked and then renamed. A store path that is already there is checked and kept, never replaced. ' +
+        'Nothing is synced to disk.',
     )
-    .usage('[options] STORE_PATH... DIRECTORY')
-    .argument('<STORE_PATH>', 'what to write; /nix/store/ may be left out, a bare hash will do')
-    .argument('<DIRECTORY...>', 'more of them, and at the end where to; that directory must exist')
-    .option('--closure', 'write what they refer to as well')
-    .option('--hard-link', 'make equal files that are written links to each other')
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store realise --closure 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir /srv/store',
-    )
+    .usage('[options] <STORE_PATH...> <DIRECTORY>')
+    .argument('<STORE_PATH>', `what to write: ${STORE_PATH_FORMS}`)
+    .argument('<DIRECTORY...>', 'where to write it; this comes last and must exist')
+    .option('--closure', 'also write everything they refer to')
+    .option('--hard-link', 'make equal files hard links to each other')
+    .example('tvix-store realise --closure 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir /srv/store')
     .action(run);
 }
 
-function run(first: string, others: string[], flags: RealiseFlags): Promise<void> {
-  const names = [first, ...others.slice(0, -1)];
-  return interruptible((signal) => write(names, others.at(-1)!, flags, signal));
+async function run(first: string, others: string[], flags: RealiseFlags): Promise<void> {
+  const paths = [first, ...others.slice(0, -1)].map(parseStorePath);
+  await interruptible((signal) => write(paths, others.at(-1)!, flags, signal));
 }
 
 async function write(
-  names: readonly string[],
+  paths: readonly NamedPath[],
   directory: string,
   flags: RealiseFlags,
   signal: AbortSignal,
@@ -51,7 +51,7 @@ async function write(
   const progress = { entries: 0, bytes: 0 };
   const line = new ProgressLine(() => `${progress.entries} entries, ${formatSize(progress.bytes)}`);
   try {
-    const named = await findStorePaths(store, names);
+    const named = await Promise.all(paths.map((path) => findPathInfo(store, path)));
     const infos = flags.closure ? await closureIn(store.pathInfos, named, signal) : named;
     await realise(store, infos, directory, {
       hardLink: flags.hardLink ?? false,

@@ -1,62 +1,77 @@
-import { Command, Option } from 'commander';
-import { StorePath } from '../../nix/store-path.ts';
+import { Option } from 'commander';
 import type { Root } from '../../store/keeping/roots.ts';
-import { isExpired, RootTable } from '../../store/keeping/roots.ts';
-import { durationArgument } from '../arguments.ts';
+import { checkRootName, isExpired, RootTable } from '../../store/keeping/roots.ts';
+import { parseStorePath, STORE_PATH_FORMS } from '../../store/named-path.ts';
+import { findPathInfo } from '../../store/resolve.ts';
+import { argument, durationArgument } from '../arguments.ts';
+import { Command } from '../command.ts';
 import { withLocalStore } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
 
 export function rootCommand(): Command {
-  const root = new Command('root')
-    .summary('name what a collection of garbage leaves')
-    .description('Roots hold store paths, and all that they refer to, against `tvix-store gc`.')
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store root add release-1.2 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir\n' +
-        '  tvix-store root add --ttl 7d ci-1234 /nix/store/8vbqaxapywkvv1hacdja3pi075r14d43-a_dir\n' +
-        '  tvix-store root list',
+  return new Command('root')
+    .summary('name store paths that are to be kept')
+    .description(
+      'Roots keep store paths, and everything they refer to, from being deleted by "tvix-store gc".',
+    )
+    .example(
+      'tvix-store root add release-1.2 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
+      'tvix-store root add --ttl 7d ci-1234 /nix/store/8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
+      'tvix-store root list',
+    )
+    .addCommand(addCommand())
+    .addCommand(removeCommand())
+    .addCommand(listCommand());
+}
+
+function addCommand(): Command {
+  return withStoreOptions(new Command('add'))
+    .summary('add a root, or point it elsewhere')
+    .description('Adds a root that keeps a store path, or points the root of this name to another one.')
+    .argument('<NAME>', 'name of the root')
+    .argument('<STORE_PATH>', STORE_PATH_FORMS)
+    .addOption(
+      new Option('--ttl <duration>', 'keep the path only this long: 90m, 12h, 7d').argParser(
+        durationArgument('1s'),
+      ),
+    )
+    .example('tvix-store root add --ttl 7d ci-1234 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
+    .action(async (name: string, text: string, flags: StoreFlags & { ttl?: number }) => {
+      argument(() => checkRootName(name));
+      const path = parseStorePath(text);
+      await withLocalStore(flags, async ({ env }, store) => {
+        const { storePath } = await findPathInfo(store, path);
+        new RootTable(env).add(name, storePath, flags.ttl);
+      });
+    });
+}
+
+function removeCommand(): Command {
+  return withStoreOptions(new Command('remove'))
+    .summary('remove a root')
+    .description(
+      'Removes a root. What it kept is deleted by the next "tvix-store gc", unless something else holds it.',
+    )
+    .argument('<NAME>', 'name of the root')
+    .example('tvix-store root remove ci-1234')
+    .action(async (name: string, flags: StoreFlags) => {
+      argument(() => checkRootName(name));
+      await withLocalStore(flags, ({ env }) => new RootTable(env).remove(name));
+    });
+}
+
+function listCommand(): Command {
+  return withStoreOptions(new Command('list'))
+    .summary('list the roots')
+    .description('Lists the roots, the store paths that they keep, and until when.')
+    .option('--json', 'print one JSON object per line')
+    .example('tvix-store root list')
+    .action((flags: StoreFlags & { json?: boolean }) =>
+      withLocalStore(flags, ({ env }) => {
+        for (const one of new RootTable(env).list()) process.stdout.write(`${format(one, flags.json)}\n`);
+      }),
     );
-  root.addCommand(
-    withStoreOptions(new Command('add'))
-      .summary('add a root, or point it elsewhere')
-      .argument('<name>')
-      .argument('<STORE_PATH>', '/nix/store/ may be left out')
-      .addOption(
-        new Option('--ttl <duration>', 'holds for so long only: 90m, 12h, 7d').argParser(durationArgument),
-      )
-      .addHelpText(
-        'after',
-        '\nExample:\n  tvix-store root add --ttl 7d ci-1234 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
-      )
-      .action((name: string, path: string, flags: StoreFlags & { ttl?: number }) =>
-        withLocalStore(flags, ({ env }) => {
-          const storePath = StorePath.parse(path.replace(/^\/nix\/store\//, ''));
-          new RootTable(env).add(name, storePath, flags.ttl);
-        }),
-      ),
-  );
-  root.addCommand(
-    withStoreOptions(new Command('remove'))
-      .summary('remove a root')
-      .argument('<name>')
-      .addHelpText('after', '\nExample:\n  tvix-store root remove ci-1234')
-      .action((name: string, flags: StoreFlags) =>
-        withLocalStore(flags, ({ env }) => new RootTable(env).remove(name)),
-      ),
-  );
-  root.addCommand(
-    withStoreOptions(new Command('list'))
-      .summary('list the roots')
-      .option('--json', 'one JSON object a line')
-      .addHelpText('after', '\nExample:\n  tvix-store root list')
-      .action((flags: StoreFlags & { json?: boolean }) =>
-        withLocalStore(flags, ({ env }) => {
-          for (const one of new RootTable(env).list()) process.stdout.write(`${format(one, flags.json)}\n`);
-        }),
-      ),
-  );
-  return root;
 }
 
 function format(root: Root, json = false): string {

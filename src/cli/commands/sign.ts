@@ -1,9 +1,10 @@
-import { Command } from 'commander';
 import { readSecretKeyFile } from '../../nix/key-file.ts';
+import { STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import { SigningPathInfoService } from '../../store/path-info/signing.ts';
 import { isSignedBy } from '../../store/trust/verify.ts';
-import { chosenPaths } from '../chosen-paths.ts';
+import { allOption, choosePaths, chosenPaths } from '../chosen-paths.ts';
+import { Command } from '../command.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
@@ -14,24 +15,25 @@ interface SignFlags extends StoreFlags {
 
 export function signCommand(): Command {
   return withStoreOptions(new Command('sign'))
-    .summary('sign store paths that are in the store')
+    .summary('sign store paths')
     .description(
-      'Signs store paths that are in the store, and prints those that had no signature by this key. Each is read and\n' +
-        'verified before; signatures that are there are kept.',
+      'Signs store paths that are in the store, and prints those that had no signature by this key. Each is read ' +
+        'and verified first. Existing signatures are kept.',
     )
-    .argument('[STORE_PATH...]', '/nix/store/ may be left out, a bare hash will do')
-    .requiredOption('-k, --key-file <file>', 'the secret key, as "tvix-store key generate" makes it')
-    .option('--all', 'every store path in the store')
-    .addHelpText('after', '\nExample:\n  tvix-store sign --key-file secret.key --all')
+    .argument('[STORE_PATH...]', STORE_PATH_FORMS)
+    .requiredOption('-k, --key-file <file>', 'the secret key, as made by "tvix-store key generate"')
+    .addOption(allOption())
+    .example('tvix-store sign --key-file secret.key --all')
     .action(run);
 }
 
 async function run(names: string[], flags: SignFlags): Promise<void> {
+  const chosen = choosePaths(names, flags.all ?? false);
   const key = await readSecretKeyFile(flags.keyFile);
   const store = await openStore(addressesOf(flags), 'write');
   try {
     const signing = new SigningPathInfoService(store.pathInfos, store, key);
-    for await (const info of chosenPaths(store, names, flags.all ?? false)) {
+    for await (const info of chosenPaths(store, chosen)) {
       if (isSignedBy(info, [key.publicKey])) continue;
       await signing.put(info);
       process.stdout.write(`${info.storePath.absolute()}\n`);

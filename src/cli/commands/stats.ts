@@ -1,8 +1,9 @@
-import { Command, Option } from 'commander';
+import { Option } from 'commander';
 import type { StoreStats } from '../../store/keeping/stats.ts';
 import { statsOf } from '../../store/keeping/stats.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { numberArgument } from '../arguments.ts';
+import { Command } from '../command.ts';
 import { withLocalStore } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
@@ -14,18 +15,18 @@ interface StatsFlags extends StoreFlags {
 
 export function statsCommand(): Command {
   return withStoreOptions(new Command('stats'))
-    .summary('tell what is in a local store')
+    .summary('show what a local store holds')
     .description(
-      'Counts what is in a local store: paths, directories, blobs and chunks, their sizes as they are and as\n' +
-        'stored, and which store paths hold the most that no other refers to.',
+      'Counts what is in a local store: store paths, directories, blobs and chunks, with their apparent and ' +
+        'stored sizes, and the store paths that hold the most data that no other path refers to.',
     )
     .addOption(
       new Option('--largest <n>', 'how many store paths to name')
         .argParser(numberArgument(0, 1_000_000))
         .default(10),
     )
-    .option('--json', 'one JSON object, sizes in bytes')
-    .addHelpText('after', '\nExample:\n  tvix-store stats --largest 3')
+    .option('--json', 'print one JSON object, with sizes in bytes')
+    .example('tvix-store stats --largest 3')
     .action(run);
 }
 

@@ -1,11 +1,12 @@
-import { Command } from 'commander';
 import { PublicKey } from '../../nix/key.ts';
+import { STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import type { Store } from '../../store/services.ts';
 import { addressProblems, contentProblems, isSignedBy } from '../../store/trust/verify.ts';
-import { messageOf, UsageError } from '../../util/errors.ts';
-import { chosenPaths } from '../chosen-paths.ts';
+import { argument } from '../arguments.ts';
+import { allOption, choosePaths, chosenPaths } from '../chosen-paths.ts';
+import { Command } from '../command.ts';
 import { ProgressLine } from '../progress.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
@@ -19,33 +20,31 @@ interface VerifyFlags extends StoreFlags {
 
 export function verifyCommand(): Command {
   return withStoreOptions(new Command('verify'))
-    .summary('verify store paths that are in the store')
+    .summary('verify store paths')
     .description(
-      'Reads store paths that are in the store and computes their NAR hashes and content addresses anew. With\n' +
-        'trusted keys, each must be signed by one of them, or have a content address. Says what is wrong, and ends\n' +
-        'with 1 if anything is.',
+      'Reads store paths that are in the store and computes their NAR hashes and content addresses again. With ' +
+        'trusted keys, each path must be signed by one of them or be content-addressed. Prints what is wrong, ' +
+        'and ends with exit code 1 if anything is.',
     )
-    .argument('[STORE_PATH...]', '/nix/store/ may be left out, a bare hash will do')
-    .option('--all', 'every store path in the store')
-    .option('--trusted-public-keys <key...>', 'keys of which one must have signed, as NAME:BASE64')
-    .option('--no-contents', 'do not read contents: check signatures and addresses only')
-    .option('--json', 'one JSON object, by store path')
-    .addHelpText(
-      'after',
-      '\nExample:\n  tvix-store verify --all --trusted-public-keys "$(tvix-store key public --file secret.key)"',
-    )
+    .argument('[STORE_PATH...]', STORE_PATH_FORMS)
+    .addOption(allOption())
+    .option('--trusted-public-keys <key...>', 'one of these keys must have signed, as NAME:BASE64')
+    .option('--no-contents', 'do not read contents; check only signatures and content addresses')
+    .option('--json', 'print one JSON object, keyed by store path')
+    .example('tvix-store verify --all --trusted-public-keys "$(tvix-store key public --file secret.key)"')
     .action(run);
 }
 
 async function run(names: string[], flags: VerifyFlags): Promise<void> {
-  const keys = flags.trustedPublicKeys && parseKeys(flags.trustedPublicKeys.join(' '));
+  const chosen = choosePaths(names, flags.all ?? false);
+  const keys = flags.trustedPublicKeys && parseKeys(flags.trustedPublicKeys);
   const store = await openStore(addressesOf(flags), 'read');
   const report = flags.json ? new JsonReport() : new TextReport();
   let verified = 0;
   let wrong = 0;
   const line = new ProgressLine(() => `${verified} verified, ${wrong} of them wrong`);
   try {
-    for await (const info of chosenPaths(store, names, flags.all ?? false)) {
+    for await (const info of chosenPaths(store, chosen)) {
       const problems = await problemsOf(store, info, keys, flags.contents);
       verified++;
       if (problems.length > 0) wrong++;
@@ -73,12 +72,8 @@ async function problemsOf(
   return isTrusted ? problems : [...problems, 'no trusted key has signed it'];
 }
 
-function parseKeys(text: string): PublicKey[] {
-  try {
-    return PublicKey.parseList(text);
-  } catch (error) {
-    throw new UsageError(`--trusted-public-keys: ${messageOf(error)}`, { cause: error });
-  }
+function parseKeys(lists: readonly string[]): PublicKey[] {
+  return argument(() => PublicKey.parseList(lists.join(' ')), '--trusted-public-keys');
 }
 
 /** Says what is wrong, and at the end how much. */

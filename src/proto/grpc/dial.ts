@@ -3,7 +3,7 @@ import { isIP } from 'node:net';
 import type { PeerCertificate } from 'node:tls';
 import { checkServerIdentity } from 'node:tls';
 import { ChannelCredentials } from '@grpc/grpc-js';
-import { messageOf, UsageError } from '../../util/errors.ts';
+import { reasonOf, UsageError } from '../../util/errors.ts';
 import { Channel } from './channel.ts';
 import type { Dialect } from './methods.ts';
 import { DIALECTS } from './methods.ts';
@@ -33,7 +33,9 @@ export async function dial(url: URL): Promise<Channel> {
 function targetOf(url: URL): string {
   if (url.protocol === 'grpc+unix:') {
     if (url.host || url.pathname.length < 2)
-      throw new UsageError(`${url.href}: want grpc+unix:///path/of/the/socket`);
+      throw new UsageError(
+        `${url.href}: write grpc+unix:///${url.host ? `${url.host}${url.pathname}` : 'path/of/the/socket'}`,
+      );
     return `unix:${decodeURIComponent(url.pathname)}`;
   }
   if (!url.hostname) throw new UsageError(`${url.href}: name a host, as in grpc+http://localhost:8000`);
@@ -73,6 +75,6 @@ function fileOf(url: URL, name: string): Buffer | null {
   try {
     return path === null ? null : readFileSync(path);
   } catch (error) {
-    throw new UsageError(`${url.href}: cannot read ${name}: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`${url.href}: cannot read ${name}: ${reasonOf(error)}`, { cause: error });
   }
 }

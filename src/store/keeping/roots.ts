@@ -88,9 +88,10 @@ export function parseRootRow(key: Buffer, value: Uint8Array): Root {
   return { name, storePath, ...(expires > 0 ? { expires } : {}) };
 }
 
-function checkRootName(name: string): void {
+/** Throws INVALID_ARGUMENT for what cannot be the name of a root. */
+export function checkRootName(name: string): void {
   const { length } = Buffer.from(name);
   if (length === 0 || length > MAX_NAME_LENGTH) {
-    throw invalid(`invalid name of a root: want 1 to ${MAX_NAME_LENGTH} bytes`);
+    throw invalid(`the name of a root has 1 to ${MAX_NAME_LENGTH} bytes, not ${length}`);
   }
 }

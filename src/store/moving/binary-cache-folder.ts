@@ -7,7 +7,7 @@ import { Sha256Sink } from '../../nix/nar/writer.ts';
 import { NarInfo } from '../../nix/narinfo/narinfo.ts';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import { asBuffer } from '../../util/bytes.ts';
-import { damaged, messageOf, StoreError, systemCode } from '../../util/errors.ts';
+import { damaged, messageOf, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
 import { writeFailure, writeWholeFile } from '../../util/system/whole-file.ts';
 import { renderNar } from '../nar/render.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
@@ -55,7 +55,11 @@ export class BinaryCacheFolder {
       return readFileSync(join(this.#dir, name));
     } catch (error) {
       if (systemCode(error) === 'ENOENT') return undefined;
-      throw new StoreError('FAILED_PRECONDITION', `${this.#dir}: ${messageOf(error)}`, { cause: error });
+      throw new StoreError(
+        'FAILED_PRECONDITION',
+        `cannot read ${join(this.#dir, name)}: ${reasonOf(error)}`,
+        { cause: error },
+      );
     }
   }
 

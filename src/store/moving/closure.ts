@@ -60,7 +60,7 @@ export async function closureIn(
   signal?: AbortSignal,
 ): Promise<readonly PathInfo[]> {
   const { paths, missing } = await closureOf(roots, ({ hash }, abort) => pathInfos.get(hash, abort), signal);
-  refuseMissing(missing, 'the store lacks what is referred to');
+  refuseMissing(missing, 'the store does not have everything that is referred to');
   return paths;
 }
 

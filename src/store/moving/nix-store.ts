@@ -24,12 +24,12 @@ const MAX_STDERR_LENGTH = 64 << 10;
 const AT_ONCE = 64;
 
 /**
- * Asks Nix about store paths, with all that they refer to if `closure`. `storeDir` is `/nix/store`, or the one
+ * Asks Nix about store paths, or all it has, with all that they refer to if `closure`. `storeDir` is `/nix/store`, or the one
  * of a store that lies below another root.
  */
 export async function askNix(
   storeDir: string,
-  paths: readonly string[],
+  paths: readonly string[] | 'all',
   { closure = true, signal }: { closure?: boolean; signal?: AbortSignal } = {},
 ): Promise<PathDescription[]> {
   const root = storeDir.slice(0, -STORE_DIR.length);
@@ -38,7 +38,12 @@ export async function askNix(
     'nix-command',
     '--offline',
     ...(root === '' ? [] : ['--store', root]),
-    ...['path-info', '--json', ...(closure ? ['-r'] : []), '--', ...paths],
+    ...[
+      'path-info',
+      '--json',
+      ...(closure ? ['-r'] : []),
+      ...(paths === 'all' ? ['--all'] : ['--', ...paths]),
+    ],
   ];
   return parseNixJson(await runNix(args, signal));
 }
@@ -60,7 +65,7 @@ async function runNix(args: readonly string[], signal: AbortSignal | undefined):
     if (systemCode(error) !== 'ENOENT') throw error;
     throw new StoreError(
       'FAILED_PRECONDITION',
-      'nix is not in PATH; it is asked about the paths of its store',
+      'nix is not in PATH, and only it knows the store paths of its store',
     );
   } finally {
     child.kill();

@@ -1,5 +1,6 @@
 import { UsageError } from '../../util/errors.ts';
 import { restrict, shownAddress, takeParameter } from '../../util/url.ts';
+import { addressHint } from './address-hint.ts';
 import { localDirectory as directoryAt } from './backends/local.ts';
 import { signing } from './backends/signing.ts';
 import type { Description } from './description.ts';
@@ -42,9 +43,9 @@ export function describeAddress(address: string): Description {
 /** Throws a UsageError for what is not the address of a store. */
 export function parseAddress(address: string): URL {
   if (URL.canParse(address)) return new URL(address);
-  throw new UsageError(
-    `not an address: ${JSON.stringify(shownAddress(address))}, want a URL such as local:///var/lib/tvix-store`,
-  );
+  const shown = shownAddress(address);
+  const hint = addressHint(shown) || '; want a URL such as local:///var/lib/tvix-store';
+  throw new UsageError(`not an address: ${JSON.stringify(shown)}${hint}`);
 }
 
 /** The address of a kind of store. Throws a UsageError for that of another kind. */
@@ -60,10 +61,10 @@ export function parseAddressOf(type: string, address: string): URL {
 function schemeOf(url: URL, address: string) {
   const name = url.protocol.slice(0, -1);
   if (Object.hasOwn(SCHEMES, name)) return SCHEMES[name]!;
+  const shown = shownAddress(address);
   const known = Object.keys(SCHEMES).map((scheme) => `${scheme}://`);
-  throw new UsageError(
-    `unknown kind of store in ${JSON.stringify(shownAddress(address))}; known are ${known.join(', ')}`,
-  );
+  const hint = addressHint(shown) || `; known are ${known.join(', ')}`;
+  throw new UsageError(`unknown kind of store in ${JSON.stringify(shown)}${hint}`);
 }
 
 /** The directory of a local store's address; `undefined` when it is that of another kind of store. */

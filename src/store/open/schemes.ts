@@ -12,7 +12,11 @@ interface Scheme {
 export const SCHEMES: Readonly<Record<string, Scheme>> = {
   local: { form: 'local:///dir', about: 'the local store in a directory', type: 'local' },
   lmdb: { form: 'lmdb:///dir', about: 'another name for local', type: 'local' },
-  memory: { form: 'memory://', about: 'in this process, gone at its end', type: 'memory' },
+  memory: {
+    form: 'memory://',
+    about: 'an empty store in memory, gone when the command ends',
+    type: 'memory',
+  },
   'grpc+http': { form: 'grpc+http://host[:port]', about: 'a daemon; port 80 if none is given', type: 'grpc' },
   'grpc+https': {
     form: 'grpc+https://host[:port]',
@@ -22,44 +26,44 @@ export const SCHEMES: Readonly<Record<string, Scheme>> = {
   'grpc+unix': { form: 'grpc+unix:///path', about: 'a daemon on a unix socket', type: 'grpc' },
   'nix+https': {
     form: 'nix+https://host[/path]',
-    about: 'a binary cache of Nix, to be read',
+    about: 'a binary cache of Nix, read-only',
     type: 'nix',
   },
   'nix+http': { form: 'nix+http://host[/path]', about: 'a binary cache without TLS', type: 'nix' },
   'nix+file': { form: 'nix+file:///dir', about: 'a binary cache in a directory', type: 'nix' },
   cache: {
     form: 'cache://?near=URL&far=URL',
-    about: 'a far store, and near it copies of what was read',
+    about: 'a far store, with a near one that keeps copies of what is read',
     type: 'cache',
   },
   combined: {
     form: 'combined://?near=URL&far=URL',
-    about: 'a near store that looks into a far one for what it lacks',
+    about: 'a near store, and a far one that is asked for what the near one does not have',
     type: 'combined',
   },
   'objectstore+s3': {
     form: 'objectstore+s3://bucket[/prefix]',
-    about: 'a bucket of S3 or of what speaks its protocol',
+    about: 'a bucket in S3 or a service with the same protocol',
     type: 'objectstore',
   },
   'objectstore+file': {
     form: 'objectstore+file:///dir',
-    about: 'the layout of a bucket in a directory',
+    about: 'a directory with the layout of a bucket',
     type: 'objectstore',
   },
   'objectstore+memory': {
     form: 'objectstore+memory:///',
-    about: 'a bucket in this process, gone at its end',
+    about: 'the layout of a bucket in memory, gone when the command ends',
     type: 'objectstore',
   },
   lru: {
     form: 'lru://?capacity=N',
-    about: 'the N path infos that were used last, in this process',
+    about: 'the N path infos that were used last, in memory',
     type: 'lru',
   },
   'keyfile-signing': {
     form: 'keyfile-signing://?inner=URL&keyfile=FILE',
-    about: 'a store that checks and signs what is put into it',
+    about: 'a store that verifies and signs what is added to it',
     type: 'keyfile-signing',
   },
 };

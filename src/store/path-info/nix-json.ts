@@ -19,7 +19,7 @@ export function parseNixJson(text: string): PathDescription[] {
   try {
     value = JSON.parse(text);
   } catch (error) {
-    throw invalid(`not JSON: ${messageOf(error)}`, { cause: error });
+    throw invalid(`not JSON: ${messageOf(error).replace(/\s+/g, ' ')}`, { cause: error });
   }
   return entriesOf(value).map(([path, fields]) => {
     const shown = JSON.stringify(String(path).slice(0, 300));

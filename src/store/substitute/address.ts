@@ -110,7 +110,11 @@ function placeOf(url: URL): string | URL {
   const { protocol, host, pathname } = url;
   if (protocol === 'nix+file:') {
     if (host !== '' || !pathname.startsWith('/')) {
-      throw new UsageError(`${url.href}: name a directory, as in nix+file:///var/cache/nix`);
+      const hint =
+        host === ''
+          ? 'name a directory, as in nix+file:///var/cache/nix'
+          : `write nix+file:///${host}${pathname}`;
+      throw new UsageError(`${url.href}: ${hint}`);
     }
     return decode(pathname);
   }

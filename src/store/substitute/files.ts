@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { open, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
+import { reasonOf, StoreError, systemCode } from '../../util/errors.ts';
 
 /** The files of a binary cache, wherever they are. */
 export interface CacheFiles {
@@ -48,7 +48,7 @@ export class LocalCacheFiles implements CacheFiles {
       if (ABSENT.includes(systemCode(error) ?? '')) return undefined;
       throw new StoreError(
         'UNAVAILABLE',
-        `cannot read ${quote(path)} of ${this.address}: ${messageOf(error)}`,
+        `cannot read ${quote(path)} of ${this.address}: ${reasonOf(error)}`,
         {
           cause: error,
         },

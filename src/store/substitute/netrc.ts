@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
+import { reasonOf, StoreError, systemCode } from '../../util/errors.ts';
 
 /** Who asks, as HTTP's Basic scheme has it. */
 export interface Credentials {
@@ -20,7 +20,7 @@ export function readNetrc(host: string, file?: string): Credentials | undefined 
     text = readFileSync(file ?? DEFAULT_FILE, 'utf8');
   } catch (error) {
     if (file === undefined && ['ENOENT', 'EACCES'].includes(systemCode(error) ?? '')) return undefined;
-    throw new StoreError('FAILED_PRECONDITION', `cannot read the netrc file: ${messageOf(error)}`, {
+    throw new StoreError('FAILED_PRECONDITION', `cannot read the netrc file ${file}: ${reasonOf(error)}`, {
       cause: error,
     });
   }

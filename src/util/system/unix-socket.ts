@@ -1,6 +1,6 @@
 import { closeSync, rmSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { StoreError, UsageError } from '../errors.ts';
+import { reasonOfCode, StoreError, UsageError } from '../errors.ts';
 import type { SocketOwnership, UnixAddress } from '../listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../listen-address.ts';
 import { CallBuffer } from './call-buffer.ts';
@@ -71,7 +71,7 @@ export async function listenUnix(address: UnixAddress, ownership: SocketOwnershi
   const refuse = (): StoreError => {
     const error = errnoName(errno());
     closeSync(fd);
-    const why = error === 'EADDRINUSE' ? 'something is there already' : error;
+    const why = error === 'EADDRINUSE' ? 'something is there already' : reasonOfCode(error);
     return new StoreError('FAILED_PRECONDITION', `cannot listen on ${path}: ${why}`);
   };
   if (libc.bind(fd, name, name.length) !== 0) throw refuse();

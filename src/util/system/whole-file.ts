@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, linkSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { StoreError, systemCode } from '../errors.ts';
+import { reasonOf, StoreError, systemCode } from '../errors.ts';
 
 export interface NewFile {
   /** Its permissions. */
@@ -72,7 +72,11 @@ export function writeFailure(what: string, error: unknown): unknown {
     });
   }
   const denied = code === 'EACCES' || code === 'EPERM' || code === 'EROFS';
-  return new StoreError(denied ? 'PERMISSION_DENIED' : 'INTERNAL', `cannot write ${what}: ${code}`, {
-    cause: error,
-  });
+  return new StoreError(
+    denied ? 'PERMISSION_DENIED' : 'INTERNAL',
+    `cannot write ${what}: ${reasonOf(error)}`,
+    {
+      cause: error,
+    },
+  );
 }

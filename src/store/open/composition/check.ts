@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { messageOf, UsageError } from '../../../util/errors.ts';
+import { reasonOf, UsageError } from '../../../util/errors.ts';
 import type { ServiceName } from '../../services.ts';
 import { describeAddress } from '../address.ts';
 import type { Description } from '../description.ts';
@@ -33,7 +33,7 @@ export function readComposition(file: string): Composition {
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    throw new UsageError(`cannot read the composition: ${messageOf(error)}`, { cause: error });
+    throw new UsageError(`cannot read the composition ${file}: ${reasonOf(error)}`, { cause: error });
   }
   const instances = readInstances(parseToml(text, file), file);
   for (const instance of instances) findParts(instance, instances);
