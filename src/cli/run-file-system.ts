@@ -9,6 +9,8 @@ import type { Fields } from '../util/log.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { durationArgument, sizeArgument } from './arguments.ts';
+import type { BackgroundFlags } from './background.ts';
+import { announce, onAbandoned, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
 import { localStoreDirectory } from './local-store.ts';
 import { printWhileServing } from './output.ts';
@@ -16,13 +18,12 @@ import type { StoreFlags } from './store-options.ts';
 import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
 
 /** Flags of the commands that serve the store to a kernel, this machine's or another's. */
-export interface FileSystemFlags extends StoreFlags {
+export interface FileSystemFlags extends StoreFlags, BackgroundFlags {
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
   readonly cacheSize?: number;
   readonly timeout?: number;
   readonly offline?: boolean;
-  readonly json?: boolean;
   readonly verify?: 'chunks' | 'whole';
 }
 
@@ -30,7 +31,7 @@ const DEFAULT_TIMEOUT_S = 30;
 
 /** Adds them to a command. */
 export function withFileSystemOptions(command: Command): Command {
-  return withStoreOptions(command)
+  return withBackgroundOptions(withStoreOptions(command))
     .option('--list-root', 'allow listing the root (otherwise ls of it fails with "Operation not permitted")')
     .option('--show-xattr', 'show castore digests as extended attributes; reading them costs a request each')
     .option('--json', 'also print statistics as JSON, at the end and on SIGUSR1')
@@ -86,6 +87,7 @@ export async function runFileSystem<Served extends ServedStore>(
   serve: (options: ServeOptions) => Promise<Served>,
 ): Promise<void> {
   const onThisMachine = `${storeName(flags)} is on this machine`;
+  if (await waitedForServer(flags)) return;
   if (localStoreDirectory(flags) !== undefined) refuse(flags, Object.keys(FETCHING), onThisMachine);
   if (flags.offline) refuse(flags, ['cacheSize', 'timeout', 'verify'], 'nothing is fetched with --offline');
   containFaults();
@@ -101,12 +103,15 @@ export async function runFileSystem<Served extends ServedStore>(
   const store = await openStore({ ...addressesOf(flags), ...(flags.offline ? NOWHERE : {}) }, 'write');
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
+  onAbandoned(() => stop.abort());
   try {
+    // Whoever wanted it may have gone while the store was opened.
+    if (stop.signal.aborted) return;
     if (store.local) refuse(flags, Object.keys(FETCHING), onThisMachine);
     served = await serve({
       store,
       storeName: storeName(flags),
-      cacheDir: flags.cache,
+      cacheDir: addressesOf(flags).cacheDir,
       cacheSize: flags.cacheSize,
       listRoot: flags.listRoot ?? false,
       showXattr: flags.showXattr ?? false,
@@ -116,7 +121,13 @@ export async function runFileSystem<Served extends ServedStore>(
     });
     // At once, if a signal has come while it began.
     addAbortListener(stop.signal, () => void served?.stop());
-    log.info(words.begun, { ...words.where(served), store: flags.offline ? flags.cache : storeName(flags) });
+    try {
+      const of = flags.offline ? flags.cache : storeName(flags);
+      await announce(words.begun, { ...words.where(served), store: of }, flags);
+    } catch (error) {
+      await served.stop();
+      throw error;
+    }
     notifySystemd('READY=1');
     await served.closed;
     notifySystemd('STOPPING=1');

@@ -8,6 +8,8 @@ import { parseListenAddress } from '../util/listen-address.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { numberArgument, socketModeOption } from './arguments.ts';
+import type { BackgroundFlags } from './background.ts';
+import { announce, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
@@ -15,7 +17,7 @@ import type { SigningFlags, StoreFlags } from './store-options.ts';
 import { addressesOf, storeName } from './store-options.ts';
 
 /** Flags that say where a server listens. */
-export interface ListenFlags extends SocketFlags {
+export interface ListenFlags extends SocketFlags, BackgroundFlags {
   readonly listenAddress: string;
 }
 
@@ -23,7 +25,7 @@ const MAX_ID = 2 ** 32 - 2;
 
 /** Adds the flags that say where to listen to a command. */
 export function withListenOptions(command: Command, address: string): Command {
-  return command
+  return withBackgroundOptions(command)
     .option(
       '-l, --listen-address <address>',
       'where to listen: host:port, [v6]:port, /path, @abstract or sd-listen',
@@ -48,6 +50,7 @@ export async function runServer(
 ): Promise<void> {
   const listen = parseListenAddress(flags.listenAddress);
   const ownership = socketOwnership(listen, flags);
+  if (await waitedForServer(flags)) return;
   containFaults();
   const store = await openStore(addressesOf(flags), 'serve');
   try {
@@ -55,12 +58,18 @@ export async function runServer(
     const stop = new Promise<void>((resolve) => {
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
     });
-    for (const at of server.addresses) log.info('listening', { at, store: storeName(flags) });
-    notifySystemd('READY=1');
-    await stop;
-    log.info('stopping');
-    notifySystemd('STOPPING=1');
-    await server.stop();
+    try {
+      const store = storeName(flags);
+      const [first, ...others] = server.addresses;
+      await announce('listening', { at: first, store }, flags);
+      for (const at of others) log.info('listening', { at, store });
+      notifySystemd('READY=1');
+      await stop;
+      log.info('stopping');
+      notifySystemd('STOPPING=1');
+    } finally {
+      await server.stop();
+    }
   } finally {
     await store.close();
   }

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
@@ -54,7 +55,7 @@ export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
     blobs: flags.blobServiceAddr ?? flags.store,
     directories: flags.directoryServiceAddr ?? flags.store,
     pathInfos: flags.pathInfoServiceAddr ?? flags.store,
-    cacheDir: flags.cache,
+    cacheDir: resolve(flags.cache),
     composition: flags.storeComposition,
     signingKeyFile: flags.signingKeyFile,
   };

@@ -1,5 +1,6 @@
 import { chmodSync, chownSync, lstatSync, unlinkSync } from 'node:fs';
 import { connect } from 'node:net';
+import { resolve } from 'node:path';
 import { StoreError, systemCode, UsageError } from './errors.ts';
 
 /** Where to listen: `host:port`, `[v6]:port`, `/path`, `./path`, `@abstract`, or `sd-listen`. */
@@ -24,7 +25,7 @@ const FIRST_SYSTEMD_FD = 3;
 
 /** Throws INVALID_ARGUMENT. */
 export function parseListenAddress(text: string): ListenAddress {
-  if (text.startsWith('/') || text.startsWith('./')) return { kind: 'unix', path: text };
+  if (text.startsWith('/') || text.startsWith('./')) return { kind: 'unix', path: resolve(text) };
   const named = parseNamed(text);
   if (named) return named;
   const tcp = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/]*)):(\d{1,5})$/.exec(text);
@@ -38,7 +39,7 @@ export function parseListenAddress(text: string): ListenAddress {
 
 /** A path, `@abstract` or `sd-listen`. */
 export function parseUnixAddress(text: string): UnixAddress {
-  return parseNamed(text) ?? { kind: 'unix', path: text };
+  return parseNamed(text) ?? { kind: 'unix', path: resolve(text) };
 }
 
 function parseNamed(text: string): UnixAddress | undefined {

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import { messageOf, UsageError } from './errors.ts';
 
 /** Parameters that hold secrets, and what they are; also in an address that is itself a parameter. */
@@ -60,5 +61,5 @@ export function directoryOf(url: URL, example: string): string {
   }
   if (dir === '' || dir === '/')
     throw new UsageError(`${shownAddress(url)}: name a directory, as in ${example}`);
-  return dir;
+  return resolve(dir);
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { resolve } from 'node:path';
 import type { PeerCertificate } from 'node:tls';
 import { checkServerIdentity } from 'node:tls';
 import { ChannelCredentials } from '@grpc/grpc-js';
@@ -36,7 +37,7 @@ function targetOf(url: URL): string {
       throw new UsageError(
         `${url.href}: write grpc+unix:///${url.host ? `${url.host}${url.pathname}` : 'path/of/the/socket'}`,
       );
-    return `unix:${decodeURIComponent(url.pathname)}`;
+    return `unix:${resolve(decodeURIComponent(url.pathname))}`;
   }
   if (!url.hostname) throw new UsageError(`${url.href}: name a host, as in grpc+http://localhost:8000`);
   if (url.pathname !== '' && url.pathname !== '/')

@@ -19,6 +19,7 @@ export const libc = {
     [number, number, Uint8Array]
   >,
   fcntl: library.func('int fcntl(int fd, int command, int64_t argument)') as Call<[number, number, number]>,
+  dup2: library.func('int dup2(int from, int to)') as Call<[number, number]>,
   eventfd: library.func('int eventfd(uint32_t initial, int flags)') as Call<[number, number]>,
   flock: library.func('int flock(int fd, int operation)') as Call<[number, number]>,
   sync_file_range: library.func(
