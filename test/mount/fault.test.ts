@@ -102,6 +102,7 @@ describe('a mount with a fault thrown out of an event of its fetch side', () => 
         expect(status).toBe(0);
         await fault.happened();
         expect(faultsIn(log), log).toBe(armed);
+        expect(log).toContain('part="the connection to ');
         expect(log).toContain(`thrown by the test out of ${event}`);
       },
     );

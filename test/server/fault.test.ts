@@ -46,6 +46,7 @@ describe.each([
       }
       expect(await read()).toBe(whole);
       expect(faultsIn(server.log()), server.log()).toBe(FAULTS);
+      expect(server.log()).toContain('part="a connection to 127.0.0.1:');
       expect(server.log()).toContain(`thrown by the test out of ${event}`);
       expect(await server.stop()).toBe(0);
     });

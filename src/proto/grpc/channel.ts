@@ -2,6 +2,7 @@ import { getDefaultHighWaterMark, setDefaultHighWaterMark } from 'node:stream';
 import type { CallOptions, ChannelCredentials, Interceptor, ServiceError } from '@grpc/grpc-js';
 import { Client, InterceptingCall, Metadata } from '@grpc/grpc-js';
 import { orAborted } from '../../util/async/abort.ts';
+import { FaultDomain } from '../../util/async/fault-domain.ts';
 import type { RetryOptions } from '../../util/async/retry.ts';
 import { retrying } from '../../util/async/retry.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
@@ -44,7 +45,8 @@ export interface ChannelOptions {
 export class Channel {
   /** The peer, as a person wrote it. */
   readonly address: string;
-  readonly #client: Client;
+  readonly #domain: FaultDomain;
+  #client: Client;
   readonly #fixed: Dialect | undefined;
   readonly #dialects: DialectFinder;
   /** Streams under way: one that its user left would keep the connection, and the process, for a while. */
@@ -59,10 +61,16 @@ export class Channel {
   ) {
     this.address = address;
     const interceptors = options.token === undefined ? [] : [showing(options.token)];
-    this.#client = new Client(target, credentials, {
+    const channelOptions = {
       ...CHANNEL_OPTIONS,
       ...(options.tlsName && { 'grpc.ssl_target_name_override': options.tlsName }),
       interceptors,
+    };
+    const dial = () => new Client(target, credentials, channelOptions);
+    this.#client = dial();
+    this.#domain = new FaultDomain(`the connection to ${address}`, () => {
+      this.close();
+      this.#client = dial();
     });
     this.#fixed = options.dialect;
     this.#dialects = new DialectFinder(address);
@@ -88,7 +96,8 @@ export class Channel {
 
   async unaryAs<Q, R>(dialect: Dialect, method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
     signal?.throwIfAborted();
-    return new Promise((resolve, reject) => {
+    const { promise, resolve, reject } = Promise.withResolvers<R>();
+    return this.#domain.run(() => {
       const call = untraced(() =>
         this.#client.makeUnaryRequest(
           methodPath(dialect, method),
@@ -106,6 +115,7 @@ export class Channel {
       );
       const cancel = () => call.cancel();
       signal?.addEventListener('abort', cancel, { once: true });
+      return promise;
     });
   }
 
@@ -131,12 +141,14 @@ export class Channel {
     signal?: AbortSignal,
   ): AsyncGenerator<R> {
     signal?.throwIfAborted();
-    const call = holdingFew(() =>
-      this.#client.makeServerStreamRequest(
-        methodPath(dialect, method),
-        method.request.encode,
-        method.response.decode,
-        request,
+    const call = this.#domain.begin(() =>
+      holdingFew(() =>
+        this.#client.makeServerStreamRequest(
+          methodPath(dialect, method),
+          method.request.encode,
+          method.response.decode,
+          request,
+        ),
       ),
     );
     const cancel = () => call.cancel();
@@ -148,9 +160,9 @@ export class Channel {
       call.cancel();
     }, IDLE_MS).unref();
     try {
-      for await (const message of call) {
+      for await (const message of this.#domain.stream<R>(call)) {
         timer.refresh();
-        yield message as R;
+        yield message;
       }
     } catch (error) {
       if (idle)
@@ -177,7 +189,8 @@ export class Channel {
     return this.#retry(signal, async () => {
       const dialect = await this.#dialect(method, signal);
       signal?.throwIfAborted();
-      return new Promise<R[]>((resolve, reject) => {
+      const { promise, resolve, reject } = Promise.withResolvers<R[]>();
+      return this.#domain.run(() => {
         let received = 0;
         const call = untraced(() =>
           this.#client.makeServerStreamRequest(
@@ -208,6 +221,7 @@ export class Channel {
           signal?.removeEventListener('abort', cancel);
           resolve(messages);
         });
+        return promise;
       });
     });
   }
@@ -221,14 +235,16 @@ export class Channel {
     const dialect = await this.#retry(signal, () => this.#dialect(method, signal));
     signal?.throwIfAborted();
     const answer = Promise.withResolvers<R>();
-    const call = this.#client.makeClientStreamRequest(
-      methodPath(dialect, method),
-      (encoded: Buffer) => encoded,
-      method.response.decode,
-      (error, response) => {
-        if (error) answer.reject(this.#failure(error, signal));
-        else answer.resolve(response!);
-      },
+    const call = this.#domain.begin(() =>
+      this.#client.makeClientStreamRequest(
+        methodPath(dialect, method),
+        (encoded: Buffer) => encoded,
+        method.response.decode,
+        (error, response) => {
+          if (error) answer.reject(this.#failure(error, signal));
+          else answer.resolve(response!);
+        },
+      ),
     );
     // The peer may answer before all is sent, by refusing it.
     let answered = false;
@@ -256,7 +272,7 @@ export class Channel {
       }
       call.end();
       timer.refresh();
-      return await answer.promise;
+      return await this.#domain.run(() => answer.promise);
     } catch (error) {
       call.cancel();
       throw error;
@@ -282,8 +298,9 @@ export class Channel {
     return retrying(RETRIES, signal, attempt);
   }
 
-  #failure(error: ServiceError, signal: AbortSignal | undefined): unknown {
-    return signal?.aborted ? signal.reason : failureOf(this.address, error);
+  #failure(error: ServiceError | StoreError, signal: AbortSignal | undefined): unknown {
+    if (signal?.aborted) return signal.reason;
+    return error instanceof StoreError ? error : failureOf(this.address, error);
   }
 
   close(): void {

@@ -13,9 +13,9 @@ import { CallLimit } from './call-limit.ts';
 import type { Caller, Permit, ServedMethod } from './calls.ts';
 import { handler, reader } from './calls.ts';
 import { Health } from './health.ts';
+import { http2Server } from './http2-server.ts';
 import { Reflection } from './reflection.ts';
 import { implementations } from './services.ts';
-import { serverWithWindow } from './wide-window.ts';
 
 /** Calls under way at once, over all connections: of the store, and of health and reflection. */
 const MAX_CALLS = 4096;
@@ -43,7 +43,7 @@ export interface GrpcServerOptions {
 
 /** Serves a store over gRPC, under both package names, with health and reflection. */
 export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServer> {
-  const server = serverWithWindow(TRANSPORT_OPTIONS['grpc-node.flow_control_window'], {
+  const server = http2Server(TRANSPORT_OPTIONS['grpc-node.flow_control_window'], {
     ...TRANSPORT_OPTIONS,
     'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
   });

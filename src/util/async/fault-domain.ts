@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import type { EventEmitter } from 'node:events';
 import { messageOf, StoreError } from '../errors.ts';
 import { log } from '../log.ts';
 
@@ -25,12 +26,22 @@ export class FaultDomain {
     this.#reset = reset;
   }
 
+  /** The domain of what happens now. */
+  static get current(): FaultDomain | undefined {
+    return current.getStore();
+  }
+
+  /** Begins something whose events are this domain's. */
+  begin<T>(work: () => T): T {
+    return current.run(this, work);
+  }
+
   /** Runs a request, whose events are this domain's. Throws UNAVAILABLE when the domain fails meanwhile. */
   async run<T>(work: () => Promise<T>): Promise<T> {
     const { promise: failed, reject } = Promise.withResolvers<never>();
     this.#running.add(reject);
     try {
-      return await Promise.race([current.run(this, work), failed]);
+      return await Promise.race([this.begin(work), failed]);
     } finally {
       this.#running.delete(reject);
     }
@@ -60,6 +71,22 @@ export class FaultDomain {
     current.enterWith(this);
   }
 
+  /**
+   * What the listeners of an emitter throw is this domain's fault: for emitters of Node's that were made outside of
+   * any domain, as the streams of an HTTP/2 server are.
+   */
+  own(emitter: EventEmitter): void {
+    const { emit } = emitter;
+    emitter.emit = (name: string | symbol, ...args: unknown[]) => {
+      try {
+        return emit.call(emitter, name, ...args);
+      } catch (thrown) {
+        contain(thrown, this);
+        return true;
+      }
+    };
+  }
+
   /** Ends the requests that run and makes the domain anew. */
   fail(fault: Error): void {
     const running = [...this.#running];
@@ -80,23 +107,25 @@ export class FaultDomain {
  * in which it happened fails. For programs that serve.
  */
 export function containFaults(): void {
-  let told = 0;
-  let quietUntil = 0;
-  process.on('uncaughtException', (thrown: unknown) => {
-    const fault = thrown instanceof Error ? thrown : new Error(String(thrown));
-    const domain = current.getStore();
-    if (performance.now() > quietUntil) told = 0;
-    quietUntil = performance.now() + QUIET_MS;
-    told++;
-    if (told <= TOLD_WITH_STACK) {
-      log.error('a fault outside every request', { part: domain?.name, stack: fault.stack });
-    } else if (told % 1000 === 0) {
-      log.error('faults outside every request', { count: told, error: messageOf(fault) });
-    }
-    try {
-      domain?.fail(fault);
-    } catch (error) {
-      log.error('what failed cannot be set up anew', { part: domain?.name, error: messageOf(error) });
-    }
-  });
+  process.on('uncaughtException', (thrown) => contain(thrown, FaultDomain.current));
+}
+
+let told = 0;
+let quietUntil = 0;
+
+function contain(thrown: unknown, domain: FaultDomain | undefined): void {
+  const fault = thrown instanceof Error ? thrown : new Error(String(thrown));
+  if (performance.now() > quietUntil) told = 0;
+  quietUntil = performance.now() + QUIET_MS;
+  told++;
+  if (told <= TOLD_WITH_STACK) {
+    log.error('a fault outside every request', { part: domain?.name, stack: fault.stack });
+  } else if (told % 1000 === 0) {
+    log.error('faults outside every request', { count: told, error: messageOf(fault) });
+  }
+  try {
+    domain?.fail(fault);
+  } catch (error) {
+    log.error('what failed cannot be set up anew', { part: domain?.name, error: messageOf(error) });
+  }
 }

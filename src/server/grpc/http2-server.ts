@@ -1,5 +1,6 @@
 import type { Http2Server } from 'node:http2';
 import { Server } from '@grpc/grpc-js';
+import { FaultDomain } from '../../util/async/fault-domain.ts';
 
 /** What grpc-js makes its HTTP/2 servers by; its types do not show it. */
 interface Internals {
@@ -8,9 +9,10 @@ interface Internals {
 
 /**
  * Makes a gRPC server whose connections, and each of their calls, take `window` bytes before the sender has to
- * wait for word from us. grpc-js reads its option for that in clients only, and an upload waits after 64 KiB.
+ * wait for word from us: grpc-js reads its option for that in clients only, and an upload waits after 64 KiB. What is
+ * thrown out of a call's events is its connection's fault.
  */
-export function serverWithWindow(window: number, options: ConstructorParameters<typeof Server>[0]): Server {
+export function http2Server(window: number, options: ConstructorParameters<typeof Server>[0]): Server {
   const server = new Server(options);
   const internals = server as unknown as Internals;
   const create = internals.createHttp2Server.bind(server);
@@ -18,6 +20,7 @@ export function serverWithWindow(window: number, options: ConstructorParameters<
     create(...args).on('session', (session) => {
       session.settings({ initialWindowSize: window });
       session.setLocalWindowSize(window);
+      session.on('stream', (stream) => FaultDomain.current?.own(stream));
     });
   return server;
 }
