@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { dirname } from 'node:path';
@@ -5,6 +6,7 @@ import { FaultDomain } from '../util/async/fault-domain.ts';
 import { reasonOf, StoreError, systemCode } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../util/listen-address.ts';
+import { log } from '../util/log.ts';
 import { widenSendBuffer } from '../util/system/unix-socket.ts';
 
 /** A server that runs. */
@@ -56,14 +58,15 @@ async function started<S extends Server>(server: S, options: object, shown: stri
     new FaultDomain(`a connection to ${shown}`, () => socket.destroy()).enter();
     if (!isTcp(server)) widenSendBuffer(socket);
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => {
-      const code = systemCode(error);
-      const why = code === 'EADDRINUSE' ? 'something listens there already' : listenReason(shown, error);
-      reject(new StoreError('FAILED_PRECONDITION', `cannot listen on ${shown}: ${why}`, { cause: error }));
-    });
-    server.listen(options, resolve);
-  });
+  try {
+    await once(server.listen(options), 'listening');
+  } catch (error) {
+    const code = systemCode(error);
+    const why = code === 'EADDRINUSE' ? 'something listens there already' : listenReason(shown, error);
+    throw new StoreError('FAILED_PRECONDITION', `cannot listen on ${shown}: ${why}`, { cause: error });
+  }
+  // As when there are too many open files. Who waits is taken when there is room.
+  server.on('error', (error) => log.warn('cannot take a connection', { at: shown, error: error.message }));
   return server;
 }
 

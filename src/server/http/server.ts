@@ -3,7 +3,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import { messageOf } from '../../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
+import { log } from '../../util/log.ts';
 import type { RunningServer } from '../listen.ts';
 import { closeListener, listen } from '../listen.ts';
 import { isForwarded, isLocalPeer } from '../upload-rule.ts';
@@ -23,7 +25,7 @@ const LINGER_LENGTH = 16 << 20;
 export interface HttpServerOptions {
   readonly listen: ListenAddress;
   readonly ownership: SocketOwnership;
-  /** Answers a request, and never throws. */
+  /** Answers a request. When it throws, the connection is cut. */
   readonly handle: (exchange: Exchange) => Promise<void>;
 }
 
@@ -53,13 +55,15 @@ export async function serveHttp({
     const answer = (awaitsContinue: boolean) => (request: IncomingMessage, response: ServerResponse) => {
       const { signal, isLocal } = connections.get(request.socket)!;
       response.once('finish', () => linger(request));
-      void handle(
-        new Exchange(request, response, {
-          signal,
-          isLocal: isLocal && !isForwarded((name) => name in request.headers),
-          awaitsContinue,
-        }),
-      );
+      const exchange = new Exchange(request, response, {
+        signal,
+        isLocal: isLocal && !isForwarded((name) => name in request.headers),
+        awaitsContinue,
+      });
+      handle(exchange).catch((error) => {
+        log.error('a request failed without an answer', { path: exchange.path, error: messageOf(error) });
+        request.socket.destroy();
+      });
     };
     server.on('request', answer(false));
     server.on('checkContinue', answer(true));
