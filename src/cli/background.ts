@@ -39,7 +39,8 @@ export function withBackgroundOptions(command: Command): Command {
     .option('--background', 'return when it serves, and print the id of the process that goes on')
     .option(
       '--log-file <file>',
-      `with --background: where it logs (default: a file in ${logFolder()}, named for what is served)`,
+      'with --background: where it logs (default: a file named for what is served, in /var/log/tvix-store for root, ' +
+        'else in $XDG_STATE_HOME/tvix-store)',
     );
 }
 

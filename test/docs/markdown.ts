@@ -2,7 +2,7 @@
 export interface Block {
   /** First word of its info string, such as `sh`. */
   readonly language: string;
-  /** The other words, such as `needs=s3`. */
+  /** What else it says, such as `needs=s3`. */
   readonly words: readonly string[];
   readonly text: string;
   /** Line of its text in the page, from 1. */
@@ -29,7 +29,7 @@ export function allBlocks(page: string): Block[] {
     const text = `${lines.slice(i + 1, end).join('\n')}\n`;
     blocks.push({
       language: fence[1]!,
-      words: fence[2]!.split(' ').filter(Boolean),
+      words: [...fence[2]!.matchAll(/(\S+?)=(?:"([^"]*)"|(\S+))/g)].map(([, k, a, b]) => `${k}=${a ?? b}`),
       text,
       line: i + 2,
       heading,
@@ -37,4 +37,30 @@ export function allBlocks(page: string): Block[] {
     i = end;
   }
   return blocks;
+}
+
+/** The anchors of a page's headings, as GitHub makes them. */
+export function anchorsOf(page: string): Set<string> {
+  return new Set(
+    headingsOf(page).map((heading) =>
+      heading
+        .toLowerCase()
+        .replace(/[^\w\- ]/g, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
+}
+
+function headingsOf(page: string): string[] {
+  return [...withoutBlocks(page).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => heading!);
+}
+
+/** Targets of the links in a page. */
+export function linksOf(page: string): string[] {
+  const text = withoutBlocks(page).replace(/`[^`\n]*`/g, '');
+  return [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!);
+}
+
+function withoutBlocks(page: string): string {
+  return page.replace(/^```[\s\S]*?^```$/gm, '');
 }
