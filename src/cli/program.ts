@@ -4,6 +4,8 @@ import type { Level } from '../util/log.ts';
 import { LEVELS, setLogLevel } from '../util/log.ts';
 import { Command } from './command.ts';
 
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+
 /** In the order of the help. Only the one that is asked for is loaded: all of them take longer than Node to start. */
 const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['import', async () => (await import('./commands/import.ts')).importCommand],
@@ -26,9 +28,21 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['gc', async () => (await import('./commands/gc.ts')).gcCommand],
   ['fsck', async () => (await import('./commands/fsck.ts')).fsckCommand],
   ['stats', async () => (await import('./commands/stats.ts')).statsCommand],
+  [
+    'completion',
+    async () => {
+      const { completionCommand } = await import('./commands/completion.ts');
+      return () => completionCommand(loadProgram);
+    },
+  ],
+  [
+    'man',
+    async () => {
+      const { manCommand } = await import('./commands/man.ts');
+      return () => manCommand(loadProgram, version);
+    },
+  ],
 ]);
-
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 
 /** The program, with the command of this name, or with all of them. */
 export async function loadProgram(name?: string): Promise<Command> {
