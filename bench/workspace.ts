@@ -17,7 +17,7 @@ export interface List {
   readonly length: number;
 }
 
-/** What is to be stored. */
+/** The content that is to be stored. */
 export interface Source {
   readonly root: string;
 }

@@ -79,7 +79,7 @@ export class Store {
     return importStorePath(this.#store, Buffer.from(path), name, signal ? { signal } : {});
   }
 
-  /** What is known of a store path; `undefined` when it is not there. */
+  /** The path info of a store path; `undefined` when that is not there. */
   async pathInfo(path: string | StorePath): Promise<PathInfo | undefined> {
     return lookUpPathInfo(this.#store, parseStorePath(String(path)));
   }
@@ -171,7 +171,7 @@ export class Store {
     return node;
   }
 
-  /** What is served, stopped once however often that is asked for. */
+  /** Notes what has to be stopped before the store is closed; it is stopped once, however often that is asked for. */
   #track<T extends { stop(): Promise<void> }>(served: T): T {
     let stopped: Promise<void> | undefined;
     const stop = () => {

@@ -44,7 +44,7 @@ export function parseName(bytes: Uint8Array): Name {
   return bytes as Name;
 }
 
-/** What is wrong with the name in `bytes[start, end)`, if anything. */
+/** Says what is wrong with the name in `bytes[start, end)`, if anything. */
 export function nameProblem(bytes: Uint8Array, start: number, end: number): string | undefined {
   const length = end - start;
   if (length === 0) return 'it is empty';
@@ -66,7 +66,7 @@ export function parseSymlinkTarget(bytes: Uint8Array): SymlinkTarget {
   return bytes as SymlinkTarget;
 }
 
-/** What is wrong with the link target in `bytes[start, end)`, if anything. */
+/** Says what is wrong with the link target in `bytes[start, end)`, if anything. */
 export function targetProblem(bytes: Uint8Array, start: number, end: number): string | undefined {
   if (end === start) return 'it is empty';
   if (end - start > MAX_TARGET_LENGTH) return `it is longer than ${MAX_TARGET_LENGTH} bytes`;

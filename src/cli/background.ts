@@ -18,7 +18,7 @@ export interface BackgroundFlags {
   readonly json?: boolean;
 }
 
-/** What is told of a process that serves. */
+/** Report of a process that serves, to the one that waits for it. */
 interface Ready {
   readonly begun: string;
   readonly fields: Fields;
@@ -136,7 +136,7 @@ function logFolder(): string {
   return join(process.env.XDG_STATE_HOME || join(homedir(), '.local/state'), 'tvix-store');
 }
 
-/** What is served, as the name of a file. */
+/** The name of a log file, after what is served. */
 function nameOf({ at }: Fields): string {
   return `${process.argv[2]}-${at}`.replace(/[^\w.:@]+/g, '-').replace(/-$/, '');
 }

@@ -19,7 +19,7 @@ export class CommandHelp extends Help {
     return `${names} ${command.usage().replace('[options]', '').trim()}`.trimEnd();
   }
 
-  /** What is particular to a command stands before what it shares with others. */
+  /** Options of the command alone stand before those that it shares with others. */
   override groupItems<T extends Command | Option>(
     unsorted: T[],
     visible: T[],

@@ -2,7 +2,7 @@ import { toHex } from '../util/bytes.ts';
 import type { Need } from './file-system.ts';
 
 /**
- * What is to be fetched. Contents come with the hash of the store path through which they were reached: a
+ * Something to be fetched. Contents come with the hash of the store path through which they were reached: a
  * binary cache cannot give a blob by its digest alone.
  */
 export type StoreNeed = Need &

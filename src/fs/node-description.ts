@@ -26,7 +26,7 @@ export function describeNode(node: Node): NodeDescription {
   };
 }
 
-/** The same of a directory's entry, read in place. */
+/** Describes an entry of a directory, read in place. */
 export function describeEntry(directory: Directory, index: number): NodeDescription {
   const kind = directory.kind(index);
   const start = directory.valueStart(index);

@@ -143,7 +143,7 @@ export class NodeTable {
     return this.#locked(() => this.#acquire(parent, entry, this.storePath(parent), node));
   }
 
-  /** The same for an entry of the root: a store path, by its hash. */
+  /** Counts a reference to the node of a store path, by its hash; 0 when the table is full. */
   acquireStorePath(hash: Uint8Array, root: number, node: NodeDescription): number {
     return this.#locked(() => {
       let name = this.#index.findStorePath(hash);

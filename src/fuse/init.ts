@@ -21,7 +21,7 @@ const WANTED =
 /** Without these, opens would have to be answered, which this file system does not do. */
 const REQUIRED = fuse.INIT.NO_OPEN_SUPPORT | fuse.INIT.NO_OPENDIR_SUPPORT;
 
-/** What is read of `fuse_init_in`: major, minor, read-ahead, flags. */
+/** Fields of `fuse_init_in` that are read: major, minor, read-ahead, flags. */
 const INIT_IN_LENGTH = 16;
 
 /** Answers the INIT that a mount has just queued on the device (which must still block). */

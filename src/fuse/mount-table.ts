@@ -8,7 +8,7 @@ export interface MountEntry {
   readonly type: string;
 }
 
-/** What is mounted at a path, the topmost last. Reading this touches no mounted file system. */
+/** The mounts at a path, the topmost last. Reading this touches no mounted file system. */
 export function mountsAt(path: string): MountEntry[] {
   return readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')

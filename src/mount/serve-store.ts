@@ -12,7 +12,7 @@ import type { FetchStatistics, MountStatistics } from './statistics.ts';
 /** Nodes the kernel may know at once: 64 bytes each once used, 1 GiB of address space. */
 const NODE_CAPACITY = 1 << 24;
 
-/** What is served, and how what is not local is come by. */
+/** Says what is served, and how to get what is not local. */
 export interface ServeOptions {
   readonly listRoot: boolean;
   readonly showXattr: boolean;
@@ -55,7 +55,7 @@ export interface ServedFileSystem {
   statistics(): MountStatistics;
 }
 
-/** The same, with the side that fetches. */
+/** A served file system with its fetch side. */
 export interface ServedStore extends ServedFileSystem {
   fetched(): FetchStatistics;
 }

@@ -3,7 +3,7 @@ import type { Server, Socket } from 'node:net';
 import { StoreError } from '../util/errors.ts';
 import { isTcp } from './listen.ts';
 
-/** What is known of somebody who wants to put something into the store. */
+/** Somebody who wants to put something into the store, as far as they are known. */
 export interface Uploader {
   /** Whether they are on this machine, and not only forwarded by somebody who is. */
   readonly isLocal: boolean;

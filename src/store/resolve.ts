@@ -42,7 +42,7 @@ export async function lookUpPathInfo(
   return meant(await pathInfos.get(path.hash), path);
 }
 
-/** What is known of a store path, without its contents. Throws NOT_FOUND. */
+/** The description of a store path, without its contents. Throws NOT_FOUND. */
 export async function describePath({ pathInfos }: Services, path: NamedPath): Promise<PathDescription> {
   return there(meant(await pathInfos.describe(path.hash), path), path);
 }

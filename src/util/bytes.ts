@@ -13,7 +13,7 @@ export function latin1(bytes: Uint8Array): string {
   return asBuffer(bytes).toString('latin1');
 }
 
-/** The same memory as a Buffer. */
+/** A Buffer over the memory of these bytes. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   return bytes instanceof Buffer
     ? bytes

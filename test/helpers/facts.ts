@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe } from 'vitest';
 import { ROOT } from './cli.ts';
 
-/** What is known of the existing implementations; it lies beside the repository. */
+/** Facts about the existing implementations; the file lies beside the repository. */
 const FOLDER = join(ROOT, '../shared/conformance');
 const FILE = join(FOLDER, 'facts.json');
 const CORPUS = join(FOLDER, 'narinfo-corpus.txt');

@@ -3,7 +3,7 @@ import { Server, ServerCredentials, status } from '@grpc/grpc-js';
 import type { Dialect } from '../../src/proto/grpc/methods.ts';
 import { BLOB, DIRECTORY, methodPath, PATH_INFO } from '../../src/proto/grpc/methods.ts';
 
-/** What is answered to a request: encoded messages, or a status by its name. */
+/** An answer to a request: encoded messages, or a status by its name. */
 export type Reply = readonly Uint8Array[] | keyof typeof status;
 /** Answers to calls, by `Service/Method`; gets the encoded requests. NOT_FOUND without one. */
 export type Script = Record<string, (...requests: Buffer[]) => Reply | Promise<Reply>>;

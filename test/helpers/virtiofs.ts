@@ -46,7 +46,7 @@ export class TestVirtiofs {
     }
   }
 
-  /** The same, with a guest that has mounted. */
+  /** Lets a guest come, mount, work, and go. */
   mounted<T>(work: (guest: FakeGuest) => Promise<T>): Promise<T> {
     return this.guest(async (guest) => {
       const { error } = await guest.init();

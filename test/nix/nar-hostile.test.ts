@@ -34,7 +34,7 @@ const badPadding = (text: string) => {
   return bytes;
 };
 
-/** What is wrong, the NAR, the part in which it goes wrong (negative: from the end), and what the error says. */
+/** The fault, the NAR, the part in which it goes wrong (negative: from the end), and what the error says. */
 const HOSTILE: [string, (string | Uint8Array)[], number, string][] = [
   ['another magic', ['nix-archive-2', '('], 0, 'want "nix-archive-1", found "nix-archive-2"'],
   ['an unknown kind of node', [...ROOT, 'type', 'fifo'], 3, 'found "fifo"'],

@@ -181,7 +181,7 @@ describe('a composition file is refused, by line and key, for', () => {
     [
       'two to begin with',
       '[blobservices]\nroot = { type = "memory" }\ndefault = { type = "memory" }',
-      'FILE:3: blobservices.default: default and root are both the one to begin with; keep one',
+      'FILE:3: blobservices.default: default and root both name what the store consists of; keep one',
     ],
   ])('%s', (_, text, message) => {
     if (typeof message === 'string') expect(refusal(text)).toBe(message);
@@ -190,7 +190,7 @@ describe('a composition file is refused, by line and key, for', () => {
 
   test('a section without one to begin with', () => {
     const text = MEMORY('blobservices') + MEMORY('directoryservices');
-    const message = 'FILE: pathinfoservices has none to begin with; name one of them root (or default)';
+    const message = 'FILE: pathinfoservices has no root: call one of its instances root (or default)';
     expect(refusal(text, false)).toBe(message);
     expect(refusal(`${text}[pathinfoservices.other]\ntype = "memory"`, false)).toBe(message);
   });

@@ -21,7 +21,7 @@ const [SRI] = parseNixJson(JSON.stringify([{ path: PATH, ...FIELDS }])).map(
   ({ narSha256 }) => `sha256-${Buffer.from(narSha256).toString('base64')}`,
 );
 
-/** What is told, so that it can be compared. */
+/** A description in a form that can be compared. */
 function plain(paths: readonly PathDescription[]) {
   return paths.map((path) => ({
     path: String(path.storePath),

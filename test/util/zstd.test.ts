@@ -16,7 +16,7 @@ const contents = fc.oneof(
   fc.record({ seed: fc.nat(), length: fc.nat(200_000) }).map(({ seed, length }) => randomBytes(length, seed)),
 );
 
-/** The same bytes in parts of some lengths. */
+/** Cuts bytes into parts of these lengths. */
 function cut(bytes: Uint8Array, lengths: readonly number[]): Uint8Array[] {
   const parts: Uint8Array[] = [];
   for (let at = 0, i = 0; at < bytes.length; i++) {

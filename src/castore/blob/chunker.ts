@@ -159,7 +159,7 @@ export async function* chunked(
   if (!any) yield window.subarray(0, 0);
 }
 
-/** The same bytes with room for more: a short stream, as most are, takes no more memory than it is long. */
+/** Makes room for more behind these bytes: a short stream, as most are, takes no more memory than its length. */
 function grown(bytes: Uint8Array, more: number): Buffer<ArrayBuffer> {
   const length = Math.min(WINDOW, Math.max(bytes.length + more, 2 * bytes.length));
   const window = Buffer.allocUnsafeSlow(length);

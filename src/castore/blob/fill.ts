@@ -19,7 +19,7 @@ export class BlobFill {
     this.#writing = writing;
   }
 
-  /** What is on its way into the near service. */
+  /** The bytes of a chunk that is on its way into the near service. */
   get(digest: Digest): Uint8Array | undefined {
     return this.#held.get(digest.hex);
   }

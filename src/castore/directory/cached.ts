@@ -94,7 +94,7 @@ export class CachedDirectoryService implements DirectoryService {
   }
 }
 
-/** What is there of a closure in an order in which each directory comes after all that it refers to. */
+/** The directories of a closure that are there, each after all that it refers to. */
 function* leavesFirst(root: Digest, closure: DirectoriesByDigest): Generator<Directory> {
   const done = new Set<string>();
   const path = [{ hex: root.hex, children: childrenOf(closure.get(root.hex)) }];

@@ -159,7 +159,7 @@ export class Environment {
     }
   }
 
-  /** The same together with what others want in this moment, soon: for what is small. It must not throw. */
+  /** Runs small work soon, in one transaction with what others want at this moment. It must not throw. */
   transactionSoon<T>(work: () => T): Promise<T> {
     return this.#shared.run(work);
   }

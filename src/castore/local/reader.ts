@@ -44,7 +44,7 @@ export class LocalReader {
     return this.#lookUp(this.#env.manifests, digest, (row) => [...parseManifestRow(row, digest)]);
   }
 
-  /** The same, one by one: all of a long blob's would take up a thousandth of its size. */
+  /** The chunk list of a blob, one by one: a whole list takes a thousandth of the size of its blob. */
   manifestChunks(digest: Uint8Array): Iterable<Chunk> | undefined {
     return this.#lookUp(this.#env.manifests, digest, (row) => parseManifestRow(Buffer.from(row), digest));
   }

@@ -41,7 +41,7 @@ export function rowEpoch(row: Uint8Array): number {
   return asBuffer(row).readUInt32LE(0);
 }
 
-/** The same row under a later epoch. */
+/** A copy of a row, with another epoch. */
 export function withEpoch(row: Uint8Array, epoch: number): Buffer {
   const copy = Buffer.from(row);
   copy.writeUInt32LE(epoch, 0);

@@ -7,7 +7,7 @@ import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from './rows.ts';
 
 /** What came out of looking at a row. */
 export interface Verdict {
-  /** What is wrong, if anything is. */
+  /** Says what is wrong, if anything is. */
   readonly problem?: string;
   /** Bytes that were hashed. */
   readonly bytes: number;

@@ -157,7 +157,7 @@ export class FileObjectStore implements ObjectStore {
   async close(): Promise<void> {}
 }
 
-/** What is not there is a value. */
+/** Turns the error for something that is not there into `undefined`. */
 function absent(error: unknown): undefined {
   if (systemCode(error) !== 'ENOENT' && systemCode(error) !== 'ENOTDIR') throw error;
 }

@@ -17,7 +17,7 @@ const IDLE_MS = 30_000;
 const FIRST_WAIT_MS = 100;
 /** Tries of a request that fails for a reason that may pass: some six seconds. */
 const ATTEMPTS = 7;
-/** The same until there has been an answer: it is likelier that the address is wrong. */
+/** Tries until there has been a first answer: without one, the address is probably wrong. */
 const FIRST_ATTEMPTS = 3;
 
 export interface S3Location {

@@ -84,7 +84,7 @@ async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortS
   }
 }
 
-/** What is to be copied; `undefined` when a reference graph tells. */
+/** The store paths to be copied; `undefined` when a reference graph names them. */
 function choose(
   names: readonly string[],
   { all = false, from, to, referenceGraph }: CopyFlags,

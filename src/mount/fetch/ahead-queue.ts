@@ -1,7 +1,7 @@
 /** Fetches of what nobody waits for, under way at once. */
 const AT_ONCE = 8;
 
-/** What is fetched ahead of its readers, some at a time, in the order in which it was thought of. */
+/** Fetches ahead of readers, some at a time, in the order in which it was thought of. */
 export class AheadQueue {
   readonly #mayGoOn: () => boolean;
   readonly #queue: (() => Promise<void>)[] = [];

@@ -91,7 +91,7 @@ export class BlobStream {
   }
 }
 
-/** The same, which nobody may be waiting for. */
+/** Marks a promise that nobody may be waiting for. */
 function quietly(step: PromiseWithResolvers<void>): PromiseWithResolvers<void> {
   step.promise.catch(() => {});
   return step;

@@ -99,7 +99,7 @@ export class Cursor {
     return true;
   }
 
-  /** What is there of so many bytes; a piece of what came. */
+  /** At most so many bytes: those that are there, in one piece. */
   take(most: number): Uint8Array {
     const bytes = this.#buffer.subarray(this.#at, this.#at + most);
     this.#at += bytes.length;

@@ -9,7 +9,7 @@ export interface Encoded {
 /** Writes and reads one kind of message. */
 export interface Codec<T> {
   encode(message: T): Buffer;
-  /** The same without a copy: what the message is made of must not change before it is sent. */
+  /** Encodes without a copy: the parts of the message must not change before it is sent. */
   lend?(message: T): Encoded;
   decode(bytes: Buffer): T;
 }

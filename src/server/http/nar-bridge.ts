@@ -20,7 +20,7 @@ export interface NarBridgeOptions {
   readonly listen: ListenAddress;
   readonly ownership: SocketOwnership;
   readonly uploads: UploadRule;
-  /** Among caches: the lower, the sooner Nix asks here. */
+  /** Rank among caches: Nix asks those with lower numbers first. */
   readonly priority: number;
   /** Whether NARs are compressed on the way for clients that ask for it. */
   readonly compress: boolean;

@@ -18,7 +18,7 @@ const KEEP_ALIVE_MS = 120_000;
 const MAX_CONNECTIONS = 4096;
 /** How long requests may take when the server stops. */
 const GRACE_MS = 5000;
-/** What is still taken of the body of a request that has been answered, so that the client reads the answer. */
+/** Limits on draining the body of a request that has been answered, so that the client reads the answer. */
 const LINGER_MS = 5000;
 const LINGER_LENGTH = 16 << 20;
 

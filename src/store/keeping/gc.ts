@@ -82,7 +82,7 @@ class Paths {
   readonly #condemned: Table;
   readonly #cutoff: number;
   readonly #options: GcOptions;
-  /** What is held, and by what. */
+  /** Store paths that are held, and what holds them. */
   readonly #held = new Map<string, string>();
 
   constructor(store: LocalStore, cutoff: number, options: GcOptions) {

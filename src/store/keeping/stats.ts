@@ -9,7 +9,7 @@ import { PathInfoTable } from '../path-info/local.ts';
 const SHARED = 0xffff_ffff;
 const DEFAULT_LARGEST = 10;
 
-/** What is in a local store. All sizes are in bytes. */
+/** Numbers about the contents of a local store. All sizes are in bytes. */
 export interface StoreStats {
   readonly paths: number;
   readonly directories: number;

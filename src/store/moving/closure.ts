@@ -16,7 +16,7 @@ const MAX_NAMED = 10;
 export interface Closure<T extends PathDescription> {
   /** References come before what refers to them, as far as they do not go round. */
   readonly paths: readonly T[];
-  /** What is referred to and not there. */
+  /** Referred to, and not there. */
   readonly missing: readonly StorePath[];
 }
 

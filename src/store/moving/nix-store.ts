@@ -17,7 +17,7 @@ import type { CopyPathsOptions, CopyPlan } from './copy.ts';
 import { inOrder, withoutPresent } from './copy.ts';
 import { register } from './import.ts';
 
-/** What is told of 100 000 store paths fits in here. */
+/** Room for the description of 100 000 store paths. */
 export const MAX_JSON_LENGTH = 256 << 20;
 const MAX_STDERR_LENGTH = 64 << 10;
 /** Trees are read one after another; path infos are committed many at once. */

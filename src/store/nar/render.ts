@@ -38,7 +38,7 @@ export async function* renderNar(
     else {
       const size = Number(step.node.size);
       nar.beginFile(size, step.node.executable);
-      // Nothing of a file before the beginning is read, and of one behind the end neither.
+      // Nothing is read of a file before the beginning, nor of one behind the end.
       const from = Math.min(size, Math.max(0, start - nar.size));
       nar.skipContents(from);
       if (from === size || nar.size >= end) {

@@ -55,7 +55,7 @@ export class CachedPathInfoService implements PathInfoService {
     return stored;
   }
 
-  /** What is far; with it what near has of its own, if it takes the puts. */
+  /** Lists the far service, after what the near one has of its own if that takes the puts. */
   async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
     if (this.#puts === 'near') yield* this.#near.list(signal);
     try {

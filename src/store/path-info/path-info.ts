@@ -16,7 +16,7 @@ export interface PathDescription {
   readonly ca?: ContentAddress | undefined;
 }
 
-/** What is known of a store path: its description and its contents. */
+/** A store path as it is known here: its description and its contents. */
 export interface PathInfo extends PathDescription {
   /** Root of the contents. */
   readonly node: Node;

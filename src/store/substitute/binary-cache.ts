@@ -34,7 +34,7 @@ export class BinaryCache {
     return this.#files.address;
   }
 
-  /** The lower, the rather it is used. Known once something has been found. */
+  /** Caches with lower numbers are preferred. Known once something has been found. */
   get priority(): number {
     return this.#priority ?? DEFAULT_PRIORITY;
   }

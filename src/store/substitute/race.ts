@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 /** What one of those who were asked has found. */
 export interface Finding<T> {
   readonly value: T;
-  /** The lower, the better. */
+  /** Lower is better. */
   readonly priority: number;
 }
 

@@ -35,7 +35,7 @@ export async function contentProblems(
   }
 }
 
-/** What is wrong with a path info by itself: its content address must give its path. */
+/** Says what is wrong with a path info by itself: its content address must give its path. */
 export function addressProblems(info: PathDescription): string[] {
   if (!info.ca || isAddressOfPath(info)) return [];
   return [`its path does not follow from ${printContentAddress(info.ca)}`];

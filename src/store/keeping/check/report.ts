@@ -18,7 +18,7 @@ export interface DamagedPath {
 
 /** What a check of a local store has found. */
 export interface CheckReport {
-  /** What is wrong with the database itself: then it has to be built anew. */
+  /** Faults of the database itself: it has to be rebuilt then. */
   readonly structure: readonly string[];
   readonly damages: readonly Damage[];
   /** Store paths that lack something, or something of which is damaged. */

@@ -70,7 +70,7 @@ function widthOf({ from, to }: Gap): number {
   return Math.round(-Math.log2(width));
 }
 
-/** The same gap, a part of 2 to the power of minus `width` of all keys wide. */
+/** Widens a gap to a part of 2 to the power of minus `width` of all keys. */
 function widened({ table, from }: Gap, width: number): Gap {
   const end = numberOf(from) + 2 ** -width;
   if (width <= 0 || end >= 1) return { table, from };

@@ -67,9 +67,9 @@ function entry(instances: readonly Instance[], section: Section, file: string): 
     ({ service, name }) => service === SECTIONS[section] && ENTRIES.includes(name),
   );
   if (found.length > 1)
-    throw found[1]!.place.error('default and root are both the one to begin with; keep one');
+    throw found[1]!.place.error('default and root both name what the store consists of; keep one');
   if (!found[0])
-    throw new UsageError(`${file}: ${section} has none to begin with; name one of them root (or default)`);
+    throw new UsageError(`${file}: ${section} has no root: call one of its instances root (or default)`);
   return found[0];
 }
 
