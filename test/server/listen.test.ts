@@ -39,7 +39,7 @@ async function worksAt(address: string): Promise<void> {
 async function refusal(...args: string[]): Promise<string> {
   const { status, stderr } = await tvixStore(['daemon', '--store', 'memory://', ...args]);
   expect([1, 2], stderr).toContain(status);
-  expect(stderr).toMatch(/^error: [^\n]*\n$/);
+  expect(stderr).toMatch(/^error: [^\n]*\n(\(see [^\n]*\)\n)?$/);
   return stderr;
 }
 
