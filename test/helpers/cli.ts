@@ -38,18 +38,31 @@ function end(child: ChildProcess): Promise<number | null> {
 /** A process that goes on, and what it has logged so far. */
 export type Started = ChildProcess & { log: () => string };
 
-/** Runs `tvix-store`, as built. */
-export function tvixStore(args: readonly string[], options: SpawnOptions = {}): Promise<Result> {
-  return run(process.execPath, [CLI, ...args], options);
+/** Runs `tvix-store`, as built. Throws when it prints a warning of Node's. */
+export async function tvixStore(args: readonly string[], options: SpawnOptions = {}): Promise<Result> {
+  const result = await run(process.execPath, [CLI, ...args], options);
+  refuseWarnings(args, result.stderr);
+  return result;
 }
 
-/** Starts `tvix-store` and resolves when its log has a line with `ready`. */
-export function startTvixStore(
+/**
+ * Starts `tvix-store` and resolves when its log has a line with `ready`. A warning of Node's that it prints fails the
+ * run of the tests.
+ */
+export async function startTvixStore(
   args: readonly string[],
   ready: string,
   options: SpawnOptions = {},
 ): Promise<Started> {
-  return start(process.execPath, [CLI, ...args], ready, options);
+  const child = await start(process.execPath, [CLI, ...args], ready, options);
+  child.once('close', () => refuseWarnings(args, child.log()));
+  return child;
+}
+
+/** What is deprecated, experimental or leaks is told to whoever runs the program, who can do nothing about it. */
+function refuseWarnings(args: readonly string[], stderr: string): void {
+  const [warning] = /^\(node:\d+\) .*/m.exec(stderr) ?? [];
+  if (warning) throw new Error(`tvix-store ${args.join(' ')}: ${warning}`);
 }
 
 /** Starts a program and resolves when its log has a line with `ready`. */
