@@ -47,11 +47,11 @@ export interface PathSource {
    * the contents may have gone. `undefined` when there is no such path. It goes on when the signal fires, for
    * whoever asks next.
    */
-  fetch(hash: Uint8Array, options?: PathSourceOptions): Promise<PathInfo | undefined>;
-}
+  fetch(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined>;
 
-export interface PathSourceOptions {
-  /** Called whenever something arrives, so that waiting for the rest is worth it. */
-  readonly onProgress?: () => void;
-  readonly signal?: AbortSignal | undefined;
+  /**
+   * Calls `onProgress` whenever something arrives, so that waiting for the rest is worth it, until the function that
+   * this gives is called.
+   */
+  watch(onProgress: () => void): () => void;
 }

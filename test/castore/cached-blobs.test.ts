@@ -3,7 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { CachedBlobService } from '../../src/castore/blob/cached.ts';
 import { MemoryBlobService } from '../../src/castore/blob/memory.ts';
 import type { BlobService } from '../../src/castore/blob/service.ts';
+import { MAX_CHUNK_LENGTH } from '../../src/castore/blob/service.ts';
 import { Digest } from '../../src/castore/digest.ts';
+import { damaged } from '../../src/util/errors.ts';
 import { blobServiceContract } from '../contract/blobs.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { all, codeOf, localStore, readBlob } from '../helpers/services.ts';
@@ -195,5 +197,75 @@ describe('a cache of blobs whose far store lies', () => {
     const blobs = new CachedBlobService(near, await lying(far), 'far');
     const read = async () => all((await blobs.read(large, { size: LARGE.length }))!);
     expect(await codeOf(read)).toBe('DATA_LOSS');
+  });
+
+  /** Contents as a service gives them that finds out at their end that they are others. */
+  const corrupted = (bytes: Uint8Array) =>
+    (async function* () {
+      const wrong = Uint8Array.from(bytes);
+      wrong[wrong.length - 1]! ^= 1;
+      for (let at = 0; at < wrong.length; at += 100_000) yield wrong.subarray(at, at + 100_000);
+      throw damaged('these are other contents');
+    })();
+
+  test.each([
+    ['in chunks', true],
+    ['as a whole', false],
+  ])('keeps nothing by the name of a blob that comes %s and is another', async (_, lists) => {
+    const { far, large, small, parts } = await cache({ lists });
+    const near = localStore(tempDir());
+    const lying = except<BlobService>(far, {
+      read: async (digest) => {
+        const honest = await far.read(digest);
+        return honest && corrupted(Buffer.concat(await all(honest)));
+      },
+    });
+    const blobs = new CachedBlobService(near.blobs, lying, 'far');
+    for (const [digest, size] of [
+      [large, LARGE.length],
+      [small, SMALL.length],
+    ] as const) {
+      expect(await codeOf((async () => all((await blobs.read(digest, { size }))!))())).toBe('DATA_LOSS');
+      await blobs.settle();
+      expect(await near.blobs.chunks(digest)).toBeUndefined();
+      expect(await near.blobs.read(digest)).toBeUndefined();
+    }
+    // What did come of it, cut here, is what its own digest says, or it is not there.
+    for (const { digest, size } of parts) {
+      const kept = await near.blobs.read(digest, { size });
+      if (kept) expect(Digest.hash(Buffer.concat(await all(kept))).equals(digest)).toBe(true);
+    }
+    await near.close();
+  });
+
+  test('is found out when near lets go in the middle, though far checks a part by its list alone', async () => {
+    const { far, large, parts } = await cache();
+    const wrong = randomBytes(LARGE.length, 'another');
+    const lying = except<BlobService>(far, {
+      // From the middle on, nobody can tell; from the start, the whole is another blob.
+      read: async (_digest, { offset = 0 } = {}) =>
+        (async function* () {
+          yield wrong.subarray(offset);
+          if (offset === 0) throw damaged('these are other contents');
+        })(),
+    });
+    const inner = new MemoryBlobService();
+    await inner.put(LARGE);
+    const near = except<BlobService>(inner, {
+      read: async () =>
+        (async function* () {
+          yield LARGE.subarray(0, parts[0]!.size);
+          throw new Error('the disk is gone');
+        })(),
+    });
+    const blobs = new CachedBlobService(near, lying, 'far');
+    expect(await codeOf(readBlob({ blobs }, large))).toBe('DATA_LOSS');
+  });
+
+  test('is read as a whole when its list has chunks that are too long to be held', async () => {
+    const { far, near, large } = await cache();
+    const chunk = { digest: large, size: MAX_CHUNK_LENGTH + 1 };
+    const blobs = new CachedBlobService(near, except(far, { chunks: async () => [chunk] }), 'far');
+    expect((await readBlob({ blobs }, large))?.equals(LARGE)).toBe(true);
   });
 });

@@ -31,6 +31,17 @@ export function blobServiceContract(
       expect((await read(stored.digest))?.equals(contents)).toBe(true);
     });
 
+    test.each(SIZES)('takes the word of who has hashed the %i bytes already', async (size) => {
+      const contents = randomBytes(size, `hashed ${size}`);
+      const digest = Digest.hash(contents);
+      expect(plain([await blobs.put(contents, { digest })])).toEqual(plain([{ digest, size }]));
+      await blobs.flush();
+      expect((await read(digest))?.equals(contents)).toBe(true);
+      const chunks = await blobs.chunks(digest);
+      if (size > SINGLE_CHUNK_LIMIT && chunks!.length > 0)
+        expect(chunks!.reduce((sum, chunk) => sum + chunk.size, 0)).toBe(size);
+    });
+
     test('knows nothing of a blob that was never put', async () => {
       const digest = Digest.hash(Buffer.from('never put'));
       expect(await blobs.chunks(digest)).toBeUndefined();

@@ -18,7 +18,7 @@ import { MemoryPathInfoService } from '#built/store/path-info/memory.js';
 import type { PathInfoService } from '#built/store/path-info/service.js';
 import type { Store } from '#built/store/services.js';
 import { toHex } from '#built/util/bytes.js';
-import { StoreError } from '#built/util/errors.js';
+import { damaged, StoreError } from '#built/util/errors.js';
 import type { Counts, GatedOptions, Service, State } from './gated-mount.ts';
 
 type Call = { resolve(): void };
@@ -114,12 +114,14 @@ const gated: {
   },
 };
 
+/** As a service finds a lie out: when the last of it has come, and been given. */
 async function* corrupted(contents: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
   for await (const part of contents) {
     const copy = Uint8Array.from(part);
     copy[copy.length - 1]! ^= 1;
     yield copy;
   }
+  throw damaged('these are other contents');
 }
 
 let mount: Mount | Virtiofs;

@@ -1,9 +1,10 @@
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Environment } from '../../src/castore/local/environment.ts';
 import type { TestPath } from '../helpers/binary-cache.ts';
 import { CacheServer, testPath } from '../helpers/binary-cache.ts';
-import { run } from '../helpers/cli.ts';
+import { run, tvixStore } from '../helpers/cli.ts';
 import { mount } from '../helpers/mount.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { tempDir } from '../helpers/temp.ts';
@@ -53,6 +54,20 @@ describe('a mount of a binary cache', () => {
     cache.add(program);
     expect((await run('ls', [join(dir, nameOf(program))])).stdout).toBe('bin\ndata\n');
     expect((await stop()).log).toContain('no valid signature');
+  });
+
+  test('that a store of its own stands before serves what that has, whether the cache is there or not', async () => {
+    const cache = await CacheServer.start([program]);
+    const dir = tempDir();
+    writeFileSync(join(dir, 'own'), 'of its own');
+    const own = `local://${dir}/store`;
+    const path = (await tvixStore(['import', '--store', own, join(dir, 'own')])).stdout.trim();
+    const combined = `combined://?near=${own}&far=${encodeURIComponent(cache.address)}`;
+    const mounted = await mount(['--store', combined, '--cache', join(dir, 'cache')]);
+    expect(await cat(join(mounted.dir, basename(path)))).toBe('of its own');
+    expect(cache.asked('')).toBe(0);
+    expect(await cat(join(mounted.dir, nameOf(program), 'data'))).toBe('data');
+    await mounted.stop();
   });
 
   test('lists what it has fetched, for a cache cannot tell what it has', async () => {

@@ -4,6 +4,7 @@ import { collect } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import type { Digest } from '../digest.ts';
 import { DigestHasher } from '../digest.ts';
+import { FarBlobs } from './far-blobs.ts';
 import { BlobFill } from './fill.ts';
 import { Incoming } from './incoming.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
@@ -11,8 +12,6 @@ import { SINGLE_CHUNK_LIMIT } from './service.ts';
 
 /** Chunks on their way at once for one reader. */
 const AT_ONCE = 4;
-/** A peer may cut as it likes, within reason: a chunk is held in memory. */
-const MAX_CHUNK_LENGTH = 16 << 20;
 
 /**
  * Blobs of a far service, kept in a near one as they are read. What is asked for by many is fetched once; a near
@@ -24,6 +23,7 @@ const MAX_CHUNK_LENGTH = 16 << 20;
 export class CachedBlobService implements BlobService {
   readonly #near: BlobService;
   readonly #far: BlobService;
+  readonly #checked: FarBlobs;
   readonly #target: BlobService;
   readonly #reading = new Tolerant('cannot read blobs from the near store');
   readonly #writing = new Tolerant('cannot keep blobs in the near store');
@@ -35,31 +35,37 @@ export class CachedBlobService implements BlobService {
   constructor(near: BlobService, far: BlobService, puts: 'near' | 'far') {
     this.#near = near;
     this.#far = far;
+    this.#checked = new FarBlobs(far);
     this.#target = puts === 'near' ? near : far;
     this.#fill = new BlobFill(near, this.#writing);
   }
 
   async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
+    return this.#list(digest, undefined, signal);
+  }
+
+  async #list(
+    digest: Digest,
+    size: number | undefined,
+    signal?: AbortSignal,
+  ): Promise<readonly Chunk[] | undefined> {
     const near = await this.#reading.try(() => this.#near.chunks(digest, signal), signal);
-    return near ?? this.#lists.run(digest.hex, (shared) => this.#far.chunks(digest, shared), signal);
+    if (near) return near;
+    const ask = (shared: AbortSignal) => this.#checked.chunks(digest, size, shared);
+    return this.#lists.run(`${digest.hex} ${size}`, ask, signal);
   }
 
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
-    const { offset = 0, size = Number.POSITIVE_INFINITY, signal } = options;
+    const { offset = 0, size, signal } = options;
     const near = await this.#reading.try(() => this.#near.read(digest, options), signal);
     if (near) return this.#orFromFar(digest, near, options);
-    if (size <= SINGLE_CHUNK_LIMIT) {
+    if (size !== undefined && size <= SINGLE_CHUNK_LIMIT) {
       const bytes = await this.#get({ digest, size }, signal);
       return bytes && once(bytes.subarray(offset));
     }
-    const chunks = await this.chunks(digest, signal);
+    const chunks = await this.#list(digest, size, signal);
     if (!chunks) return undefined;
-    if (chunks.length === 0 || chunks.some((chunk) => chunk.size > MAX_CHUNK_LENGTH)) {
-      return this.#whole(digest, options);
-    }
-    const total = chunks.reduce((sum, chunk) => sum + chunk.size, 0);
-    if (Number.isFinite(size) && total !== size)
-      throw damaged(`the chunks of blob ${digest} have ${total} bytes, want ${size}`);
+    if (chunks.length === 0) return this.#whole(digest, options);
     return this.#byChunks(digest, chunks, offset, signal);
   }
 
@@ -78,10 +84,24 @@ export class CachedBlobService implements BlobService {
     } catch (error) {
       signal?.throwIfAborted();
       this.#reading.failed(error);
-      const rest = await this.#far.read(digest, { offset: position, signal });
-      if (!rest) throw error;
-      yield* rest;
+      yield* await this.#rest(digest, offset, position, signal);
     }
+  }
+
+  /**
+   * What comes from `position` on of a blob that is read from `offset`. For one that is read from its start, far
+   * gives all of it once more: only then is the whole checked.
+   */
+  async #rest(
+    digest: Digest,
+    offset: number,
+    position: number,
+    signal: AbortSignal | undefined,
+  ): Promise<AsyncIterable<Uint8Array>> {
+    if (offset === 0) return skip(await this.#checked.contents(digest, signal), position);
+    const rest = await this.#far.read(digest, { offset: position, signal });
+    if (!rest) throw damaged(`blob ${digest} has gone from the far store`);
+    return rest;
   }
 
   async *#byChunks(
@@ -116,8 +136,9 @@ export class CachedBlobService implements BlobService {
   }
 
   async #chunk(chunk: Chunk, signal: AbortSignal): Promise<Uint8Array> {
-    const bytes = (await this.#fromNear(chunk, signal)) ?? (await this.#get(chunk, signal));
-    if (bytes?.length !== chunk.size) throw damaged(`chunk ${chunk.digest} is missing, or has another size`);
+    const near = await this.#fromNear(chunk, signal);
+    const bytes = near?.length === chunk.size ? near : await this.#get(chunk, signal);
+    if (!bytes) throw damaged(`chunk ${chunk.digest} is missing`);
     return bytes;
   }
 
@@ -131,31 +152,25 @@ export class CachedBlobService implements BlobService {
   }
 
   /** Fetches a short blob or a chunk, once for all who want it. */
-  async #get({ digest, size }: Chunk, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+  async #get(chunk: Chunk, signal?: AbortSignal): Promise<Uint8Array | undefined> {
+    const { digest, size } = chunk;
     const held = this.#fill.get(digest);
-    if (held) return held;
+    if (held?.length === size) return held;
     const fetch = async (shared: AbortSignal) => {
-      const parts = await this.#far.read(digest, { size, signal: shared });
-      if (!parts) return undefined;
-      const bytes = await collect(parts, size);
-      if (!bytes) throw damaged(`blob ${digest} is longer than its size ${size}`);
+      const bytes = await this.#checked.chunk(chunk, shared);
+      if (!bytes) return undefined;
       const own = Uint8Array.from(bytes);
       await this.#fill.add(digest, own);
       return own;
     };
-    return this.#flights.run(digest.hex, fetch, signal);
+    return this.#flights.run(`${digest.hex} ${size}`, fetch, signal);
   }
 
   /** A blob of which far knows no chunks is fetched from its beginning, wherever it is read. */
   async *#whole(digest: Digest, { offset = 0, signal }: ReadOptions): AsyncGenerator<Uint8Array> {
-    const read = async (from: number, until?: AbortSignal) => {
-      const parts = await this.#far.read(digest, { offset: from, signal: until });
-      if (!parts) throw damaged(`blob ${digest} has gone from the far store`);
-      return parts;
-    };
     let incoming = this.#incoming.get(digest.hex);
     if (!incoming?.joinable) {
-      incoming = new Incoming((shared) => read(0, shared), this.#fill);
+      incoming = new Incoming((shared) => this.#checked.cut(digest, undefined, shared), this.#fill);
       this.#incoming.set(digest.hex, incoming);
     }
     let position = 0;
@@ -172,7 +187,7 @@ export class CachedBlobService implements BlobService {
         position += chunk.size;
       }
       if (kept && incoming.whole) this.#fill.assemble(digest, incoming.chunks);
-      else yield* await read(Math.max(offset, position), signal);
+      else yield* await this.#rest(digest, offset, Math.max(offset, position), signal);
     } finally {
       if (!incoming.joinable && this.#incoming.get(digest.hex) === incoming)
         this.#incoming.delete(digest.hex);
@@ -206,4 +221,12 @@ function from(chunks: readonly Chunk[], offset: number): { wanted: readonly Chun
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   if (bytes.length > 0) yield bytes;
+}
+
+async function* skip(parts: AsyncIterable<Uint8Array>, count: number): AsyncGenerator<Uint8Array> {
+  let left = count;
+  for await (const part of parts) {
+    if (left < part.length) yield part.subarray(left);
+    left = Math.max(0, left - part.length);
+  }
 }

@@ -9,7 +9,7 @@ const MAX_HELD = 32 << 20;
 export class BlobFill {
   readonly #near: BlobService;
   readonly #writing: Tolerant;
-  readonly #held = new Map<string, Uint8Array>();
+  readonly #held = new Map<string, { readonly digest: Digest; readonly bytes: Uint8Array }>();
   #heldBytes = 0;
   #draining: Promise<void> | undefined;
   #room: PromiseWithResolvers<void> | undefined;
@@ -21,10 +21,10 @@ export class BlobFill {
 
   /** The bytes of a chunk that is on its way into the near service. */
   get(digest: Digest): Uint8Array | undefined {
-    return this.#held.get(digest.hex);
+    return this.#held.get(digest.hex)?.bytes;
   }
 
-  /** Takes the bytes over. False when the near service takes nothing just now. */
+  /** Takes bytes over that have been checked. False when the near service takes nothing just now. */
   async add(digest: Digest, bytes: Uint8Array): Promise<boolean> {
     if (this.#writing.paused) return false;
     while (this.#heldBytes > MAX_HELD) {
@@ -32,7 +32,7 @@ export class BlobFill {
       await this.#room.promise;
     }
     if (this.#held.has(digest.hex)) return true;
-    this.#held.set(digest.hex, bytes);
+    this.#held.set(digest.hex, { digest, bytes });
     this.#heldBytes += bytes.length;
     this.#draining ??= this.#drain();
     return true;
@@ -60,12 +60,12 @@ export class BlobFill {
     while (this.#held.size > 0) {
       const batch = [...this.#held];
       await this.#writing.try(async () => {
-        for (const [, bytes] of batch) await this.#near.put(bytes);
+        for (const [, { digest, bytes }] of batch) await this.#near.put(bytes, { digest });
         await this.#near.flush();
       });
-      for (const [hex, { length }] of batch) {
+      for (const [hex, { bytes }] of batch) {
         this.#held.delete(hex);
-        this.#heldBytes -= length;
+        this.#heldBytes -= bytes.length;
       }
       this.#room?.resolve();
       this.#room = undefined;

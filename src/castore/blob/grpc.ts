@@ -80,9 +80,9 @@ export class GrpcBlobService implements BlobService {
     if (!hasher.digest().equals(digest)) throw this.#wrongContents(digest);
   }
 
-  async put(content: BlobContent, { signal }: PutOptions = {}): Promise<Chunk> {
+  async put(content: BlobContent, options: PutOptions = {}): Promise<Chunk> {
     if (content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT)
-      return this.#putSmall(content, signal);
+      return this.#putSmall(content, options);
     const hasher = new DigestHasher();
     let size = 0;
     const messages = async function* (): AsyncGenerator<{ data?: Uint8Array | null }> {
@@ -94,14 +94,14 @@ export class GrpcBlobService implements BlobService {
         }
       }
     };
-    const response = await this.#channel.clientStream(BLOB.put, messages(), signal);
+    const response = await this.#channel.clientStream(BLOB.put, messages(), options.signal);
     return this.#stored({ digest: hasher.digest(), size }, response);
   }
 
   /** A stream of one message is a plain call on the wire, and takes half the time as one. It can be repeated. */
-  async #putSmall(content: Uint8Array, signal: AbortSignal | undefined): Promise<Chunk> {
+  async #putSmall(content: Uint8Array, { signal, digest }: PutOptions): Promise<Chunk> {
     const response = await this.#channel.unary(BLOB.put, { data: content }, signal);
-    return this.#stored({ digest: Digest.hash(content), size: content.length }, response);
+    return this.#stored({ digest: digest ?? Digest.hash(content), size: content.length }, response);
   }
 
   #stored(chunk: Chunk, { digest }: { digest?: Uint8Array | null }): Chunk {

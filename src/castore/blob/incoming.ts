@@ -1,13 +1,12 @@
 import { orAborted } from '../../util/async/abort.ts';
-import { Digest } from '../digest.ts';
-import { chunked } from './chunker.ts';
+import type { Piece } from './far-blobs.ts';
 import type { BlobFill } from './fill.ts';
 import type { Chunk } from './service.ts';
 
-type Open = (signal: AbortSignal) => Promise<AsyncIterable<Uint8Array>>;
+type Cut = (signal: AbortSignal) => AsyncIterable<Piece>;
 
 /**
- * A blob of unknown chunks on its way into a near service: it is cut here, and any number of readers follow, each
+ * A blob of unknown chunks on its way into a near service, in pieces that were cut here. Any number of readers follow, each
  * at its own pace, by reading the chunks from there. Nothing waits in memory for a slow one.
  */
 export class Incoming {
@@ -18,15 +17,14 @@ export class Incoming {
   #error: unknown;
   #news: PromiseWithResolvers<void> = Promise.withResolvers<void>();
 
-  /** Begins to read what `open` gives, which is checked at its end. */
-  constructor(open: Open, fill: BlobFill) {
-    void this.#run(open, fill);
+  /** Begins to take the pieces that `cut` gives; when they end well, they are the blob. */
+  constructor(cut: Cut, fill: BlobFill) {
+    void this.#run(cut, fill);
   }
 
-  async #run(open: Open, fill: BlobFill): Promise<void> {
-    const { signal } = this.#abort;
+  async #run(cut: Cut, fill: BlobFill): Promise<void> {
     try {
-      this.#state = (await this.#take(await open(signal), fill, signal)) ? 'whole' : 'refused';
+      this.#state = (await this.#take(cut(this.#abort.signal), fill)) ? 'whole' : 'refused';
     } catch (error) {
       this.#error = error;
       this.#state = 'failed';
@@ -35,13 +33,10 @@ export class Incoming {
   }
 
   /** False when the near service does not take it. */
-  async #take(parts: AsyncIterable<Uint8Array>, fill: BlobFill, signal: AbortSignal): Promise<boolean> {
-    for await (const part of chunked(parts)) {
-      signal.throwIfAborted();
-      const bytes = Uint8Array.from(part);
-      const digest = Digest.hash(bytes);
-      if (!(await fill.add(digest, bytes))) return false;
-      this.chunks.push({ digest, size: bytes.length });
+  async #take(pieces: AsyncIterable<Piece>, fill: BlobFill): Promise<boolean> {
+    for await (const { digest, size, bytes } of pieces) {
+      if (!(await fill.add(digest, Uint8Array.from(bytes)))) return false;
+      this.chunks.push({ digest, size });
       this.#tell();
     }
     return true;

@@ -76,21 +76,24 @@ export class LocalBlobService implements BlobService {
     return chunk;
   }
 
-  async put(content: BlobContent, { signal, size: expected = 0 }: PutOptions = {}): Promise<Chunk> {
+  async put(content: BlobContent, options: PutOptions = {}): Promise<Chunk> {
+    const { signal, size: expected = 0 } = options;
     signal?.throwIfAborted();
     const { writer } = this.#store;
-    if (content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT) {
-      const digest = Digest.hash(content);
-      await writer.chunk(digest, content);
-      return { digest, size: content.length };
+    const piece = content instanceof Uint8Array ? content : undefined;
+    const known = piece && options.digest;
+    if (piece && piece.length <= SINGLE_CHUNK_LIMIT) {
+      const digest = known ?? Digest.hash(piece);
+      await writer.chunk(digest, piece);
+      return { digest, size: piece.length };
     }
-    const chunker = chunkerFor(expected);
+    const chunker = chunkerFor(expected, known);
     const chunks: Chunk[] = [];
     let size = 0;
     try {
       for await (const bytes of chunker.chunks(content instanceof Uint8Array ? [content] : content)) {
         signal?.throwIfAborted();
-        const digest = Digest.hash(bytes);
+        const digest = known && bytes.length === piece?.length ? known : Digest.hash(bytes);
         await writer.chunk(digest, bytes);
         chunks.push({ digest, size: bytes.length });
         size += bytes.length;

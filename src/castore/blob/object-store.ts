@@ -10,10 +10,8 @@ import type { ObjectStore } from '../objects/object-store.ts';
 import { keyOf, putOnce } from '../objects/object-store.ts';
 import { chunkerFor } from './parallel-chunker.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
-import { SINGLE_CHUNK_LIMIT } from './service.ts';
+import { MAX_CHUNK_LENGTH, SINGLE_CHUNK_LIMIT } from './service.ts';
 
-/** Others may cut as they like, within reason: a chunk is held in memory. */
-const MAX_CHUNK_LENGTH = 16 << 20;
 /** What does not get smaller gets a little larger. */
 const MAX_CHUNK_OBJECT = MAX_CHUNK_LENGTH + (1 << 20);
 /** A chunk list of a blob of more than a terabyte. */

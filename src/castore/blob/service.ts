@@ -4,6 +4,9 @@ import type { Digest } from '../digest.ts';
 /** A blob of at most this many bytes is always a single chunk. */
 export const SINGLE_CHUNK_LIMIT = 128 * 1024;
 
+/** A service may cut as it likes, within reason: a chunk is held in memory, so longer ones are not taken, in bytes. */
+export const MAX_CHUNK_LENGTH = 16 << 20;
+
 /** A part of a blob. */
 export interface Chunk {
   readonly digest: Digest;
@@ -33,8 +36,9 @@ export interface BlobService {
 
   /**
    * The contents from `offset` (bytes, default 0) to the end, in parts of any length. `undefined` when the
-   * blob is not there. Reading at or past the end gives nothing. What arrives has been checked against
-   * the digest, or the iteration throws DATA_LOSS.
+   * blob is not there. Reading at or past the end gives nothing. The iteration throws DATA_LOSS, at its end at the
+   * latest, when what has come is not what the digest says. Read from the middle, a large blob may be checked by its
+   * chunks alone.
    */
   read(digest: Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>;
 
@@ -55,6 +59,8 @@ export interface PutOptions {
   readonly signal?: AbortSignal | undefined;
   /** Length of the contents in bytes, if it is known: long ones are worth more effort. */
   readonly size?: number;
+  /** Digest of contents that come in one piece and have been checked: a service need not hash them again. */
+  readonly digest?: Digest;
 }
 
 export interface ReadOptions {

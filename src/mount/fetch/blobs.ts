@@ -1,10 +1,10 @@
-import { chunked } from '../../castore/blob/chunker.ts';
+import { FarBlobs } from '../../castore/blob/far-blobs.ts';
 import type { BlobService, Chunk } from '../../castore/blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
-import { Digest, DigestHasher } from '../../castore/digest.ts';
+import { Digest } from '../../castore/digest.ts';
 import type { StoreNeed } from '../../fs/need.ts';
 import { SingleFlight } from '../../util/async/single-flight.ts';
-import { collect, latin1 } from '../../util/bytes.ts';
+import { latin1 } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import { AheadQueue } from './ahead-queue.ts';
 import { BlobStream } from './blob-stream.ts';
@@ -23,7 +23,7 @@ const MAX_UNCOMMITTED = 64 << 20;
  * chunk list: what is wanted first, then, while it is read in order, what will be.
  */
 export class BlobFetcher {
-  readonly #service: BlobService;
+  readonly #far: FarBlobs;
   readonly #keeper: Keeper;
   readonly #options: FetcherOptions;
   readonly #flights = new SingleFlight<void>();
@@ -36,7 +36,7 @@ export class BlobFetcher {
   readonly #closing = new AbortController();
 
   constructor(service: BlobService, keeper: Keeper, options: FetcherOptions) {
-    this.#service = service;
+    this.#far = new FarBlobs(service);
     this.#keeper = keeper;
     this.#options = options;
     this.#verification = new Verification(keeper);
@@ -89,11 +89,7 @@ export class BlobFetcher {
     if (again === 0 || again > MAX_AGAIN || rest < MIN_STREAMED || this.#streams.size >= MAX_STREAMS) return;
     if (list.missingBytes < rest * MIN_MISSING) return;
     const stream = new BlobStream(list, {
-      read: async (signal) => {
-        const contents = await this.#service.read(digest, { signal });
-        if (!contents) throw damaged(`blob ${digest} is missing`);
-        return contents;
-      },
+      read: (signal) => this.#far.contents(digest, signal),
       take: (chunk, bytes) => {
         this.#keeper.chunk(chunk.digest, bytes);
         list.arrived(chunk);
@@ -143,13 +139,9 @@ export class BlobFetcher {
   }
 
   async #getList(digest: Digest, size: number, signal: AbortSignal): Promise<ChunkList | undefined> {
-    const chunks = await this.#service.chunks(digest, signal);
+    const chunks = await this.#far.chunks(digest, size, signal);
     if (!chunks) throw damaged(`blob ${digest} is missing`);
     if (chunks.length === 0) return undefined;
-    const total = chunks.reduce((sum, chunk) => sum + chunk.size, 0);
-    if (total !== size) throw damaged(`the chunks of blob ${digest} have ${total} bytes, want ${size}`);
-    const tooLong = chunks.find((chunk) => chunk.size > MAX_CHUNK_LENGTH);
-    if (tooLong) throw damaged(`blob ${digest} has a chunk of ${tooLong.size} bytes`);
     return this.#verification.provisional(digest, chunks, this.#options.verifyWhole);
   }
 
@@ -165,36 +157,23 @@ export class BlobFetcher {
     progress();
   }
 
-  async #get({ digest, size }: Chunk, signal: AbortSignal): Promise<void> {
-    const contents = await this.#service.read(digest, { size, signal });
-    if (!contents) throw damaged(`blob ${digest} is missing`);
-    const bytes = await collect(contents, size);
-    if (bytes?.length !== size) throw damaged(`blob ${digest} has another size than ${size}`);
-    if (!Digest.hash(bytes).equals(digest)) throw damaged(`the contents of blob ${digest} are wrong`);
-    this.#keeper.chunk(digest, bytes);
+  async #get(chunk: Chunk, signal: AbortSignal): Promise<void> {
+    const bytes = await this.#far.chunk(chunk, signal);
+    if (!bytes) throw damaged(`blob ${chunk.digest} is missing`);
+    this.#keeper.chunk(chunk.digest, bytes);
   }
 
   /** A blob without a chunk list is read whole, cut here, and shown when all of it is right. */
   async #whole(digest: Digest, size: number, progress: Progress, signal: AbortSignal): Promise<void> {
-    const contents = await this.#service.read(digest, { signal });
-    if (!contents) throw damaged(`blob ${digest} is missing`);
-    const hasher = new DigestHasher();
     const chunks: Chunk[] = [];
     const parts: Uint8Array[] = [];
-    let total = 0;
     let kept = Promise.resolve();
-    for await (const part of chunked(contents)) {
+    for await (const piece of this.#far.cut(digest, size, signal)) {
       progress();
-      total += part.length;
-      if (total > size) throw damaged(`blob ${digest} is longer than its size ${size}`);
-      hasher.update(part);
-      const chunk = { digest: Digest.hash(part), size: part.length };
-      chunks.push(chunk);
-      if (size <= WHOLE_IN_MEMORY) parts.push(Uint8Array.from(part));
-      else kept = this.#keeper.quietly(chunk.digest, part);
+      chunks.push({ digest: piece.digest, size: piece.size });
+      if (size <= WHOLE_IN_MEMORY) parts.push(Uint8Array.from(piece.bytes));
+      else kept = this.#keeper.quietly(piece.digest, piece.bytes);
     }
-    if (total !== size || !hasher.digest().equals(digest))
-      throw damaged(`the contents of blob ${digest} are wrong`);
     await kept;
     for (const [i, part] of parts.entries()) this.#keeper.chunk(chunks[i]!.digest, part);
     if (chunks.length > 1) this.#keeper.manifest(digest, chunks);
@@ -207,8 +186,6 @@ export class BlobFetcher {
   }
 }
 
-/** A peer may cut as it likes, within reason: a chunk is held in memory. */
-const MAX_CHUNK_LENGTH = 16 << 20;
 /** A blob up to this many bytes that comes without a chunk list is answered from memory, not from the cache. */
 const WHOLE_IN_MEMORY = 8 << 20;
 /** Streams at once, and bytes of a blob for which one is worth while. */

@@ -51,16 +51,30 @@ export class Fetcher {
   async #pathInfo(hash: Uint8Array, onProgress: Progress, signal: AbortSignal): Promise<void> {
     const key = latin1(hash);
     if ((this.#absent.get(key) ?? 0) > Date.now()) throw new StoreError('NOT_FOUND', 'no such store path');
-    const { pathInfos, paths } = this.#services;
-    const info = await (paths?.fetch(hash, { onProgress, signal }) ?? pathInfos.get(hash, signal));
+    let came = false;
+    const onPart = () => {
+      came = true;
+      onProgress();
+    };
+    const info = await this.#watching(onPart, () => this.#services.pathInfos.get(hash, signal));
     if (!info) {
       if (this.#absent.size >= MAX_ABSENT) this.#absent.clear();
       this.#absent.set(key, Date.now() + ABSENT_MS);
       throw new StoreError('NOT_FOUND', 'no such store path');
     }
     this.#absent.delete(key);
-    if (paths) this.#keeper.fetched.bytes += Number(info.narSize);
+    if (came) this.#keeper.fetched.bytes += Number(info.narSize);
     void this.#keeper.pathInfo(info);
+  }
+
+  /** Does what may have whole paths brought, and tells of what arrives of them meanwhile. */
+  async #watching<T>(onProgress: Progress, work: () => Promise<T>): Promise<T> {
+    const stop = this.#services.paths?.watch(onProgress);
+    try {
+      return await work();
+    } finally {
+      stop?.();
+    }
   }
 
   /** Gets contents; where they come by whole paths only and have gone since, by their path. */
@@ -75,7 +89,8 @@ export class Fetcher {
     } catch (error) {
       const lost = error instanceof StoreError && error.code === 'DATA_LOSS';
       if (!lost || this.#lost.has(key)) throw error;
-      if (!(await this.#services.paths?.fetch(storePath, { onProgress, signal }))) throw error;
+      const again = async () => this.#services.paths?.fetch(storePath, signal);
+      if (!(await this.#watching(onProgress, again))) throw error;
       await get().catch((still) => {
         // The path has other contents by now: it does not help to get them for every read.
         this.#lost.set(key, true);

@@ -20,7 +20,7 @@ export class NixCachePathInfoService implements PathInfoService {
   }
 
   async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
-    return (await this.#own.get(hash, signal)) ?? (await this.#substituter.fetch(hash, { signal }));
+    return (await this.#own.get(hash, signal)) ?? (await this.#substituter.fetch(hash, signal));
   }
 
   async describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathDescription | undefined> {

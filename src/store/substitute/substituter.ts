@@ -9,7 +9,7 @@ import { damaged, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { ingestNar } from '../nar/ingest.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
-import type { PathSource, PathSourceOptions, Services } from '../services.ts';
+import type { PathSource, Services } from '../services.ts';
 import { hasContentAddress, isAddressOfPath } from '../trust/content-address.ts';
 import type { BinaryCache } from './binary-cache.ts';
 import { bestFirst } from './race.ts';
@@ -65,11 +65,9 @@ export class Substituter implements PathSource {
   }
 
   /** Takes a path into the store, even if it is there. */
-  async fetch(hash: Uint8Array, options: PathSourceOptions = {}): Promise<PathInfo | undefined> {
-    const { onProgress, signal } = options;
+  async fetch(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
     const key = latin1(hash);
     if (this.#missing.has(key)) return undefined;
-    if (onProgress) this.#listeners.add(onProgress);
     // Nobody who leaves ends it: this call has no signal.
     const work = this.#transfers.run(key, () => this.#transfer(hash));
     const ended = work.then(
@@ -78,11 +76,14 @@ export class Substituter implements PathSource {
     );
     this.#running.add(ended);
     void ended.then(() => this.#running.delete(ended));
-    try {
-      return await orAborted(work, signal);
-    } finally {
-      if (onProgress) this.#listeners.delete(onProgress);
-    }
+    return orAborted(work, signal);
+  }
+
+  watch(onProgress: () => void): () => void {
+    // One that watches twice is told until it has stopped both.
+    const listener = () => onProgress();
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   async *#offers(hash: Uint8Array): AsyncGenerator<Offer> {

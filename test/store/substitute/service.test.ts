@@ -96,7 +96,9 @@ test('a path comes again, contents and all, when it is wanted from its source', 
   const store = await openCached(cache.address);
   await store.pathInfos.get(hash);
   let told = 0;
-  await store.paths!.fetch(hash, { onProgress: () => told++ });
+  const stop = store.paths!.watch(() => told++);
+  await store.paths!.fetch(hash);
+  stop();
   expect(cache.asked('/nar/')).toBe(2);
   expect(told).toBeGreaterThan(0);
 });
