@@ -29,6 +29,8 @@ const USES: Record<string, () => string[]> = {
   gc: () => ['gc', ...store],
   fsck: () => ['fsck', ...store],
   stats: () => ['stats', ...store],
+  completion: () => ['completion', 'bash'],
+  man: () => ['man'],
   help: () => ['help'],
 };
 /** Those that serve: tested below. */
