@@ -27,7 +27,7 @@ interface Ready {
 
 /** In the environment of the process that is to serve: another one waits for it. */
 const AWAITED = 'TVIX_STORE_AWAITED';
-/** What was said before it served comes through a pipe, which is closed by then; in milliseconds. */
+/** How long to wait for the end of what it said before it served, which comes through a pipe; in milliseconds. */
 const LAST_WORDS_MS = 1000;
 
 const isAwaited = process.env[AWAITED] !== undefined && process.send !== undefined;

@@ -2,7 +2,7 @@ import type { Argument, Command, Option } from 'commander';
 import { SCHEMES } from '../store/open/schemes.ts';
 import type { CommandHelp } from './help.ts';
 
-/** What can stand for a value, as far as a shell can complete it. */
+/** The possible values of an argument, as far as a shell can complete them. */
 export type Values =
   | { readonly kind: 'choices'; readonly choices: readonly string[] }
   | { readonly kind: 'file' | 'directory' | 'address' | 'other' };

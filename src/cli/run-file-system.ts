@@ -56,7 +56,7 @@ export function withFileSystemOptions(command: Command): Command {
     );
 }
 
-/** What to say in the log when it begins and when it ends. */
+/** Log lines for the beginning and the end. */
 export interface Words<Served> {
   readonly begun: string;
   readonly where: (served: Served) => Fields;

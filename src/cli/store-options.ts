@@ -17,7 +17,7 @@ export interface StoreFlags {
   readonly storeComposition?: string;
 }
 
-/** What a command that puts paths has besides. */
+/** Flags of the commands that put paths. */
 export interface SigningFlags {
   readonly signingKeyFile?: string;
 }

@@ -1,5 +1,5 @@
 /**
- * What a transport needs of a file system. All of it is synchronous and allocates little: it is called
+ * The interface between a transport and a file system. All of it is synchronous and allocates little: it is called
  * for every request of the kernel. Results are numbers: 0 or a length when it worked, a negated errno, or
  * `MISSING`.
  */
@@ -42,7 +42,7 @@ export interface Need {
 /** File types as in the mode, shifted to what a directory entry holds (`S_IFMT >> 12`). */
 export const FILE_TYPE = { directory: 4, file: 8, symlink: 10 } as const;
 
-/** What differs from node to node; `STAT` holds what does not. */
+/** Attributes that differ from node to node; `STAT` holds the others. */
 export class Attributes implements InodeNumber {
   id = 0;
   inodeLow = 0;
@@ -99,7 +99,7 @@ export interface FileSystem {
   listXattr(id: number): Uint8Array | number;
   getXattr(id: number, name: string): Uint8Array | number;
   usage(): Usage;
-  /** What the last call that gave `MISSING` lacks. */
+  /** The need of the last call that gave `MISSING`. */
   missing(): Need;
   /** Lets other threads' writes be seen, and frees what reading holds. Due before every sleep. */
   refresh(): void;

@@ -14,7 +14,7 @@ export interface FreshItem {
   readonly bytes: Uint8Array;
 }
 
-/** What the fetch side tells a file system's thread: new items, and which of them the store has now. */
+/** Message of the fetch side to a file system's thread: new items, and which of them the store has now. */
 export interface FreshPayload {
   readonly items?: readonly FreshItem[];
   readonly settled?: readonly Pick<FreshItem, 'kind' | 'key'>[];

@@ -1,7 +1,7 @@
 /**
  * Inode numbers. They follow from what a node is, not from when it was looked up, so they stay the same
  * when the kernel forgets a node and asks again, and after a restart: a file's from its content, that of a
- * directory or link from its place. 63 bits make a collision unlikelier than a failing disk.
+ * directory or link from its place. With 63 bits, a collision is less likely than a failing disk.
  */
 
 /** A 64-bit number in two halves, to be written without a bigint. */

@@ -6,7 +6,7 @@ import type { NodeDescription } from './node-table.ts';
 
 const NO_BYTES = new Uint8Array(32);
 
-/** What the node table keeps of a node. */
+/** Describes a node for the node table. */
 export function describeNode(node: Node): NodeDescription {
   if (node.kind === 'symlink') {
     return {

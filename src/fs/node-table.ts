@@ -30,13 +30,13 @@ import {
 /** The largest size of a node, in bytes or elements: the record has 48 bits for it. */
 export const MAX_SIZE = 2 ** 48 - 1;
 
-/** Told, by a number from 0, of each store path when the kernel gets to know it and when it has forgotten it. */
+/** Notes which store paths the kernel knows, each in a slot of its own, numbered from 0. */
 export interface Pins {
   pin(slot: number, hash: Uint8Array): void;
   unpin(slot: number): void;
 }
 
-/** What an `acquire` needs to know of a node. */
+/** Description of a node for `acquire`. */
 export interface NodeDescription {
   readonly kind: 1 | 2 | 3;
   readonly executable: boolean;

@@ -3,7 +3,7 @@ import type { PathInfo } from '../store/path-info/path-info.ts';
 import { latin1 } from '../util/bytes.ts';
 import type { Source } from './source.ts';
 
-/** What was read is told at most so often, in milliseconds. */
+/** Shortest time between two reports of what was read, in milliseconds. */
 const INTERVAL_MS = 60_000;
 
 /** Reads from another source, and tells now and then which directories, chunk lists and chunks were read. */

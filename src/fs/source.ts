@@ -4,7 +4,7 @@ import { LocalReader } from '../castore/local/reader.ts';
 import { PathInfoTable } from '../store/path-info/local.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
 
-/** What can be read without waiting. Everything may be `undefined`: not here (yet). */
+/** A store that is read without waiting. Everything may be `undefined`: not here (yet). */
 export interface Source {
   pathInfo(hash: Uint8Array): PathInfo | undefined;
   /** Path infos whose hash begins with at least `from` (bytes), in the order of the hashes. */

@@ -2,7 +2,7 @@ import { MTIME, PERMISSIONS } from '../castore/canonical.ts';
 import { MAX_NAME_LENGTH } from '../castore/node.ts';
 import { FILE_TYPE } from './file-system.ts';
 
-/** What `stat` and `statfs` say of every node alike. */
+/** Values that `stat` and `statfs` give for every node alike. */
 export const STAT = {
   owner: 0,
   group: 0,

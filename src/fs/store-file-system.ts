@@ -276,7 +276,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     if (info) this.#options.witness?.entered(info);
   }
 
-  /** What to answer when something is not local. */
+  /** Gives the answer to a request that needs something which is not local. */
   #lacks(need: StoreNeed, errno: number): number {
     if (!this.#options.remote) {
       if (errno === ERRNO.EIO) log.error('content is missing from the store', { need: need.key });

@@ -5,7 +5,7 @@ import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import { OP, opcodeName } from './opcodes.ts';
 
-/** What the fuse-native package cannot do, whatever is served through it. Tests skip these by name. */
+/** Limits of the fuse-native package, whatever is served through it. Tests skip these by name. */
 export const NATIVE_LIMITS = [
   'names that are not UTF-8',
   'absent names are kept',

@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 
-/** Requests no further apart than this, in milliseconds, come one upon the other. */
+/** Requests no further apart than this, in milliseconds, come in quick succession. */
 const HOT_MS = 0.5;
 
 /**
- * When not to sleep yet: while requests come one upon the other, the next is likely to come before a sleeping
+ * Decides whether to sleep yet: while requests come in quick succession, the next is likely to come before a sleeping
  * thread could be woken, which takes 70 us where processors idle deeply. Then asking again at once is cheaper
  * for whoever waits.
  */

@@ -1,13 +1,13 @@
 import type { ServeContext, ServedFileSystem, ServeOptions } from './serve-store.ts';
 
-/** What a person may say of a mount. */
+/** Options of a mount, as a person sets them. */
 export interface DriverOptions extends Pick<ServeOptions, 'listRoot' | 'showXattr'> {
   readonly allowOther: boolean;
   /** Threads that serve the kernel. */
   readonly readers: number;
 }
 
-/** What a driver works with. */
+/** The surroundings of a driver. */
 export interface DriverContext extends ServeContext {
   /** Free for mounting, as the kernel names it. */
   readonly mountPoint: string;

@@ -13,7 +13,7 @@ import type { EnteredPath } from './statistics.ts';
 const WATCH_MS = 500;
 const FOREVER = 1_000_000;
 
-/** What this program uses of the package, which brings no types. */
+/** The part of the package that is used here; it brings no types. */
 type FuseNative = new (
   mountPoint: string,
   operations: object,
@@ -44,7 +44,7 @@ export const nativeDriver: Driver = async (options, context) => {
     counts,
   );
   const fuse = new Fuse(context.mountPoint, operations, {
-    // The package has no words for these; what it is given it joins by commas.
+    // The package has no options for these, but joins what it is given by commas.
     fsname: 'tvix-store,ro,nosuid,nodev,use_ino',
     subtype: 'tvix-store',
     allowOther: options.allowOther,

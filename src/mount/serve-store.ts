@@ -31,7 +31,7 @@ export interface ServeOptions {
   readonly verifyWhole: boolean;
 }
 
-/** What the side that faces the kernel works with. */
+/** The surroundings of the side that faces the kernel. */
 export interface ServeContext {
   /** The local store that is read. */
   readonly env: Environment;

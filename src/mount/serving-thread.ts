@@ -12,7 +12,7 @@ import type { TransportName, WorkerData } from './worker.ts';
 
 /** How long a stopping mount waits for its threads, in milliseconds. */
 const STOP_MS = 500;
-/** Messages with content that a sleeping thread is left with. */
+/** Messages with content that may wait until a sleeping thread is woken. */
 const MAX_UNSEEN = 64;
 
 /** A thread that serves the kernel. */
@@ -73,7 +73,7 @@ export class ServingThread implements Server {
 
   send(message: FetchMessage): void {
     this.#worker.postMessage(message);
-    // Content alone can wait until the thread comes by, but not heap up; somebody waits for the rest.
+    // Content alone can wait until the thread looks by itself, but must not pile up; somebody waits for the rest.
     this.#unseen = message.type === 'payload' ? this.#unseen + 1 : MAX_UNSEEN;
     if (this.#unseen < MAX_UNSEEN) Atomics.store(this.control, CONTROL.MESSAGES, 1);
     else {
@@ -96,7 +96,7 @@ export class ServingThread implements Server {
   }
 }
 
-/** What threads did that serve the same kernel. */
+/** Sums up the statistics of the threads that serve one kernel. */
 export function statisticsOf(
   threads: readonly ServingThread[],
   { nodes }: Pick<ServeContext, 'nodes'>,

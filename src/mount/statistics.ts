@@ -11,13 +11,13 @@ export interface EnteredPath {
   readonly size: number;
 }
 
-/** Word of a serving thread that a store path was looked up for the first time. */
+/** Message of a serving thread: a store path was looked up for the first time. */
 export interface EnteredMessage {
   readonly type: 'entered';
   readonly path: EnteredPath;
 }
 
-/** Word of a serving thread of what it has read from the cache. */
+/** Message of a serving thread: these objects were read from the cache. */
 export interface UsedMessage {
   readonly type: 'used';
   readonly digests: readonly string[];
@@ -28,7 +28,7 @@ export function enteredPath({ storePath, node, narSize }: PathInfo): EnteredPath
   return { name: String(storePath), entries, size: Number(narSize) };
 }
 
-/** What a mount did, and what it was spared. */
+/** Statistics of a mount: requests, reads, and the store paths that were looked into. */
 export interface MountStatistics {
   /** Requests of the kernel, by the name of the operation. */
   readonly requests: ReadonlyMap<string, number>;
@@ -43,7 +43,7 @@ export interface MountStatistics {
   readonly entered: readonly EnteredPath[];
 }
 
-/** What came from a far store. */
+/** Objects and bytes that came from a far store. */
 export interface FetchStatistics {
   readonly objects: number;
   readonly bytes: number;

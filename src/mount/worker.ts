@@ -18,7 +18,7 @@ const TRANSPORTS = {
 };
 export type TransportName = keyof typeof TRANSPORTS;
 
-/** What a thread that serves the kernel is given. */
+/** Data for a thread that serves the kernel. */
 export interface WorkerData {
   readonly transport: TransportName;
   readonly storeDir: string;

@@ -19,7 +19,7 @@ export const CA_TYPES = [
 ] as const;
 export type CaType = (typeof CA_TYPES)[number];
 
-/** What a store path's contents are, in a way that its name follows from it. */
+/** A description of a store path's contents from which its name follows. */
 export interface ContentAddress {
   readonly type: CaType;
   /** As long as the algorithm has it. */

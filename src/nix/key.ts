@@ -8,7 +8,7 @@ import { fingerprint, SIGNATURE_LENGTH } from './signature.ts';
 
 const SEED_LENGTH = 32;
 const PUBLIC_LENGTH = 32;
-/** What stands before the bytes of an ed25519 key in its DER form (RFC 8410). */
+/** Bytes that stand before an ed25519 key in its DER form (RFC 8410). */
 const PRIVATE_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 const PUBLIC_PREFIX = Buffer.from('302a300506032b6570032100', 'hex');
 
@@ -86,7 +86,7 @@ export class SecretKey {
     return this.publicKey.name;
   }
 
-  /** As in a key file: who has this can sign. */
+  /** The text of a key file. Whoever has it can sign. */
   secret(): string {
     return printNamed({ name: this.name, data: Buffer.concat([this.#seed, this.publicKey.data]) });
   }

@@ -10,7 +10,7 @@ export const SIGNATURE_LENGTH = 64;
 /** A signature of a store path by ed25519, 64 bytes, with the name of the key. */
 export type Signature = NamedBytes;
 
-/** What a signature stands for. */
+/** The values that a signature is made over. */
 export interface Signed {
   readonly storePath: StorePath;
   readonly narSha256: Uint8Array;

@@ -14,7 +14,7 @@ export interface Uploader {
 }
 
 export interface UploadRuleOptions {
-  /** Whoever has it may upload, and nobody else but who has a certificate. */
+  /** Clients with this token may upload; of the others, only those with a certificate. */
   readonly token?: string | undefined;
   /** Without a token: whether those on other machines may upload, too. */
   readonly anonymous?: boolean | undefined;
@@ -75,7 +75,7 @@ export function isForwarded(hasHeader: (name: string) => boolean): boolean {
   return FORWARDING.some(hasHeader);
 }
 
-/** Whether who is at the other end of an accepted connection is on this machine. */
+/** Whether the other end of an accepted connection is on this machine. */
 export function isLocalPeer(socket: Socket, listener: Server): boolean {
   // The address of a peer that has gone again is not known: it must not pass for one without any.
   return isTcp(listener) ? isLoopback(socket.remoteAddress) : true;

@@ -13,11 +13,11 @@ export interface Services {
 
 export type ServiceName = keyof Services;
 
-/** What path infos refer to. */
+/** The services that hold the contents of store paths. */
 export type Contents = Pick<Services, 'blobs' | 'directories'>;
 
 /**
- * What a store is opened for: only one that may be written to is made where there is none. `serve` is for
+ * The purpose for which a store is opened: only one that may be written to is made where there is none. `serve` is for
  * writing on behalf of others, who do not say when they are done. One that is filled keeps copies of what another
  * has; where there is none, it becomes a cache.
  */
@@ -27,7 +27,7 @@ export type Use = 'read' | 'write' | 'serve' | 'fill';
 export interface Store extends Services {
   /** Set when all three services are those of one local store. */
   readonly local?: LocalStore | undefined;
-  /** Set when contents come by whole store paths: where from. */
+  /** The source of contents, when they come by whole store paths only. */
   readonly paths?: PathSource | undefined;
   /** Whether path infos are on another machine, so that asking first is cheaper than sending. */
   readonly far?: boolean | undefined;

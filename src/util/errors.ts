@@ -36,7 +36,7 @@ export class StoreError extends Error {
   }
 }
 
-/** What a person asked for cannot be meant: an address or a flag. Commands end with 2 for it. */
+/** An address or flag that cannot be meant. Commands end with exit code 2 for it. */
 export class UsageError extends StoreError {
   constructor(message: string, options?: { cause?: unknown }) {
     super('INVALID_ARGUMENT', message, options);
@@ -68,7 +68,7 @@ export function reasonOf(error: unknown): string {
   return reasonOfCode(systemCode(error)) ?? messageOf(error);
 }
 
-/** What Node adds to the errors of system calls. */
+/** An error of a system call, with the fields that Node adds to it. */
 interface SystemError extends NodeJS.ErrnoException {
   readonly address?: string;
   readonly port?: number;

@@ -21,7 +21,7 @@ export interface CutterOptions {
   readonly maskLarge: bigint;
 }
 
-/** What tvix and snix use. */
+/** The parameters that tvix and snix use. */
 export const DEFAULT_CUTTER: CutterOptions = {
   min: 128 * 1024,
   average: 256 * 1024,

@@ -1,4 +1,4 @@
-/** What the thread that reads and the thread that cuts share. */
+/** Memory that the reading and the cutting thread share. */
 export interface CutThreadData {
   readonly control: Int32Array;
   /** Contents, in shared memory. */

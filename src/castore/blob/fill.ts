@@ -2,7 +2,7 @@ import type { Tolerant } from '../../util/async/tolerant.ts';
 import type { Digest } from '../digest.ts';
 import type { BlobService, Chunk } from './service.ts';
 
-/** Contents held in memory until they are in the near service; beyond it, whoever brings more waits. */
+/** Most bytes held in memory until they are in the near service; more of them have to wait. */
 const MAX_HELD = 32 << 20;
 
 /** Puts what was fetched into a near service while its readers go on, many at a time. */

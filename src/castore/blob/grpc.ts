@@ -9,7 +9,7 @@ import { SINGLE_CHUNK_LIMIT } from './service.ts';
 /** Contents up to this many bytes are taken in one piece. */
 const SHORT = 1 << 20;
 
-/** Blobs of a peer. Nothing it sends is believed. */
+/** Blobs of a peer. Everything it sends is checked. */
 export class GrpcBlobService implements BlobService {
   readonly #channel: Channel;
 
@@ -123,7 +123,7 @@ async function* inOrder(parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array
   yield* parts;
 }
 
-/** NOT_FOUND is a value here. */
+/** Turns NOT_FOUND into `undefined`. */
 export async function foundOrNot<T>(answer: Promise<T>): Promise<T | undefined> {
   try {
     return await answer;

@@ -64,7 +64,7 @@ export class LocalBlobService implements BlobService {
 
   /** A chunk of this size, checked once. Throws DATA_LOSS when it is another or damaged. */
   #chunk(digest: Digest, size: number, scratch: Scratch | undefined): Uint8Array | undefined {
-    // A byte more than there should be tells that there is no more.
+    // Asking for one byte more than there should be tells that the end has been reached.
     const bytes = scratch ? scratch.take(size + 1) : Buffer.allocUnsafe(size + 1);
     const count = this.#store.reader.readChunk(digest.bytes, 0, size + 1, bytes, 0);
     if (count === undefined) return undefined;

@@ -12,7 +12,7 @@ import { chunkerFor } from './parallel-chunker.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { MAX_CHUNK_LENGTH, SINGLE_CHUNK_LIMIT } from './service.ts';
 
-/** What does not get smaller gets a little larger. */
+/** The largest object of a chunk, in bytes: one that does not compress gets a little larger. */
 const MAX_CHUNK_OBJECT = MAX_CHUNK_LENGTH + (1 << 20);
 /** A chunk list of a blob of more than a terabyte. */
 const MAX_INDEX_OBJECT = 256 << 20;

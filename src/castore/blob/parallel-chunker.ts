@@ -8,7 +8,7 @@ import { CONTROL, CUTS, RING_LENGTH } from './cut-protocol.ts';
 /** Contents from this length on are cut in a thread of its own. */
 const PARALLEL_FROM = 16 << 20;
 
-/** What cuts contents of about so many bytes, whose digest may be `known`. */
+/** Chooses a chunker for contents of about so many bytes, whose digest may be `known`. */
 export function chunkerFor(expected: number, known?: Digest): HashingChunker | ParallelChunker {
   return expected >= PARALLEL_FROM && !known ? new ParallelChunker() : new HashingChunker(known);
 }

@@ -1,7 +1,7 @@
 import { damaged } from '../../util/errors.ts';
 import type { FileNode, Node } from '../node.ts';
 
-/** What a copy did so far. */
+/** Progress of a copy. */
 export interface CopyProgress {
   /** Files and directories looked at. */
   objects: number;

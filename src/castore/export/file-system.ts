@@ -12,7 +12,7 @@ import type { FileNode, Node } from '../node.ts';
 import type { HardLinks, TreePlace } from './hard-links.ts';
 import type { TreeSource } from './source.ts';
 
-/** What an export did so far. */
+/** Progress of an export. */
 export interface ExportProgress {
   entries: number;
   /** Bytes of file contents. */

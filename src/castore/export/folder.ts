@@ -27,8 +27,8 @@ const PREFIX = '.tvix-store-';
 
 /**
  * A folder that trees are written into. Each is made under a temporary name, `.tvix-store-<random>`, and
- * gets its own when it is complete. Whoever writes holds a shared lock on the folder (`flock`, which the
- * kernel frees at his death); who finds it free takes away the temporary names that others left.
+ * gets its own when it is complete. A writer holds a shared lock on the folder (`flock`, which the kernel frees when
+ * the process ends); one that finds it free removes the temporary names that others left.
  *
  * It is reached through its descriptor: if somebody puts a link in its place, we go on where we began.
  */

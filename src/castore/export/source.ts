@@ -6,7 +6,7 @@ import { Directory } from '../directory.ts';
 import type { LocalReader } from '../local/reader.ts';
 import type { FileNode } from '../node.ts';
 
-/** What a tree is written from. It is asked in the order of the tree: depth first, by name. */
+/** The source of a tree that is written. It is asked in the order of the tree: depth first, by name. */
 export interface TreeSource {
   /** Throws DATA_LOSS when the directory is missing or damaged. */
   directory(digest: Digest): Directory | Promise<Directory>;
@@ -19,7 +19,7 @@ export interface TreeSource {
 
 /**
  * Reads a local store without waiting, into memory that is used again. With `check: false` contents are not
- * hashed: for one who hashes the tree himself.
+ * hashed, which is for callers that hash the tree themselves.
  */
 export class LocalTreeSource implements TreeSource {
   readonly #reader: LocalReader;

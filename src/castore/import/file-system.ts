@@ -22,7 +22,7 @@ import type { FileNode, Name, Node } from '../node.ts';
 import { parseName, parseSymlinkTarget } from '../node.ts';
 import type { TreeObserver } from './observer.ts';
 
-/** What an import did so far. */
+/** Progress of an import. */
 export interface ImportProgress {
   entries: number;
   /** Bytes of file contents read. */

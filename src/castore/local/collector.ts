@@ -143,7 +143,7 @@ export interface SweepOptions {
   readonly onMarked?: () => Promise<void>;
 }
 
-/** What was deleted. */
+/** Counts of what a collection deleted. */
 export interface Freed {
   directories: number;
   manifests: number;
@@ -151,7 +151,7 @@ export interface Freed {
   bytes: number;
 }
 
-/** Takes the lock of those who delete, one at a time. Throws UNAVAILABLE when another has it. */
+/** Takes the lock under which rows are deleted. Throws UNAVAILABLE when another process has it. */
 export function lockForDeleting(env: Environment): number {
   const lock = tryLock(join(env.dir, 'gc.lock'));
   if (lock !== undefined) return lock;

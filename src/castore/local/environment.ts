@@ -41,7 +41,7 @@ interface DatabaseStats {
   readonly free: PageCounts;
 }
 
-/** What LMDB rejects with. */
+/** The error with which LMDB rejects. */
 interface CommitFailure {
   readonly code?: number;
   readonly commitError?: Promise<never>;

@@ -35,7 +35,7 @@ export async function evict(env: Environment, uses: RecentUse, limit: number): P
   }
 }
 
-/** What a cache takes: its chunk files, and what is in use of its database. */
+/** The size of a cache in bytes: its chunk files, and the used part of its database. */
 function sizeOf(env: Environment, files: number): number {
   return files + env.databaseSize().used;
 }

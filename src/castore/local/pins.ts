@@ -70,7 +70,7 @@ export class PinWriter {
   }
 }
 
-/** What running mounts have pinned. */
+/** The hashes of store paths that running mounts have pinned. */
 export function* pinnedPaths(
   env: Environment,
 ): Generator<{ readonly hash: Uint8Array; readonly pid: string }> {

@@ -7,7 +7,7 @@ import type { Environment } from './environment.ts';
 
 const TAG_LENGTH = 4;
 
-/** What the collector knows of a writer. */
+/** A writer, as the collector sees it. */
 export interface LiveSession {
   readonly epoch: number;
   /** The names of the chunk files that it writes end in this, and four more characters. */

@@ -11,7 +11,7 @@ import { LocalWriter } from './writer.ts';
 export class LocalStore {
   readonly env: Environment;
   readonly reader: LocalReader;
-  /** Whether whoever is told that something is here may rely on it: what reads alone promises nothing. */
+  /** Whether callers may rely on an answer that something is here: a store opened for reading promises nothing. */
   readonly isWritable: boolean;
   readonly #fills: boolean;
   readonly #serves: boolean;

@@ -14,7 +14,7 @@ const MAX_KNOWN = 1 << 20;
  */
 export class TreeKeeper {
   readonly #store: LocalStore;
-  /** What has been kept under the session of this epoch. */
+  /** Digests of the trees that have been kept under the session of `#epoch`. */
   #known = new DigestMap();
   #epoch = 0;
   /** Many ask for the same tree at once, and to walk it takes memory. */

@@ -5,7 +5,7 @@ import { Directory } from '../directory.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from './rows.ts';
 
-/** What came out of looking at a row. */
+/** The result of checking a row. */
 export interface Verdict {
   /** Says what is wrong, if anything is. */
   readonly problem?: string;

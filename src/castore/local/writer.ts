@@ -19,8 +19,8 @@ const TRANSACTION_BYTES = 4 << 20;
 const MAX_WAITING_ROWS = 1 << 16;
 
 /**
- * What a writer that serves others for ever has put, or said to be there, is kept for so long at least, in
- * milliseconds, until something refers to it: nobody says when an upload is over.
+ * A writer that serves others for as long as it lives keeps what it has put, or said to be there, for at least this
+ * long, in milliseconds, until something refers to it: nobody says when an upload is over.
  */
 export const GRACE_MS = 3_600_000;
 
@@ -97,7 +97,7 @@ export class LocalWriter {
     if (this.#retired) this.#renewLater();
   }
 
-  /** What this writer writes or relies on carries at least this epoch. */
+  /** The least epoch of the rows that this writer writes or relies on. */
   get epoch(): number {
     return this.#current.epoch;
   }

@@ -13,7 +13,7 @@ const LOCK_WAIT_MS = 5;
 /** Where objects are written before they get their name, and the lock of those that replace one. */
 const UNNAMED = 'tmp';
 const LOCK = 'lock';
-/** What a writer that was killed left behind goes when it is so old, in milliseconds. */
+/** Age in milliseconds at which the leftovers of a killed writer are removed. */
 const ABANDONED_MS = 24 * 3600 * 1000;
 
 /** Objects as files below a directory, in the layout of a bucket; for any number of processes at once. */

@@ -1,6 +1,6 @@
 import type { Digest } from '../digest.ts';
 
-/** What an object holds, and a tag that changes with it. */
+/** The contents of an object, and a tag that changes with them. */
 export interface StoredObject {
   readonly bytes: Uint8Array;
   readonly tag: string;
@@ -34,7 +34,7 @@ export interface ObjectStore {
   close(): Promise<void>;
 }
 
-/** What tvix and snix keep by digest; the doc comment of each user tells how. */
+/** Kinds of objects that tvix and snix keep by digest; the doc comment of each user tells how. */
 export type Kind = 'chunks' | 'blobs' | 'dirs';
 
 export function keyOf(kind: Kind, { hex }: Digest): string {

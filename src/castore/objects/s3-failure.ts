@@ -1,7 +1,7 @@
 import type { Code } from '../../util/errors.ts';
 import { StoreError } from '../../util/errors.ts';
 
-/** What the SDK throws, as far as it is looked at. */
+/** The parts of an error of the SDK that are looked at. */
 interface Failure {
   readonly name?: string;
   readonly message?: string;
@@ -12,7 +12,7 @@ interface Failure {
   readonly $metadata?: { readonly httpStatusCode?: number };
 }
 
-/** What a failure is put into words with. */
+/** Names that a failure is told with. */
 export interface FailureContext {
   /** The store, as a person may see it. */
   readonly address: string;

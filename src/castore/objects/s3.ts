@@ -216,7 +216,7 @@ const ANONYMOUS: S3ClientConfig = {
   signer: { sign: async (request) => request },
 };
 
-/** Not there is a value. */
+/** Gives `undefined` for an object that is not there. */
 async function absentOr<T>(answer: Promise<T>): Promise<T | undefined> {
   try {
     return await answer;

@@ -8,7 +8,7 @@ import * as vhost from './protocol.ts';
 import { REQUEST } from './protocol.ts';
 import { Virtqueue } from './queue.ts';
 
-/** What it is told of us. */
+/** Answers to the front end's questions about this device. */
 const ANSWERS = new Map<number, bigint>([
   [REQUEST.GET_FEATURES, vhost.FEATURES],
   [REQUEST.GET_PROTOCOL_FEATURES, vhost.PROTOCOL_FEATURES],

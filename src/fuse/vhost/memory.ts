@@ -64,7 +64,7 @@ export class GuestMemory {
     this.#unmap(found);
   }
 
-  /** Unmaps everything; likewise. */
+  /** Unmaps everything. Nothing that `ring` gave may be used any more. */
   clear(): void {
     for (const region of this.#regions.splice(0)) this.#unmap(region);
   }

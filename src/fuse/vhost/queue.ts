@@ -26,7 +26,7 @@ export interface RingAddresses {
   readonly used: number;
 }
 
-/** A virtqueue with a split ring. What the guest writes into it is believed nowhere. */
+/** A virtqueue with a split ring. Nothing that the guest writes into it is trusted. */
 export class Virtqueue {
   /** Entries of its ring. */
   length = 0;

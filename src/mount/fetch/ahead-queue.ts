@@ -1,4 +1,4 @@
-/** Fetches of what nobody waits for, under way at once. */
+/** Fetches under way at once for which nobody waits. */
 const AT_ONCE = 8;
 
 /** Fetches ahead of readers, some at a time, in the order in which it was thought of. */

@@ -13,7 +13,7 @@ const MAX_JUMP = 8 << 20;
 /** A stream that nobody follows, or that brings nothing, is given up after this long, in milliseconds. */
 const IDLE_MS = 5_000;
 
-/** What a stream does with what it brings. */
+/** Source and recipient of a stream. */
 export interface StreamOptions {
   /** Begins to read the blob from its start; what has come when that ends well is all of the blob. */
   readonly read: (signal: AbortSignal) => Promise<AsyncIterable<Uint8Array>>;

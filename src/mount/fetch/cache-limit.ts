@@ -5,7 +5,7 @@ import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 
-/** Uses are written down, and the size is looked at, so often at the most, in milliseconds. */
+/** Shortest time between two looks at the size, when uses are written down as well, in milliseconds. */
 const INTERVAL_MS = 60_000;
 /** After so many looks the size is measured, whatever this mount has added: others may use the same cache. */
 const MEASURE_EVERY = 10;

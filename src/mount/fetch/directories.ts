@@ -11,7 +11,7 @@ const PATIENCE_MS = 250;
 
 /** A closure on its way. */
 interface Stream {
-  /** What it will still bring, as far as is known: the children of what it has brought. */
+  /** Digests that it will still bring, as far as is known: the children of those that have come. */
   readonly coming: Set<string>;
   /** Those who wait, by digest. */
   readonly waiting: Map<string, PromiseWithResolvers<void>>;

@@ -12,7 +12,7 @@ import type { FetcherOptions, Progress } from './options.ts';
 /** How long an absent store path is not asked for again, in milliseconds. */
 const ABSENT_MS = 2000;
 const MAX_ABSENT = 10_000;
-/** How long what a path turned out not to hold is not looked for in it again. */
+/** How long a path is not searched again for content that it turned out to lack, in milliseconds. */
 const LOST_MS = 60_000;
 
 /** Gets what is not local from the services, verifies it, and hands it to the keeper. */
@@ -77,7 +77,7 @@ export class Fetcher {
     }
   }
 
-  /** Gets contents; where they come by whole paths only and have gone since, by their path. */
+  /** Gets contents. Where they come by whole store paths only and have gone since, fetches their path again. */
   async #contents(
     { key, storePath }: StoreNeed & { storePath: Uint8Array },
     onProgress: Progress,

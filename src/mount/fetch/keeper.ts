@@ -16,7 +16,7 @@ import type { CacheLimit } from './cache-limit.ts';
 /** Bytes served from memory for want of room in the cache. */
 const MAX_HOMELESS = 64 << 20;
 
-/** Takes verified content for those who wait, and word of when the cache has it or it is wrong after all. */
+/** Recipient of verified content. It also hears when the cache has an item, and when one proves wrong. */
 export interface Recipient {
   deliver(items: readonly FreshItem[]): void;
   settled(items: readonly Pick<FreshItem, 'kind' | 'key'>[]): void;
@@ -33,13 +33,13 @@ export class Keeper {
   readonly recipient: Recipient;
   /** Where content comes from, for people. */
   readonly peer: string;
-  /** What has come from there. */
+  /** Objects and bytes that have come from there. */
   readonly fetched = { objects: 0, bytes: 0 };
   readonly #filler: CacheFiller;
   readonly #limit: CacheLimit | undefined;
-  /** What has been handed on but not committed. */
+  /** Items that have been handed on but not committed. */
   readonly #pending = new Map<string, Uint8Array>();
-  /** What the cache could not take (a full disk): served from memory until something newer needs the room. */
+  /** Items that the cache could not take (a full disk): served from memory until newer ones need the room. */
   readonly #homeless = new LRUCache<string, FreshItem>({
     maxSize: MAX_HOMELESS,
     sizeCalculation: (item) => item.bytes.length + 64,

@@ -6,11 +6,11 @@ import type { DirectoryEntry } from '../../fs/need.ts';
 import { latin1 } from '../../util/bytes.ts';
 import type { AheadQueue } from './ahead-queue.ts';
 
-/** Bytes and files read ahead at the most, and files to begin with. */
+/** Most bytes and files read ahead, and how many files at first. */
 const MAX_BYTES = 2 << 20;
 const MAX_FILES = 128;
 const FIRST_FILES = 8;
-/** Entries between two reads that still are in order: what lies between is no file, or was there. */
+/** Most entries between two reads that count as in order: those between are no files, or were there. */
 const MAX_GAP = 8;
 /** Directories that are followed. */
 const MAX_READERS = 64;

@@ -1,4 +1,4 @@
-/** Called whenever something arrives, so that waiting for the rest is worth it. */
+/** Called whenever something arrives: waiting for the rest is still worth it. */
 export type Progress = () => void;
 
 export interface FetcherOptions {

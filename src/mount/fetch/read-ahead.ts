@@ -3,7 +3,7 @@ import type { Chunk } from '../../castore/blob/service.ts';
 import type { AheadQueue } from './ahead-queue.ts';
 import type { ChunkList, ChunkRange } from './chunk-list.ts';
 
-/** Bytes read ahead of a reader at the most, and to begin with. */
+/** Most bytes read ahead of a reader, and how many at first. */
 const MAX_WINDOW = 8 << 20;
 const FIRST_WINDOW = 512 << 10;
 /** Readers that are followed. */

@@ -59,7 +59,7 @@ export class NarReader {
     this.#cursor.feed(bytes, this.#step);
   }
 
-  /** To be called when there is no more: throws when the NAR is not complete. Gives its length. */
+  /** Ends the input: throws when the NAR is not complete. Gives its length. */
   end(): number {
     const size = this.#cursor.received;
     if (this.#state === 'end') return size;
@@ -107,7 +107,7 @@ export class NarReader {
     throw this.#unexpected(state, length);
   }
 
-  /** What a word means, once it is read. */
+  /** Tells the visitor what a word that has been read stands for. */
   #tell(state: WordState, { next }: Word): void {
     if (state === 'kind' && next === 'directory') {
       if (this.#lastNames.length === MAX_DEPTH) {

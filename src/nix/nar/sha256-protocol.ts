@@ -1,4 +1,4 @@
-/** What a writer and the hashing thread share. */
+/** Memory that a writer and the hashing thread share. */
 export interface Sha256ThreadData {
   readonly control: Int32Array;
   /** In shared memory; its length is a power of two. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import * as token from './tokens.ts';
 
-/** What goes to a sink in one piece and is longer than this is the caller's own memory. */
+/** A longer piece goes to a sink as the caller's own memory, without a copy. */
 export const STAGE_LENGTH = 128 * 1024;
 
 /** Takes the bytes of a NAR in order. */

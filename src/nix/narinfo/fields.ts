@@ -8,12 +8,12 @@ import { parseSignature } from '../signature.ts';
 import { StorePath } from '../store-path.ts';
 import type { NarInfoValues } from './values.ts';
 
-/** What stands behind one key of a narinfo. */
+/** A key of a narinfo, and how its value is read and printed. */
 export interface Field<Name extends keyof NarInfoValues = keyof NarInfoValues> {
   readonly name: Name;
   /** Whether the key may be there more than once. */
   readonly repeats: boolean;
-  /** What its lines tell, as many as there are. Throws for what it cannot mean. */
+  /** Reads the value in its lines, as many as there are. Throws for a text that is none. */
   parse(texts: readonly string[]): NarInfoValues[Name];
   /** Its lines, as many as it takes. */
   print(value: NarInfoValues[Name]): string[];

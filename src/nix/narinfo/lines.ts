@@ -15,7 +15,7 @@ export function keyOf(line: string): string {
   return line.slice(0, colon);
 }
 
-/** What the lines tell. Lines with other keys tell nothing. Throws INVALID_ARGUMENT. */
+/** Reads the values in the lines. Lines with other keys are ignored. Throws INVALID_ARGUMENT. */
 export function parseLines(lines: readonly string[]): NarInfoValues {
   const found = new Map<Key, string[]>();
   for (const line of lines) {

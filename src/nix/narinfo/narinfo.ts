@@ -68,7 +68,7 @@ export class NarInfo implements NarInfoValues {
   }
 
   /**
-   * The same narinfo with other values (`undefined`: without one); the lines of the others stay as they are.
+   * Copies the narinfo with other values (`undefined`: without one); the lines of the others stay as they are.
    * Throws INVALID_ARGUMENT for what cannot be told.
    */
   with(changes: Partial<NarInfoValues>): NarInfo {

@@ -3,7 +3,7 @@ import type { Hash } from '../hash.ts';
 import type { Signature } from '../signature.ts';
 import type { StorePath } from '../store-path.ts';
 
-/** What a narinfo tells: a store path, and where a binary cache has its NAR. */
+/** The values in a narinfo: a store path, and where a binary cache has its NAR. */
 export interface NarInfoValues {
   readonly storePath: StorePath;
   /** Where the NAR is: relative to the cache, or absolute. */

@@ -37,7 +37,7 @@ export interface ChannelOptions {
   readonly dialect?: Dialect | undefined;
   /** Shown with every call, to be let in. */
   readonly token?: string | undefined;
-  /** What a TLS handshake asks for in place of the host's name. */
+  /** The name that a TLS handshake asks for in place of the host's. */
   readonly tlsName?: string | undefined;
 }
 
@@ -320,7 +320,7 @@ function holdingFew<T>(begin: () => T): T {
   }
 }
 
-/** grpc-js takes a stack trace for every call, lest it fails: a twentieth of what a short one takes. */
+/** grpc-js takes a stack trace of every call in case it fails: a twentieth of the time of a short one. */
 function untraced<T>(begin: () => T): T {
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = 0;

@@ -3,7 +3,7 @@ import { status } from '@grpc/grpc-js';
 import type { Code } from '../../util/errors.ts';
 import { CODES, StoreError } from '../../util/errors.ts';
 
-/** What a failed call is to throw. `address` names the peer, for people. */
+/** Gives the error to throw for a failed call. `address` names the peer, for people. */
 export function failureOf(address: string, error: ServiceError): StoreError {
   const details = error.details || error.message;
   // grpc-js says so when the connection breaks under a call.

@@ -6,7 +6,7 @@ import { blobChunk, codec, encoded } from './codec.ts';
 export const DIALECTS = ['tvix', 'snix'] as const;
 export type Dialect = (typeof DIALECTS)[number];
 
-/** What goes over a method: messages of one kind each way, one of them or a stream. */
+/** The messages of a method: one kind each way, a single one or a stream. */
 export interface MethodShape<Request, Response> {
   readonly requestStream: boolean;
   readonly responseStream: boolean;

@@ -1,6 +1,6 @@
 import { StoreError } from '../../util/errors.ts';
 
-/** Counts calls under way, so that a flood of them is refused instead of heaped up. */
+/** Counts calls under way, so that a flood of them is refused instead of piling up. */
 export class CallLimit {
   readonly #most: number;
   #running = 0;

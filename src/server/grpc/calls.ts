@@ -42,7 +42,7 @@ function readable<T>(message: T): T {
   return message;
 }
 
-/** What a service does for a method. Streams come and go as iterables. */
+/** Implementations of a method, by its shape. Streams come and go as iterables. */
 export type Unary<Q, R> = (request: Q, signal: AbortSignal) => Promise<R>;
 export type ServerStream<Q, R> = (request: Q, signal: AbortSignal) => AsyncIterable<R>;
 export type ClientStream<Q, R> = (requests: AsyncIterable<Q>, signal: AbortSignal) => Promise<R>;
@@ -62,7 +62,7 @@ export function served<Q, R>(method: ServedMethod<Q, R>): ServedMethod {
   return method as unknown as ServedMethod;
 }
 
-/** What a call shows of who makes it. */
+/** The part of a call that tells who makes it. */
 export interface Caller {
   readonly metadata: Metadata;
   getPeer(): string;

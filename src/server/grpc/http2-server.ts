@@ -2,7 +2,7 @@ import type { Http2Server } from 'node:http2';
 import { Server } from '@grpc/grpc-js';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 
-/** What grpc-js makes its HTTP/2 servers by; its types do not show it. */
+/** The method by which grpc-js makes its HTTP/2 servers; its types do not show it. */
 interface Internals {
   createHttp2Server(...args: unknown[]): Http2Server;
 }

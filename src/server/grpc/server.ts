@@ -108,7 +108,7 @@ function kindOf({ requestStream, responseStream }: ServedMethod['shape']): strin
   return responseStream ? 'serverStream' : 'unary';
 }
 
-/** Lets those put who may. */
+/** Permits the calls of clients that may put. */
 class UploadPermit {
   readonly #rule: UploadRule;
   /** Whether nobody gets a connection without a certificate. */

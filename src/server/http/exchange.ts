@@ -11,7 +11,7 @@ import { parseRange } from './range.ts';
 /** A client that sends nothing of a body, or takes nothing of one, is left after this long, in milliseconds. */
 const IDLE_MS = 60_000;
 
-/** What can be sent as a whole or in part. */
+/** A body that can be sent as a whole or in part. */
 export interface Body {
   /** Bytes. */
   readonly length: number;

@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Exchange } from './exchange.ts';
 
-/** What Prometheus is told of the server. */
+/** Metrics of the server, for Prometheus. */
 export class HttpMetrics {
   readonly #registry = new Registry();
   readonly #labels = ['route', 'method', 'status'] as const;

@@ -12,7 +12,7 @@ import type { Route } from './router.ts';
 
 /** NARs that are read at once, each with memory of its own; the next have to wait. */
 const UPLOADS_AT_ONCE = 16;
-/** What a Nix that compresses puts behind `.nar`; gzip has nothing there. */
+/** Endings that a Nix which compresses puts behind `.nar`; gzip has none. */
 const ENDINGS: Record<string, StoredFormat> = { '.xz': 'xz', '.zst': 'zstd' };
 
 /** The NARs of a binary cache. */

@@ -16,7 +16,7 @@ import type { Route } from './router.ts';
 const NARINFO = 'text/x-nix-narinfo';
 const HASH = '([0-9a-df-np-sv-z]{32})';
 
-/** What a binary cache tells of store paths, and is told. */
+/** Routes that serve and take the narinfos of a binary cache. */
 export function narInfoRoutes(
   store: Store,
   tables: UploadTables,

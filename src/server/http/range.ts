@@ -5,8 +5,8 @@ export interface Range {
 }
 
 /**
- * What a Range header asks of a body of this length: a single range of bytes. `undefined` for whatever else it
- * is, which is then to be ignored (RFC 9110, 14.2); `unsatisfiable` when it lies outside.
+ * Reads a Range header that asks for a single range of a body of this length. `undefined` for any other header, which
+ * is to be ignored (RFC 9110, 14.2); `unsatisfiable` when the range lies outside.
  */
 export function parseRange(header: string | undefined, length: number): Range | 'unsatisfiable' | undefined {
   const [, first, last] = /^bytes=[ \t]*(\d*)-(\d*)[ \t]*$/i.exec(header ?? '') ?? [];

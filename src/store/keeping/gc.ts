@@ -168,7 +168,7 @@ class Paths {
     }
   }
 
-  /** What nothing seems to hold, those that refer before those that are referred to. What is held is told. */
+  /** Finds the paths that nothing seems to hold, each before its references. Reports the held ones to `onPath`. */
   async #candidates(): Promise<PathInfo[]> {
     const candidates = new Map<string, PathInfo>();
     for await (const info of this.#infos.all()) {

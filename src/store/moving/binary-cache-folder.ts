@@ -63,7 +63,7 @@ export class BinaryCacheFolder {
     }
   }
 
-  /** What the cache has of a store path. */
+  /** Gives the cache's description of a store path, if it has one. */
   async describe(hash: Uint8Array): Promise<PathDescription | undefined> {
     const file = `${encodeBase32(hash)}.narinfo`;
     const bytes = this.#read(file);

@@ -19,11 +19,11 @@ const COPIED_AT_ONCE = 4;
 /** Between local stores they are copied one after another, but many are committed at once. */
 const COMMITTED_AT_ONCE = 64;
 
-/** What there is to copy. */
+/** The store paths of a copy. */
 export interface CopyPlan<T extends PathDescription = PathDescription> {
-  /** What the target lacks; references come before what refers to them. */
+  /** Paths that the target lacks; references come before the paths that refer to them. */
   readonly paths: readonly T[];
-  /** What it has. */
+  /** Paths that the target has. */
   readonly present: readonly T[];
 }
 
@@ -37,7 +37,7 @@ export interface CopyPathsOptions extends CopyOptions {
 }
 
 /**
- * What has to be copied so that the target has these store paths, with all that they refer to if `closure`.
+ * Finds the paths to copy so that the target has these store paths, with all that they refer to if `closure`.
  * What is there is taken to be complete. Throws NOT_FOUND, and names it all, for what neither store has.
  */
 export async function planCopy(

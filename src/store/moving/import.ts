@@ -13,7 +13,7 @@ import type { Services, Store } from '../services.ts';
 
 export type { ImportProgress } from '../../castore/import/file-system.ts';
 
-/** What a person may want of an import; see `ImportOptions`. */
+/** Options of an import for its caller; see `ImportOptions`. */
 export type StoreImportOptions = Pick<ImportOptions, 'progress' | 'onProgress' | 'signal'>;
 
 /**

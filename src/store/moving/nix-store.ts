@@ -72,7 +72,7 @@ async function runNix(args: readonly string[], signal: AbortSignal | undefined):
   }
 }
 
-/** What of these store paths another store lacks. Throws NOT_FOUND for references that nobody has. */
+/** Finds which of these store paths another store lacks. Throws NOT_FOUND for references that nobody has. */
 export async function planImport(
   to: Pick<PathInfoService, 'describe'>,
   told: readonly PathDescription[],

@@ -22,7 +22,7 @@ export interface IngestOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What a NAR turned out to be. */
+/** A NAR that has been read into the store: its root, length in bytes and hash. */
 export interface IngestedNar {
   readonly node: Node;
   readonly narSize: bigint;

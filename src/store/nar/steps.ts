@@ -3,7 +3,7 @@ import type { FileNode, Name, Node, SymlinkTarget } from '../../castore/node.ts'
 import { damaged } from '../../util/errors.ts';
 import type { Services } from '../services.ts';
 
-/** What a NAR is made of, in its order. */
+/** The pieces of a NAR, in its order. */
 export type NarStep =
   | { readonly kind: 'beginDirectory' | 'endDirectory' | 'endEntry' }
   | { readonly kind: 'entry'; readonly name: Name }

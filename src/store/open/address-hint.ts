@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-/** What may have been meant by an address of no known kind, as a question; empty when there is no telling. */
+/** Asks what may have been meant by an address of no known kind; empty when there is no telling. */
 export function addressHint(address: string): string {
   const meant = whatIsMeant(address);
   return meant.length === 0 ? '' : `; did you mean ${meant.join(', or ')}?`;

@@ -9,10 +9,10 @@ import { givenBy, parseValue } from './keys.ts';
 import { KINDS } from './kinds.ts';
 import { SCHEMES, schemesOf } from './schemes.ts';
 
-/** What any address may have besides: the key that signs what is put there. */
+/** Parameter that any address may have: the key that signs whatever is put there. */
 const SIGNING = 'signing-key-file';
 
-/** What an address names. Throws a UsageError for one that means nothing. */
+/** Reads an address. Throws a UsageError for one that means nothing. */
 export function describeAddress(address: string): Description {
   const url = parseAddress(address);
   const name = shownAddress(url);

@@ -5,7 +5,7 @@ import type { Description } from './description.ts';
 import { putsTo } from './description.ts';
 import type { Part } from './kind.ts';
 
-/** What each service of a store is described by. */
+/** A description for each service of a store. */
 export type Roots = Readonly<Record<ServiceName, Description>>;
 
 /** The store of three services. What holds for all three of them holds for it. */

@@ -5,7 +5,7 @@ import { givenBy } from './keys.ts';
 import type { Kind } from './kind.ts';
 import { ALL_SERVICES, SERVICES } from './kind.ts';
 
-/** What an address names, or an entry of a composition: a kind of store, values for it, and what it is built of. */
+/** A store as an address or an entry of a composition describes it: its kind, values for it, and its parts. */
 export interface Description {
   /** An address for people, or the name in the composition. */
   readonly name: string;

@@ -10,7 +10,7 @@ export interface Key {
   readonly also?: string;
   /** The service that is named, if it is another than the one that is made of it. */
   readonly service?: ServiceName;
-  /** What the service that is named is opened for, if reading commands write to it, too. */
+  /** The use that the named service is opened for, if reading commands write to it, too. */
   readonly use?: Use;
 }
 

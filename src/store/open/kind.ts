@@ -40,7 +40,7 @@ export interface Part<S = Services[ServiceName]> extends Pick<Store, 'local' | '
   readonly service: S;
 }
 
-/** What a kind of store may ask of its surroundings while it makes a service. */
+/** The surroundings of a kind of store while it makes a service. */
 export interface Site {
   /** Where it is; only kinds that have addresses of their own ask for it. */
   readonly url: URL;

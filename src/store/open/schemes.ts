@@ -1,4 +1,4 @@
-/** What stands at addresses of one scheme. */
+/** A scheme of addresses. */
 interface Scheme {
   /** How such an address is written. */
   readonly form: string;

@@ -8,8 +8,8 @@ export function placeOf(description: Description): unknown {
 }
 
 /**
- * What each place is opened for in a store that is opened for `use`. What only keeps copies is filled; what anybody
- * writes to is a store. Who writes for others does so in every part.
+ * Finds the use that each place is opened for in a store that is opened for `use`. A part that only keeps copies is
+ * filled; one that anybody writes to is a store. Whoever writes for others does so in every part.
  */
 export function usesOf(roots: Iterable<Description>, use: Use): (description: Description) => Use {
   const uses = new Map<unknown, Set<Use>>();

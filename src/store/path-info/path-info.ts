@@ -3,7 +3,7 @@ import type { ContentAddress } from '../../nix/content-address.ts';
 import type { Signature } from '../../nix/signature.ts';
 import type { StorePath } from '../../nix/store-path.ts';
 
-/** What Nix keeps of a store path. */
+/** Nix's description of a store path, without contents. */
 export interface PathDescription {
   readonly storePath: StorePath;
   readonly references: readonly StorePath[];

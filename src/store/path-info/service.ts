@@ -9,7 +9,7 @@ export interface PathInfoService {
   get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined>;
 
   /**
-   * What `get` would give, but for the contents: a service that has to fetch those does not do so for this.
+   * Gives the result of `get` without the contents: a service that has to fetch those does not do so for this.
    */
   describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathDescription | undefined>;
 

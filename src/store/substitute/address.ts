@@ -13,7 +13,7 @@ const KNOWN_KEYS: Record<string, string> = {
   'cache.nixos.org': 'cache.nixos.org-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcDShjY=',
 };
 
-/** What an address says of a binary cache. */
+/** A binary cache as its address describes it. */
 export interface CacheAddress {
   /** A directory, or a URL of http or https that ends in a slash. */
   readonly place: string | URL;

@@ -9,7 +9,7 @@ import type { CacheFiles } from './files.ts';
 import type { Trust } from './trust.ts';
 import { checkTrust } from './trust.ts';
 
-/** What Nix takes for a cache that says nothing. */
+/** The priority that Nix assumes for a cache that states none. */
 const DEFAULT_PRIORITY = 50;
 const MAX_INFO_LENGTH = 64 * 1024;
 /** A compressed NAR of unknown length may be longer than the NAR by an eighth and this, in bytes. */
@@ -18,7 +18,7 @@ const COMPRESSION_SLACK = 1n << 20n;
 /** One binary cache. Whatever it says is checked before it is handed on. */
 export class BinaryCache {
   readonly #files: CacheFiles;
-  /** Whom it is believed. */
+  /** Whose signatures are believed. */
   readonly trust: Trust;
   #priority: number | undefined;
   #info: Promise<void> | undefined;

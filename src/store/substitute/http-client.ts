@@ -5,7 +5,7 @@ import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
 import type { Credentials } from './netrc.ts';
 
-/** What a server answered with: 200, or 206 to a request for a range. The body has to be read or left. */
+/** A server's answer: 200, or 206 to a request for a range. The body has to be read or left. */
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;

@@ -91,7 +91,7 @@ export class HttpCacheFiles implements CacheFiles {
   }
 }
 
-/** What follows after so many bytes. */
+/** Yields the part of a stream behind its first `count` bytes. */
 async function* behind(source: AsyncIterable<Uint8Array>, count: number): AsyncGenerator<Uint8Array> {
   for await (const part of source) {
     if (count >= part.length) count -= part.length;
@@ -102,7 +102,7 @@ async function* behind(source: AsyncIterable<Uint8Array>, count: number): AsyncG
   }
 }
 
-/** What the server has made of the file for the way, in the order in which it did. */
+/** Content encodings of an answer, in the order in which the server applied them. */
 function encodingsOf({ headers }: Answer): string[] {
   return (headers['content-encoding'] ?? '')
     .toLowerCase()

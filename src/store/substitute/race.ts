@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** What one of those who were asked has found. */
+/** An answer of one of those that were asked. */
 export interface Finding<T> {
   readonly value: T;
   /** Lower is better. */
@@ -15,9 +15,9 @@ export interface Asked<T> {
 }
 
 /**
- * What was found by those who were asked at the same time, the best first: once something has been found, the
- * prompt ones have so long to find something better. Throws what one of them failed with if nobody found
- * anything.
+ * Yields the findings of all that were asked at the same time, the best first: once one has found something, the
+ * prompt ones have `patienceMs` milliseconds to find something better. Throws the failure of one of them if nobody
+ * found anything.
  */
 export async function* bestFirst<T>(asked: readonly Asked<T>[], patienceMs: number): AsyncGenerator<T> {
   const found: Finding<T>[] = [];

@@ -53,7 +53,7 @@ export class Substituter implements PathSource {
     setMaxListeners(0, this.#closing.signal);
   }
 
-  /** What the caches say of a path, as far as it can be checked without its contents. */
+  /** Gives the caches' description of a path, checked as far as that goes without its contents. */
   async describe(hash: Uint8Array, signal?: AbortSignal): Promise<NarInfo | undefined> {
     const key = latin1(hash);
     if (this.#missing.has(key)) return undefined;

@@ -9,7 +9,7 @@ import type { Contents } from '../services.ts';
 import { hasContentAddress, isAddressOfPath } from './content-address.ts';
 
 /**
- * What a path info claims of its contents and is not so, in words: length and hash of the NAR, the content
+ * Lists the claims of a path info about its contents that are wrong: length and hash of the NAR, the content
  * address, and the path that follows from it. All contents are read. Throws only when they cannot be read now.
  */
 export async function contentProblems(

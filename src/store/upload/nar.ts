@@ -14,7 +14,7 @@ type Bytes = AsyncIterable<Uint8Array>;
 
 /** A file with a NAR in it that somebody uploads. */
 export interface NarFile {
-  /** What the file is to have. */
+  /** The expected hash of the file. */
   readonly sha256: Uint8Array;
   /** `undefined` to find out: files that end in `.nar` may be compressed. */
   readonly compression: StoredFormat | undefined;
@@ -100,7 +100,7 @@ async function beginOf(bytes: Bytes): Promise<[begin: Buffer, whole: Bytes]> {
   return [begin, whole()];
 }
 
-/** What Nix calls `.nar` whatever is in it. */
+/** Finds the compression of a file that Nix calls `.nar`, whatever it contains. */
 function compressionOf(begin: Buffer): 'gzip' | undefined {
   if (begin[0] === 0x1f && begin[1] === 0x8b) return 'gzip';
   const known = OTHERS.find(([, magic]) => begin.subarray(0, magic.length).equals(magic));

@@ -91,7 +91,7 @@ export class NarInfoTaker {
     );
   }
 
-  /** What the NAR of a narinfo became in the store. */
+  /** Finds the tree that the NAR of a narinfo has become in the store. */
   async #nar(
     narInfo: NarInfo,
     present: PathDescription | undefined,

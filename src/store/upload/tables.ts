@@ -18,7 +18,7 @@ export interface UploadedFile {
   readonly crc32: number;
 }
 
-/** What a local store keeps of uploads besides path infos and contents. */
+/** Tables of a local store for uploads, besides path infos and contents. */
 export class UploadTables {
   readonly store: LocalStore;
   readonly nars: NarIndex;

@@ -72,8 +72,8 @@ export class FaultDomain {
   }
 
   /**
-   * What the listeners of an emitter throw is this domain's fault: for emitters of Node's that were made outside of
-   * any domain, as the streams of an HTTP/2 server are.
+   * Makes this domain answerable for whatever the listeners of an emitter throw: for emitters of Node's that were made
+   * outside of any domain, as the streams of an HTTP/2 server are.
    */
   own(emitter: EventEmitter): void {
     const { emit } = emitter;

@@ -1,4 +1,4 @@
-/** What the thread that undoes bzip2 is given. */
+/** Data for the thread that decompresses bzip2. */
 export interface Bzip2ThreadData {
   /** Bytes that were put out and have not been taken. */
   readonly untaken: Int32Array;

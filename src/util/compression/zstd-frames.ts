@@ -13,7 +13,7 @@ const SKIPPABLE_HEADER = 8;
 const BLOCK_HEADER = 3;
 const BLOCK_OF_ONE_BYTE = 1;
 const CHECKSUM = 4;
-/** What zstd itself allows a decoder that was told nothing. */
+/** The largest window that zstd allows by default, in bytes. */
 const MAX_WINDOW = 128 << 20;
 
 /**

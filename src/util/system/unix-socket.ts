@@ -102,7 +102,7 @@ const SEND_BUFFER = Int32Array.of(1 << 20);
 
 /**
  * Gives a connection more room for what its peer has not read yet. Linux's own 208 KiB, which for TCP grow to
- * 4 MiB, have the sender of a large file wait for the reader all the time: a fifth of the speed. For who is not
+ * 4 MiB, make the sender of a large file wait for the reader all the time: a fifth of the speed. For users other than
  * root, `net.core.wmem_max` limits it.
  */
 export function widenSendBuffer(socket: Socket): void {

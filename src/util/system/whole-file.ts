@@ -59,7 +59,7 @@ function tryUnlink(path: string): void {
   }
 }
 
-/** What a system call on `what` failed with, as one of ours. */
+/** Turns the failure of a system call on `what` into a StoreError. Other errors stay as they are. */
 export function writeFailure(what: string, error: unknown): unknown {
   const code = systemCode(error);
   if (error instanceof StoreError || code === undefined) return error;

@@ -16,7 +16,7 @@ export interface DamagedPath {
   readonly problems: readonly string[];
 }
 
-/** What a check of a local store has found. */
+/** Findings of a check of a local store. */
 export interface CheckReport {
   /** Faults of the database itself: it has to be rebuilt then. */
   readonly structure: readonly string[];
@@ -27,13 +27,13 @@ export interface CheckReport {
   readonly bytes: number;
 }
 
-/** What the process that checks says, one JSON object a line. */
+/** Messages of the process that checks, one JSON object a line. */
 export type CheckMessage =
   | { readonly at: string; readonly table: string }
   | { readonly report: CheckReport }
   | { readonly copied: number };
 
-/** What that process is told. */
+/** The task of that process. */
 export interface CheckTask {
   /** The directory of the store, and its database. */
   readonly dir: string;

@@ -21,7 +21,7 @@ export const KEYFILE_SIGNING: Kind = {
   through: true,
 };
 
-/** What signs with the key in a file whatever is put into `inner`. */
+/** Describes a store that signs whatever is put into `inner`, with the key in a file. */
 export function signing(inner: Description, keyFile: string): Description {
   return {
     name: inner.name,

@@ -13,7 +13,7 @@ import { parseToml } from './parse.ts';
 /** Services wired to each other, without a name that leads nowhere and without a circle. */
 export interface Composition {
   readonly instances: readonly Instance[];
-  /** What the store consists of. */
+  /** The services of the store itself. */
   readonly entries: Readonly<Record<ServiceName, Instance>>;
 }
 
@@ -24,7 +24,7 @@ const SECTIONS = {
 } as const satisfies Record<string, ServiceName>;
 type Section = keyof typeof SECTIONS;
 
-/** What the Rust implementations called the instance to begin with, and what they call it now. */
+/** Names of the instance that the store itself consists of: the former and the present one of the Rust programs. */
 const ENTRIES = ['default', 'root'];
 
 /** Reads a composition file. Throws a UsageError that names file, line, key and what is allowed. */
