@@ -68,7 +68,7 @@ export const cacheExperiments: readonly Experiment[] = [
     },
     async measure(column, workspace) {
       const { store, name } = await workspace.treeStore();
-      return withBridge(store, workspace, async (bridge) => {
+      return withBridge(store, async (bridge) => {
         const cache = workspace.freshFolder();
         await nixCopy(`http://127.0.0.1:${bridge.port}`, `file://${cache}?compression=none`, name, workspace);
         const server = column === STATIC_COLUMN ? await serveFiles(cache) : bridge;
@@ -89,7 +89,7 @@ export const cacheExperiments: readonly Experiment[] = [
     },
     async measure(_column, workspace) {
       const { store, name } = await workspace.treeStore();
-      return withBridge(store, workspace, async (bridge) => {
+      return withBridge(store, async (bridge) => {
         let most = 0;
         const timer = setInterval(() => {
           most = Math.max(most, bridge.ownMemory());
@@ -117,7 +117,7 @@ function download(
       const { source, stored } = prepare(workspace);
       const { root } = await source;
       const { store, name } = await stored;
-      return withBridge(store, workspace, async (bridge) => {
+      return withBridge(store, async (bridge) => {
         // What comes from the disk is not what is measured.
         const { bytes } = await bridge.download(name, 1);
         if (column === 'tvix-store') return { speed: bytes / 1e6 / (await bridge.download(name, 1)).seconds };
@@ -137,12 +137,8 @@ async function nixCopy(from: string, to: string, name: string, workspace: Worksp
   await run('env', [home, 'NIX_CONFIG=build-users-group =', ...command]);
 }
 
-async function withBridge<T>(
-  store: string,
-  workspace: Workspace,
-  use: (bridge: Bridge) => Promise<T>,
-): Promise<T> {
-  const bridge = await Bridge.start(store, workspace.freshFolder());
+async function withBridge<T>(store: string, use: (bridge: Bridge) => Promise<T>): Promise<T> {
+  const bridge = await Bridge.start(store);
   try {
     return await use(bridge);
   } finally {
@@ -162,8 +158,8 @@ class HttpServer extends Service {
 
 /** Our binary cache. */
 class Bridge extends HttpServer {
-  static start(store: string, cache: string): Promise<Bridge> {
-    const args = ['nar-bridge', '-l', '127.0.0.1:0', '--store', `local://${store}`, '--cache', cache];
+  static start(store: string): Promise<Bridge> {
+    const args = ['nar-bridge', '-l', '127.0.0.1:0', '--store', `local://${store}`];
     return launch(args, 'info: listening', undefined, (child) => new Bridge(child));
   }
 

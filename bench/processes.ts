@@ -113,8 +113,9 @@ export class Mount extends Service {
   /** Resolves when the mount is ready. The store is a folder or an address; the cache is a new one. */
   static start(store: string, point: string, flags: readonly string[]): Promise<Mount> {
     mkdirSync(point, { recursive: true });
-    const stores = ['--store', addressOf(store), '--cache', `${point}.cache`];
-    const args = ['mount', ...stores, ...flags, point];
+    const address = addressOf(store);
+    const cache = address.startsWith('local:') ? [] : ['--cache', `${point}.cache`];
+    const args = ['mount', '--store', address, ...cache, ...flags, point];
     return launch(args, 'info: mounted', undefined, (child) => new Mount(child, point));
   }
 

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
+import { localDirectory } from '../store/open/address.ts';
 import { defaultDirectory } from '../store/open/default-directory.ts';
 import type { Addresses } from '../store/open/open-store.ts';
 import { shownAddress } from '../util/url.ts';
@@ -21,6 +22,8 @@ export interface StoreFlags {
 export interface SigningFlags {
   readonly signingKeyFile?: string;
 }
+
+const ADDRESSES = ['store', 'blobServiceAddr', 'directoryServiceAddr', 'pathInfoServiceAddr'];
 
 /** Adds the store flags to a command. */
 export function withStoreOptions<C extends Command>(command: C): C {
@@ -47,7 +50,34 @@ export function withStoreOptions<C extends Command>(command: C): C {
     ).env('TVIX_STORE_COMPOSITION'),
   ];
   for (const option of options) command.addOption(option.helpGroup(STORE_OPTIONS));
+  command.hook('preAction', (_, acting) => settle(acting));
   return command;
+}
+
+/** What is given on the command line counts more than what the environment gives, and is never left out silently. */
+function settle(command: Command): void {
+  if (ADDRESSES.some((name) => isGiven(command, name))) {
+    if (isGiven(command, 'storeComposition'))
+      command.error('error: give either --store-composition or addresses of the store, not both');
+    command.setOptionValue('storeComposition', undefined);
+  }
+  const flags = command.opts();
+  if (isGiven(command, 'cache') && flags.storeComposition === undefined) {
+    const urls = command.options.filter((option) => option.flags.endsWith('<url>'));
+    const addresses = urls.map((option) => flags[option.attributeName()]).filter((url) => url !== undefined);
+    if (addresses.every((url) => localDirectory(url) !== undefined))
+      command.error('error: --cache has no effect: it is for a store that is elsewhere');
+  }
+}
+
+/** Whether a store is named on the command line itself, by addresses or a composition. */
+export function namesStore(command: Command): boolean {
+  return [...ADDRESSES, 'storeComposition'].some((name) => isGiven(command, name));
+}
+
+/** Whether an option is given on the command line itself. */
+export function isGiven(command: Command, name: string): boolean {
+  return command.getOptionValueSource(name) === 'cli';
 }
 
 export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {

@@ -4,7 +4,7 @@ import { reasonOf, UsageError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import type { Command } from './command.ts';
 import type { SigningFlags } from './store-options.ts';
-import { signingOption } from './store-options.ts';
+import { isGiven, signingOption } from './store-options.ts';
 
 /** Flags that say who may put something into the store that is served. */
 export interface UploadFlags {
@@ -24,7 +24,11 @@ export function withUploadOptions(command: Command): Command {
       'let every client upload without a token, not only those on this machine',
     )
     .option('--read-only', 'refuse all uploads')
-    .addOption(signingOption());
+    .addOption(signingOption())
+    .hook('preAction', (_, acting) => {
+      if (acting.opts().readOnly && isGiven(acting, 'signingKeyFile'))
+        acting.error('error: --signing-key-file has no effect with --read-only: nothing is added');
+    });
 }
 
 /** Throws a UsageError for flags that contradict each other, and for a token that cannot be one. */

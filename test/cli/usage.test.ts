@@ -181,6 +181,18 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['stats --store memory:', 'local store only'],
   ['stats --largest x', 'Want a whole number'],
   ['fsck --store memory:', 'local store only'],
+  ['ls --store memory: --store-composition FILE', 'either --store-composition or addresses'],
+  ['ls --blob-service-addr memory: --store-composition FILE', 'either --store-composition or addresses'],
+  ['ls --cache DIR', '--cache has no effect'],
+  ['mount --cache DIR DIR', '--cache has no effect'],
+  ['gc --cache DIR', '--cache has no effect'],
+  ['copy --from memory: --to memory: --store memory: PATH', 'have no effect'],
+  ['copy --from memory: --to memory: --store-composition FILE PATH', 'have no effect'],
+  ['daemon --read-only --signing-key-file KEY', '--signing-key-file has no effect'],
+  ['nar-bridge --read-only --upload-token-file FILE', '--read-only'],
+  ['nar-bridge --allow-anonymous-upload --upload-token-file FILE', 'not both'],
+  ['nar-bridge --allow-anonymous-upload --signing-key-file KEY', '--signing-key-file'],
+  ['fsck --from memory:', '--repair'],
 ];
 
 /** What the words of the tables stand for. */
@@ -190,7 +202,7 @@ function argumentsOf(command: string): string[] {
   const words = command
     .split(' ')
     .map((word) => word.replace(/^(PATH|FILE|DIR|KEY)(?=$|\/)/, (it) => WORDS[it]!));
-  return words.includes('--store') || STORELESS.test(command) ? words : [...words, '--store', store];
+  return /--store\b/.test(command) || STORELESS.test(command) ? words : [...words, '--store', store];
 }
 
 /** Commands that work on no store. */
@@ -233,6 +245,16 @@ describe('wrong usage ends with 2, says why and points to the help:', () => {
     const args = ['cat', '--store', store, 'garbage'];
     expect(await tvixStore(args)).toEqual(await inProcess(args));
   });
+});
+
+test('an address on the command line counts more than a composition in the environment', async () => {
+  process.env.TVIX_STORE_COMPOSITION = '/none/composition';
+  try {
+    expect(await inProcess(['ls', '--store', store])).toEqual({ status: 0, stdout: '', stderr: '' });
+    expect((await inProcess(['ls'])).stderr).toContain('/none/composition');
+  } finally {
+    delete process.env.TVIX_STORE_COMPOSITION;
+  }
 });
 
 describe('a file that cannot be used is told in words:', () => {

@@ -11,7 +11,7 @@ import type { EndFlags, Source } from '../copy-ends.ts';
 import { openSource, openTarget } from '../copy-ends.ts';
 import { interruptible } from '../interruptible.ts';
 import { ProgressLine } from '../progress.ts';
-import { withStoreOptions } from '../store-options.ts';
+import { namesStore, withStoreOptions } from '../store-options.ts';
 
 interface CopyFlags extends EndFlags {
   readonly all?: boolean;
@@ -45,8 +45,10 @@ export function copyCommand(): Command {
     .action(run);
 }
 
-async function run(names: string[], flags: CopyFlags): Promise<void> {
+async function run(names: string[], flags: CopyFlags, command: Command): Promise<void> {
   const chosen = choose(names, flags);
+  if (flags.from !== undefined && flags.to !== undefined && namesStore(command))
+    throw new UsageError('with --from and --to, options that name a store have no effect: leave them out');
   await interruptible((signal) => copy(chosen, flags, signal));
 }
 
