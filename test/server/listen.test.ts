@@ -339,21 +339,24 @@ describe('TLS', () => {
 describe('a daemon that is to stop', () => {
   const message = (data: Uint8Array) => Buffer.from(BlobChunk.encode({ data }).finish());
 
+  /** Resolves when the server has what this client has sent: on one connection it hears of calls in their order. */
+  const arrived = (client: RawClient) => client.call(STAT, Buffer.alloc(0));
+
   test('lets a running call finish, takes no new ones, and ends with 0', async () => {
     const dir = tempDir();
     const daemon = await startDaemon(`local://${dir}/store`);
     const client = new RawClient(daemon.at);
+    await arrived(client);
     const upload = client.open(PUT_BLOB);
     const [first, last] = [randomBytes(200_000, 'first'), randomBytes(200_000, 'last')];
     const ended = answered(upload);
     const answer = new Promise<Buffer>((resolve) => upload.once('data', resolve));
     upload.write(message(first));
-    await delay(200);
+    await arrived(client);
     const stopped = daemon.stop('SIGTERM');
     while (!daemon.log().includes('info: stopping')) await delay(10);
-    await delay(100);
     const late = new RawClient(daemon.at);
-    expect((await late.call(STAT, Buffer.alloc(0))).code).toBe('UNAVAILABLE');
+    while ((await late.call(STAT, Buffer.alloc(0))).code !== 'UNAVAILABLE') await delay(10);
     late.close();
     upload.write(message(last));
     upload.end();
@@ -385,10 +388,11 @@ describe('a daemon that is to stop', () => {
   test('does not wait for ever for a call that does not end', async () => {
     const daemon = await startDaemon('memory://');
     const client = new RawClient(daemon.at);
+    await arrived(client);
     const upload = client.open(PUT_BLOB);
     const ended = answered(upload);
     upload.write(message(Buffer.from('and then nothing')));
-    await delay(200);
+    await arrived(client);
     const begun = Date.now();
     expect(await daemon.stop()).toBe(0);
     expect(Date.now() - begun).toBeLessThan(5000 + SOON_MS);
