@@ -1,8 +1,8 @@
-// Prints docs/commands.md from the definitions that --help is made of: npm run docs.
+// Prints docs/commands.md from the definitions that --help is made of, as built: npm run docs.
 import type { Argument, Option } from 'commander';
 import { Command } from 'commander';
-import { loadProgram } from '../src/cli/program.ts';
-import { withStoreOptions } from '../src/cli/store-options.ts';
+import { loadProgram } from '#built/cli/program.js';
+import { withStoreOptions } from '#built/cli/store-options.js';
 
 /** Flags that most commands have, told once. */
 const COMMON = new Map(withStoreOptions(new Command()).options.map((option) => [option.long, option]));
