@@ -89,7 +89,7 @@ export class CachedBlobService implements BlobService {
   }
 
   /**
-   * What comes from `position` on of a blob that is read from `offset`. For one that is read from its start, far
+   * Reads on from `position` in a blob that is read from `offset`. For one that is read from its start, far
    * gives all of it once more: only then is the whole checked.
    */
   async #rest(
