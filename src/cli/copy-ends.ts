@@ -40,8 +40,8 @@ export interface Target extends Pick<PathInfoService, 'describe'> {
 
 /** Where a copy comes from: what there is to copy, and how. */
 export interface Source {
-  plan(signal: AbortSignal): Promise<CopyPlan>;
-  copy(plan: CopyPlan, options: CopyPathsOptions): Promise<void>;
+  plan(to: Target, signal: AbortSignal): Promise<CopyPlan>;
+  copy(to: Target, plan: CopyPlan, options: CopyPathsOptions): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -84,26 +84,35 @@ async function binaryCache(address: string, create: boolean): Promise<Target> {
   };
 }
 
-/** Opens where the chosen store paths are copied from; `undefined` stands for those of the reference graph. */
-export function openSource(chosen: Chosen | undefined, flags: EndFlags, to: Target): Promise<Source> {
+/** Opens where the chosen store paths are copied from, and finds them; `undefined` stands for those of the reference graph. */
+export function openSource(
+  chosen: Chosen | undefined,
+  flags: EndFlags,
+  signal: AbortSignal,
+): Promise<Source> {
   const { from, referenceGraph } = flags;
   const storeDir = from ?? (referenceGraph === undefined ? undefined : STORE_DIR);
-  if (storeDir?.startsWith('/')) return files(storeDir.replace(/\/+$/, ''), chosen, flags, to);
+  if (storeDir?.startsWith('/')) return files(storeDir.replace(/\/+$/, ''), chosen, flags, signal);
   if (chosen === undefined) {
     throw new UsageError('--reference-graph copies real files: --from must be the directory of a Nix store');
   }
-  return opened(chosen, flags, to);
+  return opened(chosen, flags);
 }
 
-async function opened(chosen: Chosen, flags: EndFlags, to: Target): Promise<Source> {
+async function opened(chosen: Chosen, flags: EndFlags): Promise<Source> {
   const { closure } = flags;
   const from = await openStore(addresses(flags.from, flags), 'read');
-  return {
-    plan: async (signal) =>
-      planCopy(from.pathInfos, to, await describeAll(from, chosen), { closure, signal }),
-    copy: (plan, options) => to.copy(from, plan, options),
-    close: () => from.close(),
-  };
+  try {
+    const roots = await describeAll(from, chosen);
+    return {
+      plan: (to, signal) => planCopy(from.pathInfos, to, roots, { closure, signal }),
+      copy: (to, plan, options) => to.copy(from, plan, options),
+      close: () => from.close(),
+    };
+  } catch (error) {
+    await from.close();
+    throw error;
+  }
 }
 
 async function describeAll(from: Store, chosen: Chosen): Promise<PathDescription[]> {
@@ -117,29 +126,26 @@ async function files(
   storeDir: string,
   chosen: Chosen | undefined,
   { closure, referenceGraph }: EndFlags,
-  to: Target,
+  signal: AbortSignal,
 ): Promise<Source> {
   if (!storeDir.endsWith(STORE_DIR)) {
     throw new UsageError(
       `--from ${storeDir}: want a URL, or the directory of a Nix store, which ends in ${STORE_DIR}`,
     );
   }
+  const told =
+    referenceGraph === undefined
+      ? await askNix(storeDir, pathsIn(storeDir, chosen ?? []), { closure, signal })
+      : await readGraph(referenceGraph);
   return {
-    async plan(signal) {
-      const told =
-        referenceGraph === undefined
-          ? await askNix(storeDir, pathsIn(storeDir, chosen ?? []), { closure, signal })
-          : await readGraph(referenceGraph);
-      return planImport(to, told, { closure, signal });
-    },
-    copy: (plan, options) => to.copyFiles(storeDir, plan, options),
+    plan: (to, abort) => planImport(to, told, { closure, signal: abort }),
+    copy: (to, plan, options) => to.copyFiles(storeDir, plan, options),
     close: async () => {},
   };
 }
 
 function addresses(address: string | undefined, flags: EndFlags) {
-  if (address === undefined) return addressesOf(flags);
-  return { blobs: address, directories: address, pathInfos: address, cacheDir: flags.cache };
+  return addressesOf(address === undefined ? flags : { store: address, cache: flags.cache });
 }
 
 /** Store paths as Nix takes them: it does not know bare hashes. Throws NOT_FOUND. */

@@ -26,5 +26,7 @@ async function start(): Promise<void> {
   const { endWithOutput } = await import('./output.ts');
   endWithOutput();
   const { run } = await import('./run.ts');
-  process.exitCode = (await run(process.argv.slice(2))) || process.exitCode;
+  const code = await run(process.argv.slice(2));
+  // At once: a connection that is still being made would keep the process until it is given up.
+  if (code !== 0) process.exit(code);
 }

@@ -15,7 +15,7 @@ import type { Command } from './command.ts';
 import { localStoreDirectory } from './local-store.ts';
 import { printWhileServing } from './output.ts';
 import type { StoreFlags } from './store-options.ts';
-import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
+import { addressesOf, PATIENT, storeName, withStoreOptions } from './store-options.ts';
 
 /** Flags of the commands that serve the store to a kernel, this machine's or another's. */
 export interface FileSystemFlags extends StoreFlags, BackgroundFlags {
@@ -100,7 +100,10 @@ export async function runFileSystem<Served extends ServedStore>(
   };
   // As long as nobody listens to it, Node opens its inspector.
   process.on('SIGUSR1', () => tell('so far'));
-  const store = await openStore({ ...addressesOf(flags), ...(flags.offline ? NOWHERE : {}) }, 'write');
+  const store = await openStore(
+    { ...addressesOf(flags), ...PATIENT, ...(flags.offline ? NOWHERE : {}) },
+    'write',
+  );
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
   onAbandoned(() => stop.abort());

@@ -14,7 +14,7 @@ import type { Command } from './command.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
 import type { SigningFlags, StoreFlags } from './store-options.ts';
-import { addressesOf, storeName } from './store-options.ts';
+import { addressesOf, PATIENT, storeName } from './store-options.ts';
 
 /** Flags that say where a server listens. */
 export interface ListenFlags extends SocketFlags, BackgroundFlags {
@@ -52,7 +52,7 @@ export async function runServer(
   const ownership = socketOwnership(listen, flags);
   if (await waitedForServer(flags)) return;
   containFaults();
-  const store = await openStore(addressesOf(flags), 'serve');
+  const store = await openStore({ ...addressesOf(flags), ...PATIENT }, 'serve');
   try {
     const server = await start(store, { listen, ownership });
     const stop = new Promise<void>((resolve) => {

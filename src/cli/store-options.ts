@@ -80,12 +80,19 @@ export function isGiven(command: Command, name: string): boolean {
   return command.getOptionValueSource(name) === 'cli';
 }
 
+/** What those add to their addresses who serve others: what is not there now may come back. */
+export const PATIENT = { firstAnswerMs: undefined };
+
+/** How long a command waits for a sign of life of a peer, in milliseconds. Who serves others has more patience. */
+const FIRST_ANSWER_MS = 4000;
+
 export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
   return {
     blobs: flags.blobServiceAddr ?? flags.store,
     directories: flags.directoryServiceAddr ?? flags.store,
     pathInfos: flags.pathInfoServiceAddr ?? flags.store,
     cacheDir: resolve(flags.cache),
+    firstAnswerMs: FIRST_ANSWER_MS,
     composition: flags.storeComposition,
     signingKeyFile: flags.signingKeyFile,
   };

@@ -78,7 +78,7 @@ declare(`the address of a bucket${reason}`, () => {
     [
       'a server that is not there',
       () => server.address({ endpoint: 'http://127.0.0.1:1' }),
-      'cannot reach http://127.0.0.1:1: connect ECONNREFUSED',
+      'cannot reach http://127.0.0.1:1: the connection is refused',
     ],
     [
       'no credentials at all',

@@ -1,5 +1,6 @@
 import type { Code } from '../../util/errors.ts';
 import { StoreError } from '../../util/errors.ts';
+import { whyUnreachable } from '../../util/unreachable.ts';
 
 /** The parts of an error of the SDK that are looked at. */
 interface Failure {
@@ -71,8 +72,10 @@ export function failureOf(error: unknown, { address, bucket, endpoint }: Failure
   if (status === 409 || status === 429 || (status !== undefined && status >= 500)) {
     return as('UNAVAILABLE', `${endpoint} is not ready (${describe(error)})`);
   }
-  if (name === 'TimeoutError') return as('DEADLINE_EXCEEDED', `${endpoint} does not answer`);
-  if (code !== undefined) return as('UNAVAILABLE', `cannot reach ${endpoint}: ${describe(error)}`);
+  if (name === 'TimeoutError')
+    return as('DEADLINE_EXCEEDED', `cannot reach ${endpoint}: ${whyUnreachable('timeout')}`);
+  if (code !== undefined)
+    return as('UNAVAILABLE', `cannot reach ${endpoint}: ${whyUnreachable(describe(error))}`);
   return as('INTERNAL', `a request to ${endpoint} failed: ${describe(error)}`);
 }
 

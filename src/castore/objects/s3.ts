@@ -1,6 +1,8 @@
 import type { Readable } from 'node:stream';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+import { orAborted } from '../../util/async/abort.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
+
 import { Limiter } from '../../util/async/limiter.ts';
 import { retrying } from '../../util/async/retry.ts';
 import { collect } from '../../util/bytes.ts';
@@ -32,6 +34,8 @@ export interface S3Location {
   /** Where they are looked for otherwise, the SDK knows. */
   readonly credentials?: { accessKeyId: string; secretAccessKey: string; sessionToken?: string } | undefined;
   readonly profile?: string | undefined;
+  /** A bucket that has never answered is given up after so long, in milliseconds. */
+  readonly firstAnswerMs?: number | undefined;
   /** Ask as nobody. */
   readonly anonymous: boolean;
 }
@@ -50,6 +54,7 @@ export class S3ObjectStore implements ObjectStore {
   readonly #context: FailureContext;
   readonly #limiter = new Limiter(AT_ONCE);
   #answered = false;
+  readonly #firstAnswerMs: number | undefined;
 
   private constructor(sdk: Sdk, options: S3ClientConfig, location: S3Location) {
     this.#sdk = sdk;
@@ -60,6 +65,7 @@ export class S3ObjectStore implements ObjectStore {
     });
     this.address = location.address;
     this.#bucket = location.bucket;
+    this.#firstAnswerMs = location.firstAnswerMs;
     this.#prefix = location.prefix;
     const { address, bucket, endpoint } = location;
     this.#context = {
@@ -155,10 +161,13 @@ export class S3ObjectStore implements ObjectStore {
 
   /** Runs a request in its turn, with its retries; what it throws is a StoreError. */
   #request<T>(signal: AbortSignal | undefined, send: () => Promise<T>): Promise<T> {
+    const first = this.#answered ? undefined : this.#firstAnswerMs;
     const attempt = async () => {
       signal?.throwIfAborted();
       try {
-        const result = await this.#domain.run(send);
+        const result = await this.#domain.run(() =>
+          first ? orAborted(send(), AbortSignal.timeout(first)) : send(),
+        );
         this.#answered = true;
         return result;
       } catch (error) {
@@ -167,7 +176,8 @@ export class S3ObjectStore implements ObjectStore {
       }
     };
     const isTransient = (error: unknown) =>
-      error instanceof StoreError && (error.code === 'UNAVAILABLE' || error.code === 'DEADLINE_EXCEEDED');
+      error instanceof StoreError &&
+      (error.code === 'UNAVAILABLE' || (error.code === 'DEADLINE_EXCEEDED' && !first));
     const attempts = this.#answered ? ATTEMPTS : FIRST_ATTEMPTS;
     const options = { attempts, firstWaitMs: FIRST_WAIT_MS, isTransient };
     return this.#limiter.run(() => retrying(options, signal, attempt), signal);

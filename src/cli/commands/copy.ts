@@ -7,7 +7,7 @@ import { log } from '../../util/log.ts';
 import type { Chosen } from '../chosen-paths.ts';
 import { allOption, choosePaths } from '../chosen-paths.ts';
 import { Command } from '../command.ts';
-import type { EndFlags, Source } from '../copy-ends.ts';
+import type { EndFlags, Target } from '../copy-ends.ts';
 import { openSource, openTarget } from '../copy-ends.ts';
 import { interruptible } from '../interruptible.ts';
 import { ProgressLine } from '../progress.ts';
@@ -53,20 +53,21 @@ async function run(names: string[], flags: CopyFlags, command: Command): Promise
 }
 
 async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortSignal): Promise<void> {
-  const target = await openTarget(flags);
   const progress = { objects: 0, bytes: 0 };
   let copied = 0;
   let total = 0;
   const line = new ProgressLine(
     () => `${copied} of ${total} store paths, ${progress.objects} objects, ${formatSize(progress.bytes)}`,
   );
-  let source: Source | undefined;
+  // Where to comes last: what cannot be had from anywhere makes no store.
+  const source = await openSource(chosen, flags, signal);
+  let target: Target | undefined;
   try {
-    source = await openSource(chosen, flags, target);
-    const plan = await source.plan(signal);
+    target = await openTarget(flags);
+    const plan = await source.plan(target, signal);
     total = plan.paths.length;
     if (!flags.dryRun) {
-      await source.copy(plan, {
+      await source.copy(target, plan, {
         progress,
         onProgress: () => line.update(),
         onCopied: ({ storePath }) => {
@@ -81,8 +82,8 @@ async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortS
     tell(plan, flags, progress.bytes);
   } finally {
     line.clear();
-    await source?.close();
-    await target.close();
+    await source.close();
+    await target?.close();
   }
 }
 

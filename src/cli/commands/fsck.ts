@@ -7,7 +7,7 @@ import { UsageError } from '../../util/errors.ts';
 import { Command } from '../command.ts';
 import { localStoreDirectory } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';
-import { withStoreOptions } from '../store-options.ts';
+import { addressesOf, withStoreOptions } from '../store-options.ts';
 
 interface FsckFlags extends StoreFlags {
   readonly repair?: boolean;
@@ -68,9 +68,7 @@ async function check(dir: string, flags: FsckFlags): Promise<void> {
 async function repair(dir: string, flags: FsckFlags): Promise<void> {
   const { from: url } = flags;
   const from =
-    url === undefined
-      ? undefined
-      : await openStore({ blobs: url, directories: url, pathInfos: url, cacheDir: flags.cache }, 'read');
+    url === undefined ? undefined : await openStore(addressesOf({ store: url, cache: flags.cache }), 'read');
   try {
     // Whether it can be asked at all shows before anything is taken out.
     await from?.pathInfos.describe(NOBODY);

@@ -11,6 +11,7 @@ import { DialectFinder } from './dialect-finder.ts';
 import { failureOf } from './failure.ts';
 import type { Dialect, Method } from './methods.ts';
 import { methodPath, TRANSPORT_OPTIONS } from './methods.ts';
+import { reach } from './reach.ts';
 
 /** A call without an answer, or a stream without a message, is given up after this long, in milliseconds. */
 const IDLE_MS = 60_000;
@@ -37,6 +38,8 @@ export interface ChannelOptions {
   readonly dialect?: Dialect | undefined;
   /** Shown with every call, to be let in. */
   readonly token?: string | undefined;
+  /** Until a connection has been made, this is how long to wait for one, in milliseconds, and it is tried once. */
+  readonly firstAnswerMs?: number | undefined;
   /** The name that a TLS handshake asks for in place of the host's. */
   readonly tlsName?: string | undefined;
 }
@@ -48,6 +51,8 @@ export class Channel {
   readonly #domain: FaultDomain;
   #client: Client;
   readonly #fixed: Dialect | undefined;
+  readonly #firstAnswerMs: number | undefined;
+  #reached: Promise<boolean> | undefined;
   readonly #dialects: DialectFinder;
   /** Streams under way: one that its user left would keep the connection, and the process, for a while. */
   readonly #streams = new Set<{ cancel(): void }>();
@@ -73,6 +78,7 @@ export class Channel {
       this.#client = dial();
     });
     this.#fixed = options.dialect;
+    this.#firstAnswerMs = options.firstAnswerMs;
     this.#dialects = new DialectFinder(address);
   }
 
@@ -294,7 +300,11 @@ export class Channel {
     return orAborted(dialect, signal);
   }
 
-  #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+  async #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+    if (this.#firstAnswerMs !== undefined) {
+      this.#reached ??= reach(this.#client, this.address, this.#firstAnswerMs);
+      if (!(await orAborted(this.#reached, signal))) return attempt();
+    }
     return retrying(RETRIES, signal, attempt);
   }
 

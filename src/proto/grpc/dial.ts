@@ -16,7 +16,7 @@ const CONNECT_MS = 10_000;
 const NO_NAME = 'ip-address.invalid';
 
 /** Opens the channel of `grpc+http://host:port`, `grpc+https://…` or `grpc+unix:///path`. */
-export async function dial(url: URL): Promise<Channel> {
+export async function dial(url: URL, firstAnswerMs?: number): Promise<Channel> {
   const dialect = url.searchParams.get('protocol');
   if (dialect !== null && !DIALECTS.includes(dialect as Dialect)) {
     throw new UsageError(`${url.href}: protocol=${dialect} is unknown; want ${DIALECTS.join(' or ')}`);
@@ -25,6 +25,7 @@ export async function dial(url: URL): Promise<Channel> {
   const channel = new Channel(url.href, targetOf(url), credentialsOf(url), {
     dialect: (dialect as Dialect) ?? undefined,
     token,
+    firstAnswerMs,
     tlsName: addressOf(url) && NO_NAME,
   });
   if (url.searchParams.get('wait-connect') === '1') await channel.connect(CONNECT_MS);

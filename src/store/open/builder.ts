@@ -8,10 +8,17 @@ import { givenBy } from './keys.ts';
 import type { Make, Part, Site } from './kind.ts';
 import { placeOf, usesOf } from './uses.ts';
 
+interface BuilderOptions {
+  /** Where to keep what has to be kept of others'. */
+  readonly cacheDir: string;
+  /** See `Addresses`. */
+  readonly firstAnswerMs?: number | undefined;
+}
+
 /** Builds the services that are described, each once, and closes them: last what the rest was built of. */
 export class Builder {
   readonly #roots: Roots;
-  readonly #cacheDir: string;
+  readonly #options: BuilderOptions;
   readonly #useOf: (description: Description) => Use;
   readonly #parts = new Map<ServiceName, Map<Description, Promise<Part>>>();
   readonly #stores = new Map<unknown, Promise<Store>>();
@@ -20,10 +27,9 @@ export class Builder {
   #cache: LocalStore | undefined;
   #built: Store | undefined;
 
-  /** `cacheDir`: where to keep what has to be kept of others'. */
-  constructor(roots: Roots, use: Use, cacheDir: string) {
+  constructor(roots: Roots, use: Use, options: BuilderOptions) {
     this.#roots = roots;
-    this.#cacheDir = cacheDir;
+    this.#options = options;
     this.#useOf = usesOf(Object.values(roots), use);
     const built = () => this.#built!;
     this.#contents = {
@@ -68,6 +74,7 @@ export class Builder {
       url: description.url!,
       given: givenBy(description.values),
       use: this.#useOf(description),
+      firstAnswerMs: this.#options.firstAnswerMs,
       cache: () => this.#openCache(),
       contents: this.#contents,
       part: (key, service) => this.#part(description.parts.get(key)!, service),
@@ -90,7 +97,7 @@ export class Builder {
   }
 
   #openCache(): LocalStore {
-    this.#cache ??= LocalStore.openToFill(this.#cacheDir);
+    this.#cache ??= LocalStore.openToFill(this.#options.cacheDir);
     return this.#cache;
   }
 

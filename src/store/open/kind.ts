@@ -46,6 +46,8 @@ export interface Site {
   readonly url: URL;
   readonly given: Given;
   readonly use: Use;
+  /** See `Addresses`. */
+  readonly firstAnswerMs: number | undefined;
   /** The cache of this machine, for what has to be kept; opened when it is first asked for. */
   cache(): LocalStore;
   /** Blobs and directories of all that is being opened, to be used once that is done. */

@@ -15,6 +15,11 @@ export interface Addresses {
   readonly cacheDir: string;
   /** A file that tells where, in place of the addresses. */
   readonly composition?: string | undefined;
+  /**
+   * A peer that has never answered is given up after so long, in milliseconds, and what cannot be connected to at
+   * once. Without it, a peer has the time that those have who serve others meanwhile.
+   */
+  readonly firstAnswerMs?: number | undefined;
   /** A file with the key that signs whatever is put, once it has been verified. */
   readonly signingKeyFile?: string | undefined;
 }
@@ -24,12 +29,12 @@ export interface Addresses {
  * an address, or a composition, that means nothing.
  */
 export async function openStore(addresses: Addresses, use: Use): Promise<OpenedStore> {
-  const { composition, signingKeyFile, cacheDir } = addresses;
+  const { composition, signingKeyFile } = addresses;
   const roots = composition === undefined ? describeAll(addresses) : await describeComposition(composition);
   const { pathInfos } = roots;
   const signed =
     signingKeyFile === undefined ? roots : { ...roots, pathInfos: signing(pathInfos, signingKeyFile) };
-  return new Builder(signed, use, cacheDir).build();
+  return new Builder(signed, use, addresses).build();
 }
 
 function describeAll(addresses: Addresses): Roots {

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
+import { whyUnreachable } from '../../util/unreachable.ts';
 import type { Credentials } from './netrc.ts';
 
 /** A server's answer: 200, or 206 to a request for a range. The body has to be read or left. */
@@ -19,6 +20,8 @@ export interface HttpPatience {
   readonly pauseMs: number;
   /** No attempt begins later than this after the first. */
   readonly totalMs: number;
+  /** One that has never answered is given up after so long, in milliseconds, and not asked again. */
+  readonly firstAnswerMs?: number | undefined;
 }
 
 export const HTTP_PATIENCE: HttpPatience = { idleMs: 20_000, pauseMs: 250, totalMs: 20_000 };
@@ -53,6 +56,7 @@ export class HttpClient {
   readonly #patience: HttpPatience;
   readonly #domain: FaultDomain;
   #agent: Agent;
+  #hasAnswered = false;
 
   constructor(base: URL, credentials: Credentials | undefined, patience: HttpPatience) {
     this.#origin = base.origin;
@@ -67,6 +71,11 @@ export class HttpClient {
       this.#agent = this.#newAgent();
       broken.destroy(fault).catch(() => {});
     });
+  }
+
+  /** How long to wait for the first answer of all, if there is such a limit and that has not come. */
+  get #firstMs(): number | undefined {
+    return this.#hasAnswered ? undefined : this.#patience.firstAnswerMs;
   }
 
   #newAgent(): Agent {
@@ -88,6 +97,7 @@ export class HttpClient {
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof Passing) || attempt === ATTEMPTS) throw error;
+        if (this.#firstMs !== undefined) throw error;
         const pause = error.waitMs ?? this.#patience.pauseMs * 2 ** (attempt - 1);
         if (Date.now() + pause > last) throw error;
         await delay(pause, undefined, { signal });
@@ -112,11 +122,12 @@ export class HttpClient {
 
   async #ask(url: URL, headers: Record<string, string>, signal: AbortSignal) {
     const authorized = this.#authorization && url.origin === this.#origin;
+    const firstMs = this.#firstMs;
     try {
-      return await this.#domain.run(() =>
+      const answer = await this.#domain.run(() =>
         request(url, {
           dispatcher: this.#agent,
-          signal,
+          signal: firstMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(firstMs)]),
           headers: {
             ...headers,
             'user-agent': USER_AGENT,
@@ -124,8 +135,11 @@ export class HttpClient {
           },
         }),
       );
+      this.#hasAnswered = true;
+      return answer;
     } catch (error) {
-      throw new Passing(`${shownUrl(url)}: ${messageOf(error) || systemCode(error)}`, { cause: error });
+      const why = whyUnreachable(messageOf(error) || systemCode(error) || 'it breaks off');
+      throw new Passing(`${shownUrl(url)}: ${why}`, { cause: error });
     }
   }
 

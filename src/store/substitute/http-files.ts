@@ -18,7 +18,7 @@ export class HttpCacheFiles implements CacheFiles {
   readonly #patience: HttpPatience;
 
   /** `base` ends in a slash and names no user. */
-  constructor(base: URL, credentials?: Credentials, patience = HTTP_PATIENCE) {
+  constructor(base: URL, credentials?: Credentials, patience: HttpPatience = HTTP_PATIENCE) {
     this.address = `nix+${base.href.replace(/\/$/, '')}`;
     this.#base = base;
     this.#patience = patience;

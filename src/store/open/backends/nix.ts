@@ -43,7 +43,7 @@ export const NIX: Kind = {
 
 async function openWhole(site: Site): Promise<Store> {
   const cache = localBackend(site.cache());
-  const { pathInfos, substituter } = await substitute(site.url, cache);
+  const { pathInfos, substituter } = await substitute(site, cache);
   return {
     blobs: cache.blobs,
     directories: cache.directories,
@@ -58,16 +58,16 @@ async function pathInfosAlone(site: Site): Promise<Part<PathInfoService>> {
   const { service: blobs } = await site.part('blob_service', 'blobs');
   const { service: directories } = await site.part('directory_service', 'directories');
   const target = { blobs, directories, pathInfos: new LruPathInfoService(REMEMBERED) };
-  const { pathInfos, substituter } = await substitute(site.url, target);
+  const { pathInfos, substituter } = await substitute(site, target);
   site.onClose(() => substituter.close());
   return { service: pathInfos, far: true };
 }
 
-async function substitute(url: URL, target: Services) {
+async function substitute({ url, firstAnswerMs }: Site, target: Services) {
   // Loaded when it is needed: it brings a client of its own.
   const { openCaches } = await import('../../substitute/open-caches.ts');
   const { Substituter } = await import('../../substitute/substituter.ts');
-  const caches = openCaches(parseCaches(url));
+  const caches = openCaches(parseCaches(url), firstAnswerMs);
   const substituter = new Substituter(caches, target);
   return {
     substituter,

@@ -6,7 +6,7 @@ import { UsageError } from '../../../util/errors.ts';
 import { directoryOf, restrict } from '../../../util/url.ts';
 import { LocalPathInfoService } from '../../path-info/local.ts';
 import type { PathInfoService } from '../../path-info/service.ts';
-import type { Store, Use } from '../../services.ts';
+import type { Store } from '../../services.ts';
 import type { Given } from '../keys.ts';
 import type { Kind, Site } from '../kind.ts';
 import { ofStore } from '../kind.ts';
@@ -36,7 +36,7 @@ function addressOf(given: Given): string {
 }
 
 async function openObjectStore(site: Site): Promise<Store> {
-  const objects = await OBJECTS[site.url.protocol]!(site.url)(site.use);
+  const objects = await OBJECTS[site.url.protocol]!(site.url)(site);
   try {
     return await storeOver(objects, site);
   } catch (error) {
@@ -46,18 +46,18 @@ async function openObjectStore(site: Site): Promise<Store> {
 }
 
 /** Reads an address, and gives what opens the objects that are there. */
-const OBJECTS: Record<string, (url: URL) => (use: Use) => Promise<ObjectStore>> = {
+const OBJECTS: Record<string, (url: URL) => (site: Site) => Promise<ObjectStore>> = {
   'objectstore+s3:': (url) => {
     const location = s3Location(url);
-    return async () => {
+    return async ({ firstAnswerMs }) => {
       // Loaded when they are needed, all of them: a mount of a local store does without.
       const { S3ObjectStore } = await import('../../../castore/objects/s3.ts');
-      return S3ObjectStore.open(location);
+      return S3ObjectStore.open({ ...location, firstAnswerMs });
     };
   },
   'objectstore+file:': (url) => {
     const dir = directoryOf(url, 'objectstore+file:///var/lib/tvix-bucket');
-    return async (use) => {
+    return async ({ use }) => {
       const { FileObjectStore } = await import('../../../castore/objects/file.ts');
       return FileObjectStore.open(dir, use !== 'read');
     };
