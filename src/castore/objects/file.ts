@@ -1,26 +1,33 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { access, link, mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
+import { access, link, mkdir, open, readdir, readFile, rename, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { damaged, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
-import { lockDescriptor } from '../../util/system/file-lock.ts';
+import { lockDescriptor, readLocked } from '../../util/system/file-lock.ts';
 import { Digest } from '../digest.ts';
 import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
 
 const LOCK_WAIT_MS = 5;
-/** Where objects are written before they get their name, and the lock of those that replace one. */
-const UNNAMED = 'tmp';
+/** The lock of those who replace an object. */
 const LOCK = 'lock';
-/** Age in milliseconds at which the leftovers of a killed writer are removed. */
-const ABANDONED_MS = 24 * 3600 * 1000;
+/**
+ * Where objects are written before they get their name: a folder with a marker that says whose it is, and files that
+ * their writers hold a lock on (`flock`, freed by the kernel when the process ends).
+ */
+const UNFINISHED = '.tvix-store-unfinished';
+const MARKER = 'marker';
+const MARKER_TEXT = 'tvix-store: objects that are being written\n';
+const UNFINISHED_NAME = /^[0-9a-f]{32}$/;
 
 /** Objects as files below a directory, in the layout of a bucket; for any number of processes at once. */
 export class FileObjectStore implements ObjectStore {
   readonly address: string;
   readonly isFar = false;
   readonly #dir: string;
+  #prepared: Promise<void> | undefined;
 
   private constructor(dir: string) {
     this.#dir = dir;
@@ -31,8 +38,8 @@ export class FileObjectStore implements ObjectStore {
   static async open(dir: string, create: boolean): Promise<FileObjectStore> {
     const store = new FileObjectStore(dir);
     try {
-      if (create) await store.#prepare();
-      else await readdir(dir);
+      if (create) await mkdir(dir, { recursive: true });
+      await readdir(dir);
     } catch (error) {
       const why = systemCode(error) === 'ENOENT' ? 'there is no such directory' : reasonOf(error);
       throw new StoreError('FAILED_PRECONDITION', `${store.address}: ${why}`, { cause: error });
@@ -40,14 +47,17 @@ export class FileObjectStore implements ObjectStore {
     return store;
   }
 
+  /** Before the first write: makes the folder of what is unfinished, and takes away what killed writers left there. */
   async #prepare(): Promise<void> {
-    const unnamed = join(this.#dir, UNNAMED);
-    await mkdir(unnamed, { recursive: true });
-    for (const name of await readdir(unnamed)) {
-      const path = join(unnamed, name);
-      // Another that clears up may be faster.
-      const found = await stat(path).catch(() => undefined);
-      if (found && Date.now() - found.mtimeMs > ABANDONED_MS) await unlink(path).catch(() => {});
+    const folder = join(this.#dir, UNFINISHED);
+    await mkdir(folder, { recursive: true });
+    const marker = join(folder, MARKER);
+    const isOurs = await readFile(marker, 'latin1').then((text) => text === MARKER_TEXT, absent);
+    if (isOurs === undefined) await writeFile(marker, MARKER_TEXT, { flag: 'wx' }).catch(() => {});
+    if (!isOurs) return;
+    for (const name of await readdir(folder)) {
+      // Once its writer has ended.
+      if (UNFINISHED_NAME.test(name)) readLocked(join(folder, name), () => undefined);
     }
   }
 
@@ -95,6 +105,17 @@ export class FileObjectStore implements ObjectStore {
     });
   }
 
+  /** Makes a file that is unfinished, and locks it. */
+  async #begin(): Promise<{ file: FileHandle; at: string }> {
+    for (;;) {
+      const at = join(this.#dir, UNFINISHED, randomBytes(16).toString('hex'));
+      const file = await open(at, 'wx', 0o444);
+      if (lockDescriptor(file.fd, 'exclusive') && (await file.stat()).nlink > 0) return { file, at };
+      // Somebody who clears up was faster.
+      await file.close();
+    }
+  }
+
   /** Writes a file without a name, has it named, and puts both on disk. */
   async #written(
     key: string,
@@ -102,24 +123,26 @@ export class FileObjectStore implements ObjectStore {
     name: (unnamed: string, path: string) => Promise<boolean>,
   ): Promise<boolean> {
     const path = join(this.#dir, key);
-    const unnamed = join(this.#dir, UNNAMED, `${process.pid}-${randomBytes(8).toString('hex')}`);
+    let unfinished: { file: FileHandle; at: string } | undefined;
     try {
-      const file = await open(unnamed, 'wx', 0o444);
-      try {
-        await file.writeFile(bytes);
-        await file.datasync();
-      } finally {
-        await file.close();
-      }
+      this.#prepared ??= this.#prepare();
+      await this.#prepared;
+      unfinished = await this.#begin();
+      await unfinished.file.writeFile(bytes);
+      await unfinished.file.datasync();
       const made = await mkdir(dirname(path), { recursive: true });
-      const isNamed = await name(unnamed, path);
+      const isNamed = await name(unfinished.at, path);
       if (isNamed) await this.#syncFolders(dirname(path), made);
       return isNamed;
     } catch (error) {
+      this.#prepared = undefined;
       if (systemCode(error) !== 'ENOSPC' && systemCode(error) !== 'EDQUOT') throw error;
       throw new StoreError('NO_SPACE', `${this.address}: no space left`, { cause: error });
     } finally {
-      await unlink(unnamed).catch(absent);
+      if (unfinished) {
+        await unlink(unfinished.at).catch(absent);
+        await unfinished.file.close();
+      }
     }
   }
 

@@ -65,7 +65,7 @@ export class FrameSplitter {
       this.#at = 'skippable';
       return SKIPPABLE_HEADER + bytes.readUInt32LE(4);
     }
-    if (magic !== MAGIC) throw damaged('not a zstd stream');
+    if (magic !== MAGIC) throw damaged('invalid zstd data: no frame begins here');
     const descriptor = bytes[4]!;
     const singleSegment = (descriptor & 0x20) !== 0;
     const sizeAt = 5 + (singleSegment ? 0 : 1) + [0, 1, 2, 4][descriptor & 3]!;
