@@ -3,16 +3,20 @@ import {
   closeSync,
   constants,
   fchmodSync,
+  fstatSync,
   linkSync,
   lstatSync,
   openSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmdirSync,
   unlinkSync,
+  writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { reasonOf, StoreError, systemCode } from '../../util/errors.ts';
+import { messageOf, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
 import { lockDescriptor } from '../../util/system/file-lock.ts';
 import { errno, errnoName, libc } from '../../util/system/libc.ts';
 import { OpenDirectory } from '../../util/system/open-directory.ts';
@@ -23,12 +27,15 @@ const RENAME_NOREPLACE = 1;
 const OPEN = constants.O_RDONLY | constants.O_DIRECTORY;
 /** Where a file system or an old kernel cannot rename without replacing. */
 const CANNOT = new Set(['EINVAL', 'ENOSYS']);
-const PREFIX = '.tvix-store-';
+/** The file that stands for a run: what it has begun is `.tvix-store-<run>-<number>` beside it. */
+const MARKER = /^\.tvix-store-([0-9a-f]{16})\.unfinished$/;
+const markerName = (run: string) => `.tvix-store-${run}.unfinished`;
+const markerText = (run: string) => `tvix-store realise ${run}\n`;
 
 /**
- * A folder that trees are written into. Each is made under a temporary name, `.tvix-store-<random>`, and
- * gets its own when it is complete. A writer holds a shared lock on the folder (`flock`, which the kernel frees when
- * the process ends); one that finds it free removes the temporary names that others left.
+ * A folder that trees are written into. Each is made under a temporary name and gets its own when it is complete. A
+ * run that writes has a marker beside them: a file with a text that names it, which it holds a lock on (`flock`,
+ * freed by the kernel when the process ends). So what a killed run left is told from what is anybody else's.
  *
  * It is reached through its descriptor: if somebody puts a link in its place, we go on where we began.
  */
@@ -36,6 +43,10 @@ export class ExportFolder {
   readonly #directory: OpenDirectory;
   readonly #path: string;
   readonly #temporary = new Set<string>();
+  readonly #run = randomBytes(8).toString('hex');
+  /** Of the marker, once there is one. */
+  #marker: number | undefined;
+  #places = 0;
 
   private constructor(directory: OpenDirectory, path: string) {
     this.#directory = directory;
@@ -54,18 +65,64 @@ export class ExportFolder {
       if (code === 'ENOTDIR') throw new StoreError('INVALID_ARGUMENT', `${path} is not a directory`);
       throw new StoreError('PERMISSION_DENIED', `cannot open ${path}: ${reasonOf(error)}`, { cause: error });
     }
-    const folder = new ExportFolder(new OpenDirectory(fd), path);
-    folder.#cleanUp();
-    return folder;
+    return new ExportFolder(new OpenDirectory(fd), path);
   }
 
-  /** Takes away what killed writers left, if there is no living one; then counts as one itself. */
-  #cleanUp(): void {
-    if (lockDescriptor(this.#directory.fd, 'exclusive')) {
-      for (const name of readdirSync(this.#at(''))) if (name.startsWith(PREFIX)) this.#tryRemove(name);
+  /** Takes away what runs have left that were killed: only what their markers show to be theirs. */
+  removeLeftovers(): void {
+    const names = readdirSync(this.#at(''));
+    for (const marker of names) {
+      const run = MARKER.exec(marker)?.[1];
+      if (run === undefined || run === this.#run) continue;
+      const fd = this.#openAbandoned(marker, run);
+      if (fd === undefined) continue;
+      try {
+        const own = new RegExp(`^\\.tvix-store-${run}-\\d+$`);
+        for (const name of names) if (own.test(name)) this.#remove(name);
+        unlinkSync(this.#at(marker));
+      } catch (error) {
+        log.warn('cannot remove what a killed run has left', {
+          at: this.path(marker),
+          error: messageOf(error),
+        });
+      } finally {
+        closeSync(fd);
+      }
     }
-    // Where there are no locks nothing is ever taken away that is not ours.
-    lockDescriptor(this.#directory.fd, 'shared');
+  }
+
+  /** Opens and locks the marker of a run that has ended; `undefined` for one that goes on, and for what is no marker. */
+  #openAbandoned(name: string, run: string): number | undefined {
+    let fd: number;
+    try {
+      fd = openSync(this.#at(name), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    } catch {
+      return undefined;
+    }
+    const stat = fstatSync(fd);
+    const text = markerText(run);
+    const isMarker =
+      stat.isFile() &&
+      stat.uid === process.geteuid!() &&
+      stat.size === text.length &&
+      readFileSync(fd, 'latin1') === text;
+    if (isMarker && lockDescriptor(fd, 'exclusive')) return fd;
+    closeSync(fd);
+    return undefined;
+  }
+
+  /** Makes this run's marker, before anything that it stands for. */
+  #mark(): void {
+    if (this.#marker !== undefined) return;
+    const path = this.#at(markerName(this.#run));
+    try {
+      this.#marker = openSync(path, 'wx', 0o600);
+      // Locked before it is one: an empty file is no marker.
+      lockDescriptor(this.#marker, 'exclusive');
+      writeSync(this.#marker, markerText(this.#run));
+    } catch (error) {
+      throw writeFailure(this.#path, error);
+    }
   }
 
   /** Where a name in this folder is, for people and for reading. */
@@ -84,7 +141,8 @@ export class ExportFolder {
 
   /** A place with a temporary name. */
   place(): TreePlace {
-    const name = `${PREFIX}${randomBytes(8).toString('hex')}`;
+    this.#mark();
+    const name = `.tvix-store-${this.#run}-${this.#places++}`;
     this.#temporary.add(name);
     return { parent: this.#directory, name };
   }
@@ -124,31 +182,37 @@ export class ExportFolder {
 
   /** Takes away what is at a temporary name. */
   discard({ name }: TreePlace): void {
-    if (this.#temporary.delete(name)) removeTree(this.#at(name));
+    if (this.#temporary.delete(name)) this.#remove(name);
   }
 
-  #tryRemove(name: string): void {
-    try {
-      removeTree(this.#at(name));
-    } catch {
-      // Somebody else's: it does no harm.
-    }
+  #remove(name: string): void {
+    removeTree(this.#at(name), fstatSync(this.#directory.fd).dev);
   }
 
   /** Takes away what did not get its name. */
   close(): void {
-    for (const temporary of this.#temporary) this.#tryRemove(temporary);
-    this.#directory.close();
+    try {
+      for (const temporary of this.#temporary) this.#remove(temporary);
+      if (this.#marker !== undefined) unlinkSync(this.#at(markerName(this.#run)));
+    } catch (error) {
+      // The marker stays, so that a later run tries again.
+      log.warn('cannot remove what was not finished', { at: this.#path, error: messageOf(error) });
+    } finally {
+      if (this.#marker !== undefined) closeSync(this.#marker);
+      this.#directory.close();
+    }
   }
 }
 
 /**
  * Removes a tree, also where its directories are read-only or its paths longer than the system takes: each
- * directory is reached by its descriptor. Links are not followed.
+ * directory is reached by its descriptor. Links are not followed. Throws at what lies on another file system: somebody
+ * has mounted it there.
  */
-function removeTree(path: Buffer): void {
+function removeTree(path: Buffer, device: number): void {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (!stat) return;
+  if (stat.dev !== device) throw new Error('something is mounted in it');
   if (!stat.isDirectory()) {
     unlinkSync(path);
     return;
@@ -157,7 +221,8 @@ function removeTree(path: Buffer): void {
   try {
     fchmodSync(fd, 0o700);
     const base = Buffer.from(`/proc/self/fd/${fd}/`);
-    for (const name of readdirSync(base, { encoding: 'buffer' })) removeTree(Buffer.concat([base, name]));
+    for (const name of readdirSync(base, { encoding: 'buffer' }))
+      removeTree(Buffer.concat([base, name]), device);
   } finally {
     closeSync(fd);
   }

@@ -6,7 +6,7 @@ import type { FileNode } from '../node.ts';
 /** Why a link cannot be made where a copy can: too many, not on this file system, gone, out of reach. */
 const COPY_INSTEAD = new Set(['EMLINK', 'EPERM', 'EXDEV', 'ENOENT', 'EOPNOTSUPP', 'ENAMETOOLONG']);
 
-/** Where a tree is: a name in a directory, which changes once. */
+/** Where a tree is: a name in a directory. The name changes once. */
 export interface TreePlace {
   readonly parent: OpenDirectory;
   name: string;

@@ -44,6 +44,7 @@ export async function realise(
 ): Promise<void> {
   const folder = ExportFolder.open(directory);
   try {
+    folder.removeLeftovers();
     const distinct = new Map(infos.map((info) => [latin1(info.storePath.hash), info]));
     const hardLinks = options.hardLink ? new HardLinks() : undefined;
     await eachOf(distinct.values(), store.local ? 1 : AT_ONCE, options.signal, async (info, signal) => {
