@@ -28,3 +28,17 @@ export class ProgressLine {
     this.#shown = false;
   }
 }
+
+/** Does work that looks at store paths and calls `counted` for each; shows how many there were. */
+export async function countingPaths<T>(work: (counted: () => void) => Promise<T> | T): Promise<T> {
+  let paths = 0;
+  const line = new ProgressLine(() => `${paths} store paths`);
+  try {
+    return await work(() => {
+      paths++;
+      line.update();
+    });
+  } finally {
+    line.clear();
+  }
+}

@@ -1,11 +1,13 @@
 import { STORE_PATH_HASH_LENGTH } from '../../nix/store-path.ts';
 import type { CheckReport, DamagedPath } from '../../store/keeping/check/report.ts';
+import type { OnRows } from '../../store/keeping/check/scan.ts';
 import { checkStore, repairStore } from '../../store/keeping/fsck.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { Command } from '../command.ts';
 import { localStoreDirectory } from '../local-store.ts';
+import { ProgressLine } from '../progress.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
@@ -50,7 +52,7 @@ async function run(flags: FsckFlags): Promise<void> {
 
 async function check(dir: string, flags: FsckFlags): Promise<void> {
   const begun = performance.now();
-  const report = await checkStore(dir);
+  const report = await showing((onRows) => checkStore(dir, onRows));
   const seconds = (performance.now() - begun) / 1000;
   if (flags.json) print(JSON.stringify({ ...report, seconds }));
   else {
@@ -72,7 +74,7 @@ async function repair(dir: string, flags: FsckFlags): Promise<void> {
   try {
     // Whether it can be asked at all shows before anything is taken out.
     await from?.pathInfos.describe(NOBODY);
-    const report = await repairStore(dir, from);
+    const report = await showing((onRows) => repairStore(dir, from, onRows));
     if (flags.json) print(JSON.stringify(report));
     else {
       describe(report.found);
@@ -87,6 +89,20 @@ async function repair(dir: string, flags: FsckFlags): Promise<void> {
     if (report.removed.length > 0) process.exitCode = 1;
   } finally {
     await from?.close();
+  }
+}
+
+/** Shows which table is looked at. */
+async function showing<T>(work: (onRows: OnRows) => Promise<T>): Promise<T> {
+  let table = '';
+  const line = new ProgressLine(() => `checking: ${table}`);
+  try {
+    return await work((at) => {
+      table = at;
+      line.update();
+    });
+  } finally {
+    line.clear();
   }
 }
 

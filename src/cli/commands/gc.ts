@@ -8,6 +8,7 @@ import { UsageError } from '../../util/errors.ts';
 import { durationArgument, sizeArgument } from '../arguments.ts';
 import { Command } from '../command.ts';
 import { withLocalStore } from '../local-store.ts';
+import { countingPaths } from '../progress.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
 
@@ -56,18 +57,21 @@ async function run(flags: GcFlags): Promise<void> {
   const dryRun = flags.dryRun ?? false;
   if (flags.maxSize !== undefined) return shrink(flags, flags.maxSize);
   const report = await withLocalStore(flags, (local) =>
-    collectGarbage(local, {
-      olderThan: flags.olderThan,
-      dryRun,
-      onPath: ({ storePath, narSize }, heldBy) => {
-        if (!dryRun) return;
-        const path = storePath.absolute();
-        const line = flags.json
-          ? JSON.stringify({ path, narSize: Number(narSize), ...(heldBy ? { heldBy } : {}) })
-          : `${heldBy ? `kept   ${path}\theld by ${heldBy}` : `freed  ${path}`}`;
-        process.stdout.write(`${line}\n`);
-      },
-    }),
+    countingPaths((onProgress) =>
+      collectGarbage(local, {
+        onProgress,
+        olderThan: flags.olderThan,
+        dryRun,
+        onPath: ({ storePath, narSize }, heldBy) => {
+          if (!dryRun) return;
+          const path = storePath.absolute();
+          const line = flags.json
+            ? JSON.stringify({ path, narSize: Number(narSize), ...(heldBy ? { heldBy } : {}) })
+            : `${heldBy ? `kept   ${path}\theld by ${heldBy}` : `freed  ${path}`}`;
+          process.stdout.write(`${line}\n`);
+        },
+      }),
+    ),
   );
   process.stdout.write(`${flags.json ? JSON.stringify(report) : describe(report, dryRun)}\n`);
 }

@@ -5,6 +5,7 @@ import { SigningPathInfoService } from '../../store/path-info/signing.ts';
 import { isSignedBy } from '../../store/trust/verify.ts';
 import { allOption, choosePaths, chosenPaths } from '../chosen-paths.ts';
 import { Command } from '../command.ts';
+import { ProgressLine } from '../progress.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
 
@@ -31,14 +32,20 @@ async function run(names: string[], flags: SignFlags): Promise<void> {
   const chosen = choosePaths(names, flags.all ?? false);
   const key = await readSecretKeyFile(flags.keyFile);
   const store = await openStore(addressesOf(flags), 'write');
+  let looked = 0;
+  const line = new ProgressLine(() => `${looked} store paths`);
   try {
     const signing = new SigningPathInfoService(store.pathInfos, store, key);
     for await (const info of chosenPaths(store, chosen)) {
+      looked++;
+      line.update();
       if (isSignedBy(info, [key.publicKey])) continue;
       await signing.put(info);
+      line.clear();
       process.stdout.write(`${info.storePath.absolute()}\n`);
     }
   } finally {
+    line.clear();
     await store.close();
   }
 }

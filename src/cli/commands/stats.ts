@@ -5,6 +5,7 @@ import { formatSize } from '../../util/bytes.ts';
 import { numberArgument } from '../arguments.ts';
 import { Command } from '../command.ts';
 import { withLocalStore } from '../local-store.ts';
+import { countingPaths } from '../progress.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
 
@@ -31,7 +32,9 @@ export function statsCommand(): Command {
 }
 
 async function run(flags: StatsFlags): Promise<void> {
-  const stats = await withLocalStore(flags, (local) => statsOf(local, flags.largest));
+  const stats = await withLocalStore(flags, (local) =>
+    countingPaths((counted) => statsOf(local, flags.largest, counted)),
+  );
   process.stdout.write(flags.json ? `${JSON.stringify(stats, undefined, 2)}\n` : describe(stats));
 }
 

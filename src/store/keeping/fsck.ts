@@ -9,17 +9,18 @@ import { localBackend } from '../open/backends/local.ts';
 import type { Services } from '../services.ts';
 import type { CheckReport, DamagedPath } from './check/report.ts';
 import { restorePath } from './check/restore.ts';
+import type { OnRows } from './check/scan.ts';
 import { copyGood, findGaps, verify } from './check/scan.ts';
 
 /** Rows taken out in one transaction. */
 const BATCH = 256;
 
 /** Checks a local store: every row against its key or checksum, every chunk file, and that no path lacks anything. */
-export async function checkStore(dir: string): Promise<CheckReport> {
+export async function checkStore(dir: string, onRows: OnRows = () => {}): Promise<CheckReport> {
   if (!existsSync(databasePath(dir))) {
     throw new StoreError('FAILED_PRECONDITION', `there is no store in ${dir}`);
   }
-  return verify(dir, await findGaps(dir));
+  return verify(dir, await findGaps(dir, databasePath(dir), onRows), onRows);
 }
 
 export interface RepairReport {
@@ -36,11 +37,11 @@ export interface RepairReport {
  * else has the store open, its database is built anew of what is good; when somebody has, and it is the
  * database itself that is damaged, this throws FAILED_PRECONDITION.
  */
-export async function repairStore(dir: string, from?: Services): Promise<RepairReport> {
-  const found = await checkStore(dir);
+export async function repairStore(dir: string, from?: Services, onRows?: OnRows): Promise<RepairReport> {
+  const found = await checkStore(dir, onRows);
   const rebuilt = await rebuild(dir, found);
   // The new database may hold less than the old one did.
-  const report = rebuilt ? await checkStore(dir) : found;
+  const report = rebuilt ? await checkStore(dir, onRows) : found;
   const local = LocalStore.open(dir, 'store');
   const restored: DamagedPath[] = [];
   const removed: DamagedPath[] = [];

@@ -22,6 +22,8 @@ export interface GcOptions {
   readonly dryRun: boolean;
   /** Told of each store path, and by what it is held if it is. */
   readonly onPath?: (info: PathInfo, heldBy: string | undefined) => void;
+  /** Told of each store path that is looked at. */
+  readonly onProgress?: () => void;
 }
 
 export interface GcReport extends Freed {
@@ -130,6 +132,7 @@ class Paths {
       // After a dry run, those that would go are still there.
       if (this.#options.dryRun && gone.has(latin1(info.storePath.hash))) continue;
       onKept(info);
+      this.#options.onProgress?.();
       yield info.node;
     }
   }

@@ -36,14 +36,19 @@ export interface PathSize {
   readonly ownSize: number;
 }
 
-/** Counts what is in a local store. It reads every row, and no chunk file. */
-export async function statsOf(store: LocalStore, largest = DEFAULT_LARGEST): Promise<StoreStats> {
+/** Counts what is in a local store. It reads every row, and no chunk file. `onPath` hears of each store path. */
+export async function statsOf(
+  store: LocalStore,
+  largest = DEFAULT_LARGEST,
+  onPath: () => void = () => {},
+): Promise<StoreStats> {
   const { env } = store;
   const owners = new Owners(store);
   const paths: { path: string; narSize: number; ownSize: number }[] = [];
   for await (const info of new PathInfoTable(env).all()) {
     paths.push({ path: info.storePath.absolute(), narSize: Number(info.narSize), ownSize: 0 });
     await owners.visit(paths.length, info.node);
+    onPath();
   }
   const counts = { directories: 0, chunks: 0, chunkFiles: 0, storedSize: 0 };
   const unreferenced = { objects: 0, size: 0 };

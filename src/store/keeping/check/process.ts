@@ -15,14 +15,22 @@ import { Verification } from './verification.ts';
 const task = JSON.parse(process.argv[2]!) as CheckTask;
 const database = new RawDatabase(task.database, task.gaps);
 
+let verified = 0;
+
 function say(message: CheckMessage): void {
   const line = Buffer.from(`${JSON.stringify(message)}\n`);
   for (let at = 0; at < line.length; ) at += writeSync(1, line, at);
 }
 
 if (task.mode === 'touch') for (const name of database.names) touch(name);
-else if (task.mode === 'verify') say({ report: new Verification(task.dir, database, task.gaps).run() });
+else if (task.mode === 'verify')
+  say({ report: new Verification(task.dir, database, task.gaps).run(everyFew) });
 else copy(task.target!);
+
+/** Says now and then that it goes on. */
+function everyFew(table: string, key: Buffer): void {
+  if (verified++ % task.every! === 0) say({ table, at: key.toString('hex') });
+}
 
 /** Reads a table to its end. */
 function touch(table: string): void {

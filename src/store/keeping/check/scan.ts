@@ -24,11 +24,15 @@ const FIRST_WIDTH = 20;
 const WIDER = 3;
 
 /** Where the pages of a database cannot be read, found by reading all of it. */
-export async function findGaps(dir: string, database = databasePath(dir)): Promise<Gap[]> {
+export async function findGaps(
+  dir: string,
+  database = databasePath(dir),
+  onRows: OnRows = () => {},
+): Promise<Gap[]> {
   const gaps: Gap[] = [];
   let every = COARSE;
   for (let crashes = 0; crashes < MAX_CRASHES; crashes++) {
-    const { ok, last } = await run({ dir, database, mode: 'touch', gaps, every });
+    const { ok, last } = await run({ dir, database, mode: 'touch', gaps, every }, onRows);
     if (ok) return gaps;
     if (every === COARSE) {
       // Once more, to know where exactly.
@@ -45,8 +49,9 @@ export async function findGaps(dir: string, database = databasePath(dir)): Promi
 }
 
 /** Checks everything. */
-export async function verify(dir: string, gaps: readonly Gap[]): Promise<CheckReport> {
-  const { ok, message } = await run({ dir, database: databasePath(dir), mode: 'verify', gaps });
+export async function verify(dir: string, gaps: readonly Gap[], onRows: OnRows): Promise<CheckReport> {
+  const task = { dir, database: databasePath(dir), mode: 'verify', gaps, every: COARSE } as const;
+  const { ok, message } = await run(task, onRows);
   if (!ok || !message || !('report' in message)) throw crashed(dir);
   return message.report;
 }
@@ -88,6 +93,9 @@ function numberOf(hex: string): number {
   return Number.parseInt(hex.slice(0, 12).padEnd(12, '0'), 16) / 2 ** 48;
 }
 
+/** Hears now and then of which table rows are looked at. */
+export type OnRows = (table: string) => void;
+
 interface Outcome {
   readonly ok: boolean;
   /** How far it said it was. */
@@ -95,7 +103,7 @@ interface Outcome {
   readonly message: CheckMessage | undefined;
 }
 
-async function run(task: CheckTask): Promise<Outcome> {
+async function run(task: CheckTask, onRows: OnRows = () => {}): Promise<Outcome> {
   const child = spawn(process.execPath, [program(), JSON.stringify(task)], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -107,8 +115,10 @@ async function run(task: CheckTask): Promise<Outcome> {
   for await (const line of createInterface({ input: child.stdout })) {
     silence?.refresh();
     const said = parse(line);
-    if (said && 'at' in said) last = said;
-    else message = said;
+    if (said && 'at' in said) {
+      last = said;
+      onRows(said.table);
+    } else message = said;
   }
   clearTimeout(silence);
   const [status] = await ended;

@@ -77,13 +77,14 @@ export class Verification {
     return this.#verifiers[table]?.(key, row) ?? GOOD;
   }
 
-  run(): CheckReport {
+  /** `onRow` hears of each row of a table. */
+  run(onRow: (table: string, key: Buffer) => void): CheckReport {
     for (const { table, from } of this.#gaps)
       this.#structure.push(`pages of ${table} at ${from} cannot be read`);
     for (const name of NEEDED) {
       if (!this.#database.names.includes(name)) this.#structure.push(`the table ${name} is missing`);
     }
-    for (const name of this.#database.names) this.#verifyTable(name);
+    for (const name of this.#database.names) this.#verifyTable(name, onRow);
     // What a collector has taken meanwhile is not damage.
     this.#database.refresh();
     for (const [id, { table, key }] of this.#damages) {
@@ -100,12 +101,13 @@ export class Verification {
     };
   }
 
-  #verifyTable(name: string): void {
+  #verifyTable(name: string, onRow: (table: string, key: Buffer) => void): void {
     let count = 0;
     let unreachable = 0;
     let ahead = 0;
     for (const { key, value } of this.#database.rows(name)) {
       count++;
+      onRow(name, key);
       const { problem, bytes } = this.verify(name, key, value);
       this.#bytes += bytes;
       if (problem !== undefined) {

@@ -1,0 +1,48 @@
+import { beforeAll, expect, test } from 'vitest';
+import { CLI, run, tvixStore } from '../helpers/cli.ts';
+import { tempDir } from '../helpers/temp.ts';
+import { directory, generateTree, writeTree } from '../helpers/trees.ts';
+
+const dir = tempDir();
+const store = `local://${dir}/store`;
+let path = '';
+
+/** Runs a command with a terminal as its standard error alone; prints what came there. */
+const ON_TERMINAL = `
+import os, pty, subprocess, sys
+primary, secondary = pty.openpty()
+child = subprocess.Popen(sys.argv[1:], stderr=secondary, stdout=subprocess.DEVNULL)
+os.close(secondary)
+try:
+    while part := os.read(primary, 65536): sys.stdout.buffer.write(part)
+except OSError: pass
+sys.exit(child.wait())
+`;
+
+beforeAll(async () => {
+  writeTree(`${dir}/tree`, directory({ tree: generateTree(60, 3) }));
+  path = (await tvixStore(['import', '--store', store, `${dir}/tree`])).stdout.trim();
+  await tvixStore(['key', 'generate', '--file', `${dir}/key`, 'key-1']);
+});
+
+test.each([
+  'import --store memory: DIR/tree',
+  'sign --all --store STORE --key-file DIR/key',
+  'verify --all --store STORE',
+  'stats --store STORE',
+  'gc --store STORE',
+  'fsck --store STORE',
+  'copy --store STORE --to memory: PATH',
+])(
+  '%s shows on a terminal how far it is, takes that away, and says nothing of it in a pipe',
+  async (command) => {
+    const args = command.replace('STORE', store).replace('PATH', path).replaceAll('DIR', dir).split(' ');
+    const shown = await run('python3', ['-c', ON_TERMINAL, process.execPath, CLI, ...args]);
+    expect(shown.status).toBe(0);
+    const text = shown.stdout.replaceAll('\r\x1b[K', '|').replace(/info: .*\r?\n/g, '');
+    // A line, and then nothing in its place.
+    expect(text).toMatch(/^(?:\|[^|\r\n]*)*\|[^|\r\n]+\|+$/);
+    const piped = await tvixStore(args);
+    expect([piped.status, piped.stderr.replace(/^info: .*\n/gm, '')]).toEqual([0, '']);
+  },
+);
