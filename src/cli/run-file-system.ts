@@ -77,7 +77,7 @@ const FETCHING: Record<string, string> = {
 /** Throws a UsageError for flags that would do nothing. */
 function refuse(flags: FileSystemFlags, names: readonly string[], why: string): void {
   const given = names.find((name) => flags[name as keyof FileSystemFlags] !== undefined);
-  if (given) throw new UsageError(`${FETCHING[given]} means nothing here: ${why}`);
+  if (given) throw new UsageError(`${FETCHING[given]} has no effect here: ${why}`);
 }
 
 /** Serves the store that the flags name until a signal or somebody else ends it. */

@@ -13,6 +13,6 @@ export function socketOwnership(listen: ListenAddress, flags: SocketFlags): Sock
   const ownership = { mode: flags.socketMode, uid: flags.socketUid, gid: flags.socketGid };
   const given = Object.entries(ownership).find(([, value]) => value !== undefined);
   if (given && listen.kind !== 'unix')
-    throw new UsageError(`--socket-${given[0]} is for a unix socket with a path: there is no file here`);
+    throw new UsageError(`--socket-${given[0]} is for a unix socket with a path; there is no file here`);
   return ownership;
 }

@@ -4,14 +4,17 @@ const REASONS: readonly (readonly [RegExp, string])[] = [
     /ECONNREFUSED|connection refused/i,
     'the connection is refused: check that the server runs, and its address and port',
   ],
-  [/\bENOENT\b/, 'there is no such socket: check that the server runs, and the path'],
-  [/\bEACCES\b|\bEPERM\b/, 'this user may not connect: check the permissions of the socket'],
+  [/\bENOENT\b|no such file/, 'there is no such socket: check that the server runs, and the path'],
+  [
+    /\bEACCES\b|\bEPERM\b|permission denied|operation not permitted/,
+    'this user may not connect: check the permissions of the socket',
+  ],
   [
     /ENOTFOUND|EAI_AGAIN|Name resolution failed/i,
     'its name cannot be resolved: check the name of the host, and DNS',
   ],
   [
-    /ENETUNREACH|EHOSTUNREACH|network is unreachable|no route to host/i,
+    /ENETUNREACH|EHOSTUNREACH|(?:network|host) is unreachable|no route to host/i,
     'there is no way to it: check the address, and the network',
   ],
   [

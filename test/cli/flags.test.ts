@@ -17,29 +17,32 @@ writeFileSync(
 
 describe('flags that would do nothing are wrong usage:', () => {
   test.each([
-    [['mount', '--store', local, '--offline', dir], '--offline means nothing here: local:'],
-    [['mount', '--store', local, '--cache-size', '1G', dir], '--cache-size means nothing here: local:'],
-    [['mount', '--store', local, '--timeout', '30s', dir], '--timeout means nothing here: local:'],
-    [['mount', '--store', local, '--verify', 'chunks', dir], '--verify means nothing here: local:'],
-    [['mount', '--store-composition', `${dir}/local.toml`, '--cache-size', '1G', dir], '--cache-size means'],
+    [['mount', '--store', local, '--offline', dir], '--offline has no effect here: local:'],
+    [['mount', '--store', local, '--cache-size', '1G', dir], '--cache-size has no effect here: local:'],
+    [['mount', '--store', local, '--timeout', '30s', dir], '--timeout has no effect here: local:'],
+    [['mount', '--store', local, '--verify', 'chunks', dir], '--verify has no effect here: local:'],
+    [
+      ['mount', '--store-composition', `${dir}/local.toml`, '--cache-size', '1G', dir],
+      '--cache-size has no effect',
+    ],
     [
       ['mount', '--store', FAR, '--offline', '--cache-size', '1G', dir],
-      '--cache-size means nothing here: noth',
+      '--cache-size has no effect here: noth',
     ],
     [
       ['mount', '--store', FAR, '--offline', '--timeout', '3s', dir],
-      '--timeout means nothing here: nothing is',
+      '--timeout has no effect here: nothing is',
     ],
     [
       ['mount', '--store', FAR, '--offline', '--verify', 'whole', dir],
-      '--verify means nothing here: nothing',
+      '--verify has no effect here: nothing',
     ],
     [
       ['mount', '--store', local, '--driver', 'fuse-native', '--readers', '1', dir],
-      '--readers means nothing',
+      '--readers has no effect',
     ],
-    [['virtiofs', '--store', local, '--offline', `${dir}/s`], '--offline means nothing here'],
-    [['virtiofs', '--store', local, '--cache-size', '1G', `${dir}/s`], '--cache-size means nothing here'],
+    [['virtiofs', '--store', local, '--offline', `${dir}/s`], '--offline has no effect here'],
+    [['virtiofs', '--store', local, '--cache-size', '1G', `${dir}/s`], '--cache-size has no effect here'],
     [['virtiofs', '--store', local, '--socket-mode', '0600', '@name'], '--socket-mode is for a unix socket'],
     [
       ['daemon', '--store', local, '-l', '127.0.0.1:0', '--socket-mode', '0600'],

@@ -327,7 +327,7 @@ describe.skipIf(!IS_ROOT)('realise into a file system', () => {
     });
     await mounted('size=1m', async (dir) => {
       const { status, stderr } = await tvixStore(['realise', '--store', url, base('tree'), dir]);
-      expect(stderr).toBe('error: cannot write d/f: no space left\n');
+      expect(stderr).toBe(`error: cannot write ${dir}/${base('tree')}/d/f: no space left\n`);
       expect(status).toBe(1);
       expect(readdirSync(dir)).toEqual([]);
     });
@@ -337,7 +337,7 @@ describe.skipIf(!IS_ROOT)('realise into a file system', () => {
     const { url } = await place({ tree: directory() });
     await mounted('size=1m,ro', async (dir) => {
       const { status, stderr } = await tvixStore(['realise', '--store', url, base('tree'), dir]);
-      expect(stderr).toMatch(/cannot write .*EROFS/);
+      expect(stderr).toBe(`error: cannot write ${dir}/${base('tree')}: read-only file system\n`);
       expect(status).toBe(1);
     });
   });

@@ -119,7 +119,7 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['daemon --socket-mode 0999', 'Want an octal mode'],
   ['daemon --socket-uid root', 'Want a whole number'],
   ['daemon --tls-cert FILE', '--tls-cert and --tls-key go together'],
-  ['daemon --tls-client-ca FILE', '--tls-client-ca goes with'],
+  ['daemon --tls-client-ca FILE', '--tls-client-ca needs'],
   ['daemon --tls-cert /none/cert --tls-key FILE', '/none/cert: no such file or directory'],
   ['daemon --tls-cert FILE --tls-key FILE', 'is not a certificate chain in PEM'],
   ['daemon --upload-token-file /none/token', '/none/token: no such file or directory'],

@@ -148,14 +148,14 @@ describe('mount --background', () => {
     [1, 'is not a directory', () => ['--store', store, join(dir, 'file')]],
     [1, 'cannot log to a file', () => ['--store', store, '--log-file', `${dir}/file/log`, mountPoint()]],
     [2, 'not an address', () => ['--store', 'nonsense', mountPoint()]],
-    [2, '--offline means nothing here', () => ['--store', store, '--offline', mountPoint()]],
+    [2, '--offline has no effect here', () => ['--store', store, '--offline', mountPoint()]],
   ])('ends with %d and says why when it cannot mount: %s', async (code, why, argsOf) => {
     const args = argsOf();
     const at = args.at(-1)!;
     const log = join(tempDir(), 'log');
     const { status, stdout, stderr } = await tvixStore(['mount', '--background', '--log-file', log, ...args]);
     expect([status, stdout]).toEqual([code, '']);
-    expect(stderr).toMatch(/^error: .*\n$/);
+    expect(stderr).toMatch(/^error: .*\n(?:\(see tvix-store mount --help\)\n)?$/);
     expect(stderr).toContain(why);
     expect(isMounted(at)).toBe(false);
     expect(existsSync(log)).toBe(false);

@@ -27,6 +27,8 @@ export interface ExportOptions {
   readonly progress?: ExportProgress | undefined;
   readonly onProgress?: (() => void) | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** The path at which the tree will be, for errors. */
+  readonly path?: string | undefined;
 }
 
 const MAX_SHOWN = 300;
@@ -208,7 +210,7 @@ class Exporter {
     try {
       return work(this.#stack.at(-1)?.output ?? this.#place.parent);
     } catch (error) {
-      throw writeFailure(shown(this.#pathOf(name)), error);
+      throw writeFailure(shown(this.#options.path ?? 'the tree', this.#pathOf(name)), error);
     }
   }
 
@@ -220,8 +222,7 @@ class Exporter {
 }
 
 /** For a message: a path may be as long as it likes. */
-function shown(path: Buffer): string {
-  const text = printable(path.subarray(1));
-  if (text === '') return 'into the directory';
+function shown(tree: string, path: Buffer): string {
+  const text = `${tree}${printable(path)}`;
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
 }

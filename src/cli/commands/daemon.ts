@@ -49,7 +49,7 @@ function tlsOf(flags: DaemonFlags) {
     throw new UsageError('--tls-cert and --tls-key go together');
   }
   if (flags.tlsClientCa !== undefined && flags.tlsCert === undefined) {
-    throw new UsageError('--tls-client-ca goes with --tls-cert and --tls-key');
+    throw new UsageError('--tls-client-ca needs --tls-cert and --tls-key');
   }
   if (flags.tlsCert === undefined) return undefined;
   const cert = read(flags.tlsCert, '--tls-cert');

@@ -43,7 +43,7 @@ export function mountCommand(): Command {
 async function run(directory: string, flags: MountFlags): Promise<void> {
   if (flags.driver !== 'kernel' && flags.readers !== undefined)
     throw new UsageError(
-      '--readers means nothing with --driver fuse-native, which has no threads of its own',
+      '--readers has no effect with --driver fuse-native, which has no threads of its own',
     );
   const words = { begun: 'mounted', ended: 'unmounted', where: (mount: Mount) => ({ at: mount.mountPoint }) };
   await runFileSystem(flags, words, (options) =>

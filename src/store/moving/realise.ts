@@ -68,7 +68,7 @@ async function realiseOne(
     ? new LocalTreeSource(store.local.reader, { check: false })
     : await ServiceTreeSource.open(store, info.node, options.signal);
   const isRight = await hasNar(info, (observer) =>
-    exportTree(info.node, place, source, { ...options, observer }),
+    exportTree(info.node, place, source, { ...options, observer, path: folder.path(name) }),
   );
   if (!isRight) {
     if (store.local) await findDamage(store.local, info.node);
