@@ -5,6 +5,7 @@ import { BinaryCacheFolder } from '../store/moving/binary-cache-folder.ts';
 import type { CopyPathsOptions, CopyPlan } from '../store/moving/copy.ts';
 import { copyPaths, copyToBinaryCache, planCopy } from '../store/moving/copy.ts';
 import { askNix, copyFromFiles, MAX_JSON_LENGTH, planImport } from '../store/moving/nix-store.ts';
+import { describeAddress } from '../store/open/address.ts';
 import type { Addresses } from '../store/open/open-store.ts';
 import { openStore } from '../store/open/open-store.ts';
 import { parseNixJson } from '../store/path-info/nix-json.ts';
@@ -45,6 +46,16 @@ export interface Source {
   close(): Promise<void>;
 }
 
+/** Throws a UsageError for a target that cannot be one, as far as its address tells. */
+export function checkTarget({ to }: EndFlags): void {
+  if (to?.startsWith(BINARY_CACHE)) binaryCacheDirectory(to);
+  else if (to !== undefined) describeAddress(to);
+}
+
+function binaryCacheDirectory(address: string): string {
+  return directoryOf(new URL(address), 'nix+file:///srv/cache');
+}
+
 export async function openTarget(flags: EndFlags): Promise<Target> {
   if (flags.to?.startsWith(BINARY_CACHE)) return binaryCache(flags.to, !flags.dryRun);
   const at = addresses(flags.to, flags);
@@ -70,7 +81,7 @@ async function openToLook(at: Addresses): Promise<Store> {
 const NOWHERE = { blobs: 'memory://', directories: 'memory://', pathInfos: 'memory://' };
 
 async function binaryCache(address: string, create: boolean): Promise<Target> {
-  const dir = directoryOf(new URL(address), 'nix+file:///srv/cache');
+  const dir = binaryCacheDirectory(address);
   const cache = await BinaryCacheFolder.open(dir, create);
   return {
     describe: (hash) => cache.describe(hash),

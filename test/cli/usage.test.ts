@@ -157,6 +157,7 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['copy --from /nix/store x', 'not a store path: "x"'],
   ['copy --from /srv/store PATH', 'ends in /nix/store'],
   ['copy --to nix+file:// PATH', 'name a directory'],
+  ['copy --to /srv/store PATH', 'did you mean local:///srv/store?'],
   ['copy --to memory: --reference-graph FILE PATH', 'leave out STORE_PATH and --all'],
   ['copy --to memory: --reference-graph FILE --all', 'leave out STORE_PATH and --all'],
   ['copy --to memory: --reference-graph FILE', 'not JSON'],
@@ -272,7 +273,7 @@ describe('a file that cannot be used is told in words:', () => {
     [['nar-bridge', '-l', '/none/socket'], 'cannot listen on /none/socket: there is no directory /none'],
     [['copy', '--from', '/none/nix/store', PATH], `${PATH} is not in /none/nix/store`],
     [['copy', '--from', '/none/nix/store', HASH], '/none/nix/store: no such file or directory'],
-    [['copy', '--to', `nix+file://${FILE}`, PATH], `cannot read ${FILE}/nix-cache-info: not a directory`],
+    [['copy', '--to', `nix+file://${FILE}`, '--all'], `cannot read ${FILE}/nix-cache-info: not a directory`],
   ])('%j', async (args, why) => {
     const { status, stdout, stderr } = await inProcess([...args, '--store', store]);
     expect([status, stdout]).toEqual([1, '']);

@@ -8,7 +8,7 @@ import type { Chosen } from '../chosen-paths.ts';
 import { allOption, choosePaths } from '../chosen-paths.ts';
 import { Command } from '../command.ts';
 import type { EndFlags, Target } from '../copy-ends.ts';
-import { openSource, openTarget } from '../copy-ends.ts';
+import { checkTarget, openSource, openTarget } from '../copy-ends.ts';
 import { interruptible } from '../interruptible.ts';
 import { ProgressLine } from '../progress.ts';
 import { namesStore, withStoreOptions } from '../store-options.ts';
@@ -47,6 +47,7 @@ export function copyCommand(): Command {
 
 async function run(names: string[], flags: CopyFlags, command: Command): Promise<void> {
   const chosen = choose(names, flags);
+  checkTarget(flags);
   if (flags.from !== undefined && flags.to !== undefined && namesStore(command))
     throw new UsageError('with --from and --to, options that name a store have no effect: leave them out');
   await interruptible((signal) => copy(chosen, flags, signal));
