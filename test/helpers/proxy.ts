@@ -14,6 +14,8 @@ export class TcpProxy {
   /** Bytes from client to server, and back. */
   up = 0;
   down = 0;
+  /** Times that the client had something to say: a call makes one or two. */
+  sent = 0;
   /** Connections that were made. */
   connections = 0;
   /** How long a round trip takes, in milliseconds; half of it each way. */
@@ -80,6 +82,7 @@ export class TcpProxy {
         : connect({ port: target, host: '127.0.0.1', noDelay: true });
     this.#forward(client, server, (count) => {
       this.up += count;
+      this.sent++;
     });
     this.#forward(server, client, (count) => {
       this.down += count;

@@ -211,12 +211,11 @@ describe('when the network is slow, or cut', () => {
   test('a tree of 1000 directories costs a few round trips', async () => {
     const mounted = await mountRemote(newCache());
     proxy.roundTrip = 20;
-    const begun = performance.now();
+    const before = proxy.sent;
     const { stdout } = await run('find', [join(mounted.dir, names.wide), '-type', 'd']);
-    const took = performance.now() - begun;
     expect(stdout.trim().split('\n').length).toBe(1 + 10 + 100 + 1000);
-    // Ten round trips, and what the processors of a busy machine take; one by one it were 22 s.
-    expect(took).toBeLessThan(10 * 20 + 2000);
+    // Calls, answers to pings, and word of what has been taken; one by one it would be more than a thousand.
+    expect(proxy.sent - before).toBeLessThan(100);
     await mounted.stop();
   });
 
@@ -231,9 +230,9 @@ describe('when the network is slow, or cut', () => {
       run('ls', [join(mounted.dir, names.wide)]),
     ]);
     await delay(300);
-    const cached = Date.now();
     expect((await run('cat', [join(path, 'script')])).stdout).toContain('echo ran');
-    expect(Date.now() - cached).toBeLessThan(1000);
+    // It did not wait for them: they are still waiting.
+    expect(await Promise.race([stalled.then(() => 'over'), delay(0, 'waiting')])).toBe('waiting');
     for (const { stderr } of await stalled) expect(stderr).toContain('Input/output error');
     expect(Date.now() - begun).toBeGreaterThan(1500);
     expect(Date.now() - begun).toBeLessThan(8000);
