@@ -45,7 +45,9 @@ for (const [file, targets] of imports) {
   }
 }
 for (const file of files) {
-  for (const [, name] of readFileSync(file, 'utf8').matchAll(/(?:from|import)\s*\(?\s*'([^.'][^']*)'/g)) {
+  for (const [, name] of readFileSync(file, 'utf8').matchAll(
+    /(?:from|import|lazyPackage<.*>)\s*\(?\s*'([^.'][^']*)'/g,
+  )) {
     const owner = OWNED[name!];
     if (owner && !relative(src, file).startsWith(owner)) {
       problems.push(`${relative(src, file)}: only ${owner} may import ${name}`);

@@ -1,6 +1,8 @@
-import { Blake3Hasher, blake3 } from '@napi-rs/blake-hash';
 import { asBuffer, toHex } from '../util/bytes.ts';
 import { invalid } from '../util/errors.ts';
+import { lazyPackage } from '../util/lazy.ts';
+
+const blakeHash = lazyPackage<typeof import('@napi-rs/blake-hash')>('@napi-rs/blake-hash');
 
 /** Length of a digest in bytes. */
 export const DIGEST_LENGTH = 32;
@@ -34,7 +36,7 @@ export class Digest {
   /** Digest of a byte string. */
   static hash(bytes: Uint8Array): Digest {
     // A hasher object would cost more than hashing a small file does.
-    return new Digest(blake3(asBuffer(bytes)));
+    return new Digest(blakeHash().blake3(asBuffer(bytes)));
   }
 
   get hex(): string {
@@ -53,7 +55,7 @@ export class Digest {
 
 /** Computes a digest piece by piece. */
 export class DigestHasher {
-  readonly #hasher = new Blake3Hasher();
+  readonly #hasher = new (blakeHash().Blake3Hasher)();
 
   update(bytes: Uint8Array): this {
     this.#hasher.update(asBuffer(bytes));
@@ -66,4 +68,4 @@ export class DigestHasher {
 }
 
 /** Digest of no bytes: the empty blob and the empty directory. */
-export const EMPTY_DIGEST = Digest.hash(new Uint8Array());
+export const EMPTY_DIGEST = Digest.parse('af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262');

@@ -5,6 +5,21 @@
 /** As `engines` in package.json has it. */
 const NEEDED = [22, 19] as const;
 
+/** Commands that move contents, or go on for long. */
+const BULK = [
+  'import',
+  'mount',
+  'virtiofs',
+  'daemon',
+  'nar-bridge',
+  'nar',
+  'copy',
+  'realise',
+  'cat',
+  'verify',
+  'fsck',
+];
+
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 if (major > NEEDED[0] || (major === NEEDED[0] && minor >= NEEDED[1])) void start();
 else {
@@ -16,11 +31,13 @@ else {
 }
 
 async function start(): Promise<void> {
-  const { setFlagsFromString } = await import('node:v8');
-  // Our heap is small, and what goes through it are buffers outside of it. V8 takes those for a reason to mark the
-  // heap bit by bit, without end: two thirds of the processor time of a daemon that sends large files. This comes
-  // before the program is loaded: V8 crashes now and then when it has already begun.
-  setFlagsFromString('--no-incremental-marking');
+  if (process.argv.some((word) => BULK.includes(word))) {
+    const { setFlagsFromString } = await import('node:v8');
+    // Their heap is small, and what goes through it are buffers outside of it. V8 takes those for a reason to mark the
+    // heap bit by bit, without end: two thirds of the processor time of a daemon that sends large files. This comes
+    // before the program is loaded: V8 crashes now and then when it has already begun.
+    setFlagsFromString('--no-incremental-marking');
+  }
   const { keepCompiledCode } = await import('./compiled-code.ts');
   keepCompiledCode();
   const { endWithOutput } = await import('./output.ts');

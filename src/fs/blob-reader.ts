@@ -1,5 +1,5 @@
 import { LRUCache } from 'lru-cache';
-import { DEFAULT_CUTTER } from '../castore/blob/chunker.ts';
+import { DEFAULT_CUTTER } from '../castore/blob/cutter-options.ts';
 import type { Chunk } from '../castore/blob/service.ts';
 import { asBuffer, latin1, toHex } from '../util/bytes.ts';
 import { damaged } from '../util/errors.ts';

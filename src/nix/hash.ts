@@ -1,8 +1,10 @@
-import { createHash } from 'node:crypto';
 import { asBuffer, toHex } from '../util/bytes.ts';
 import { invalid } from '../util/errors.ts';
+import { lazyPackage } from '../util/lazy.ts';
 import { base32Length, decodeBase32, encodeBase32 } from './base32.ts';
 import { base64Length, decodeBase64 } from './base64.ts';
+
+const crypto = lazyPackage<typeof import('node:crypto')>('node:crypto');
 
 /** Length of a digest by algorithm, in bytes. */
 export const HASH_LENGTHS = { md5: 16, sha1: 20, sha256: 32, sha512: 64 } as const;
@@ -29,7 +31,7 @@ export class Hash {
 
   /** The hash of these bytes. */
   static compute(algorithm: HashAlgorithm, bytes: Uint8Array): Hash {
-    return new Hash(algorithm, createHash(algorithm).update(bytes).digest());
+    return new Hash(algorithm, crypto().createHash(algorithm).update(bytes).digest());
   }
 
   /**

@@ -1,10 +1,12 @@
 import type { KeyObject } from 'node:crypto';
-import { createPrivateKey, createPublicKey, randomBytes, sign, verify } from 'node:crypto';
 import { asBuffer } from '../util/bytes.ts';
 import { invalid } from '../util/errors.ts';
+import { lazyPackage } from '../util/lazy.ts';
 import { isKeyName, parseNamed, printNamed } from './named-bytes.ts';
 import type { Signature, Signed } from './signature.ts';
 import { fingerprint, SIGNATURE_LENGTH } from './signature.ts';
+
+const crypto = lazyPackage<typeof import('node:crypto')>('node:crypto');
 
 const SEED_LENGTH = 32;
 const PUBLIC_LENGTH = 32;
@@ -23,7 +25,7 @@ export class PublicKey {
     this.name = name;
     this.data = data;
     const der = Buffer.concat([PUBLIC_PREFIX, data]);
-    this.#key = createPublicKey({ key: der, format: 'der', type: 'spki' });
+    this.#key = crypto().createPublicKey({ key: der, format: 'der', type: 'spki' });
   }
 
   /** Reads `name:base64`. Throws INVALID_ARGUMENT. */
@@ -44,7 +46,7 @@ export class PublicKey {
   /** Whether this signature is by this key, and of this. */
   verify(signed: Signed, { name, data }: Signature): boolean {
     if (name !== this.name || data.length !== SIGNATURE_LENGTH) return false;
-    return verify(null, Buffer.from(fingerprint(signed)), this.#key, data);
+    return crypto().verify(null, Buffer.from(fingerprint(signed)), this.#key, data);
   }
 }
 
@@ -57,8 +59,11 @@ export class SecretKey {
   private constructor(name: string, seed: Uint8Array) {
     const der = Buffer.concat([PRIVATE_PREFIX, seed]);
     this.#seed = seed;
-    this.#key = createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
-    const data = createPublicKey(this.#key).export({ format: 'der', type: 'spki' }).subarray(-PUBLIC_LENGTH);
+    this.#key = crypto().createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
+    const data = crypto()
+      .createPublicKey(this.#key)
+      .export({ format: 'der', type: 'spki' })
+      .subarray(-PUBLIC_LENGTH);
     this.publicKey = PublicKey.parse(printNamed({ name, data }));
   }
 
@@ -69,7 +74,7 @@ export class SecretKey {
         `the name of a key cannot be ${JSON.stringify(name)}: it must not be empty or contain a colon or white space`,
       );
     }
-    return new SecretKey(name, randomBytes(SEED_LENGTH));
+    return new SecretKey(name, crypto().randomBytes(SEED_LENGTH));
   }
 
   /** Reads `name:base64` of the seed and the public key. Throws INVALID_ARGUMENT. */
@@ -92,6 +97,6 @@ export class SecretKey {
   }
 
   sign(signed: Signed): Signature {
-    return { name: this.name, data: sign(null, Buffer.from(fingerprint(signed)), this.#key) };
+    return { name: this.name, data: crypto().sign(null, Buffer.from(fingerprint(signed)), this.#key) };
   }
 }

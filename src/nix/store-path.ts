@@ -1,8 +1,10 @@
-import { createHash } from 'node:crypto';
 import { toHex } from '../util/bytes.ts';
 import { invalid } from '../util/errors.ts';
+import { lazyPackage } from '../util/lazy.ts';
 import { base32Length, decodeBase32, encodeBase32 } from './base32.ts';
 import type { ContentAddress } from './content-address.ts';
+
+const crypto = lazyPackage<typeof import('node:crypto')>('node:crypto');
 
 export const STORE_DIR = '/nix/store';
 
@@ -66,7 +68,7 @@ export class StorePath {
     if (type === 'text:sha256') return made(`text${paths.join('')}`, digest, name);
     if (paths.length > 0) throw invalid(`a path with the content address ${type} cannot have references`);
     const inner = `fixed:out:${type.slice('fixed:'.length)}:${toHex(digest)}:`;
-    return made('output:out', createHash('sha256').update(inner).digest(), name);
+    return made('output:out', crypto().createHash('sha256').update(inner).digest(), name);
   }
 
   /** The store path of a tree by the hash of its NAR, without references: what `nix-store --add` gives. */
@@ -92,7 +94,7 @@ export class StorePath {
 /** The path of something of this type, as Nix makes them: a hash that is folded. */
 function made(type: string, sha256: Uint8Array, name: string): StorePath {
   const fingerprint = `${type}:sha256:${toHex(sha256)}:${STORE_DIR}:${name}`;
-  const digest = createHash('sha256').update(fingerprint).digest();
+  const digest = crypto().createHash('sha256').update(fingerprint).digest();
   return StorePath.of(compressHash(digest, STORE_PATH_HASH_LENGTH), name);
 }
 

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { CutterOptions } from '../../src/castore/blob/chunker.ts';
-import { chunked, cutter, DEFAULT_CUTTER } from '../../src/castore/blob/chunker.ts';
+import { chunked, cutter } from '../../src/castore/blob/chunker.ts';
+import type { CutterOptions } from '../../src/castore/blob/cutter-options.ts';
+import { DEFAULT_CUTTER } from '../../src/castore/blob/cutter-options.ts';
 import { Digest } from '../../src/castore/digest.ts';
 import { tvix } from '../../src/proto/messages.ts';
 import { toHex } from '../../src/util/bytes.ts';

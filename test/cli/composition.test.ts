@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { run, tvixStore } from '../helpers/cli.ts';
-import { startDaemon } from '../helpers/daemon.ts';
+import { run, startTvixStore, tvixStore } from '../helpers/cli.ts';
+import { asDaemon, startDaemon } from '../helpers/daemon.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { tempDir } from '../helpers/temp.ts';
 
@@ -52,7 +52,8 @@ describe('a composition file', () => {
     const path = (await tvixStore(['import', '--store', behind.url, tree])).stdout.trim();
     const front = join(dir, 'front.toml');
     writeFileSync(front, layered(`grpc+unix://${dir}/behind.sock`).replaceAll(`${dir}/near`, `${dir}/front`));
-    const daemon = await startDaemon('memory://', `${dir}/front.sock`, ['--store-composition', front]);
+    const args = ['daemon', '-l', `${dir}/front.sock`, '--store-composition', front];
+    const daemon = asDaemon(await startTvixStore(args, 'info: listening'));
     expect(daemon.log()).toContain(`store=${front}`);
     const read = () => tvixStore(['cat', '--store', daemon.url, `${path}/a`]);
     expect(await read()).toMatchObject({ status: 0, stdout: 'contents of a\n' });

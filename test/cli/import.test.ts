@@ -138,14 +138,14 @@ describe('import', () => {
     writeTree(join(dir, 'good'), file('x'));
     writeTree(join(dir, 'te st'), file('x'));
     const { status, stdout, stderr } = await importing([join(dir, 'good'), join(dir, 'te st')]);
-    expect(status).toBe(1);
+    expect(status).toBe(2);
     expect(stdout).toBe('');
     expect(stderr).toContain(`${dir}/te st: the name "te st" contains " "`);
     expect(stderr).toContain('give --name, because');
     expect(await checkLocalStore(store)).toEqual([]);
     expect((await importing(['--name', 'te-st', join(dir, 'te st')])).stdout).toMatch(/-te-st\n$/);
     for (const name of ['a/b', '', 'x'.repeat(212)]) {
-      expect((await importing(['--name', name, join(dir, 'good')])).status).toBe(1);
+      expect((await importing(['--name', name, join(dir, 'good')])).status).toBe(2);
     }
   });
 
@@ -212,7 +212,7 @@ describeFacts('import_path_to_name', (all) => {
     );
     const args = ['-c', command, process.execPath, CLI, `local://${store}`, join(dir, 'only')];
     const { status, stdout, stderr } = await run('bash', args);
-    expect(status).toBe(1);
+    expect(status).toBe(2);
     expect(stdout).toBe('');
     expect(stderr).toContain('give --name, because');
   });

@@ -114,7 +114,7 @@ describe('ls', () => {
 
   test('does not go up', async () => {
     const { status, stderr } = await read('ls', `${tree}/bin/..`);
-    expect(status).toBe(1);
+    expect(status).toBe(2);
     expect(stderr).toContain('".." cannot be used');
   });
 

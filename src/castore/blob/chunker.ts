@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Digest } from '../digest.ts';
 import { DigestHasher } from '../digest.ts';
+import type { CutterOptions } from './cutter-options.ts';
+import { DEFAULT_CUTTER } from './cutter-options.ts';
 
 /**
  * FastCDC, v2020, normalisation level 1: cuts contents where a rolling hash of the last bytes says so,
@@ -10,25 +12,6 @@ import { DigestHasher } from '../digest.ts';
  * filters, and only its hits are checked exactly over the 64 bytes that the whole hash depends on: 1.4
  * GB/s, where BigInt gives 36 MB/s.
  */
-
-/** Limits of a chunk in bytes. `min` and `average` are even. */
-export interface CutterOptions {
-  readonly min: number;
-  readonly average: number;
-  readonly max: number;
-  /** Mask before the average length (harder to satisfy) and after it. */
-  readonly maskSmall: bigint;
-  readonly maskLarge: bigint;
-}
-
-/** The parameters that tvix and snix use. */
-export const DEFAULT_CUTTER: CutterOptions = {
-  min: 128 * 1024,
-  average: 256 * 1024,
-  max: 512 * 1024,
-  maskSmall: 0x0000d91707537000n,
-  maskLarge: 0x0000d90703537000n,
-};
 
 /** Finds where the chunk that starts at `start` ends, given the bytes up to `end`. */
 export type Cutter = (bytes: Uint8Array, start: number, end: number) => number;

@@ -1,8 +1,9 @@
 import { workerData } from 'node:worker_threads';
 import { DigestHasher } from '../digest.ts';
-import { cutter, DEFAULT_CUTTER } from './chunker.ts';
+import { cutter } from './chunker.ts';
 import type { CutThreadData } from './cut-protocol.ts';
 import { CONTROL, CUTS } from './cut-protocol.ts';
+import { DEFAULT_CUTTER } from './cutter-options.ts';
 
 const WAIT_MS = 10;
 const { max } = DEFAULT_CUTTER;

@@ -3,7 +3,6 @@ import type { Scratch } from '../../util/scratch.ts';
 import { Digest } from '../digest.ts';
 import { DigestMap } from '../local/digest-map.ts';
 import type { LocalStore } from '../local/store.ts';
-import { chunkerFor } from './parallel-chunker.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
 
@@ -87,6 +86,7 @@ export class LocalBlobService implements BlobService {
       await writer.chunk(digest, piece);
       return { digest, size: piece.length };
     }
+    const { chunkerFor } = await import('./parallel-chunker.ts');
     const chunker = chunkerFor(expected, known);
     const chunks: Chunk[] = [];
     let size = 0;

@@ -1,9 +1,10 @@
 import type { Worker } from 'node:worker_threads';
 import { startThread } from '../../util/async/thread.ts';
 import { DIGEST_LENGTH, Digest } from '../digest.ts';
-import { DEFAULT_CUTTER, HashingChunker } from './chunker.ts';
+import { HashingChunker } from './chunker.ts';
 import type { CutThreadData } from './cut-protocol.ts';
 import { CONTROL, CUTS, RING_LENGTH } from './cut-protocol.ts';
+import { DEFAULT_CUTTER } from './cutter-options.ts';
 
 /** Contents from this length on are cut in a thread of its own. */
 const PARALLEL_FROM = 16 << 20;

@@ -1,5 +1,7 @@
 import type { RootDatabase } from 'lmdb';
-import * as lmdb from 'lmdb';
+import { lazyPackage } from '../../util/lazy.ts';
+
+const lmdb = lazyPackage<typeof import('lmdb')>('lmdb');
 
 /** Address space for a database. It costs nothing until it is used. */
 const MAP_SIZE = 2 ** 40;
@@ -9,7 +11,7 @@ const MAX_READERS = 1024;
 
 /** Opens a database file, or makes it. Throws what LMDB does. Its tables are opened by `Table`. */
 export function openDatabase(path: string, { readOnly = false } = {}): RootDatabase {
-  return lmdb.open({
+  return loadLmdb().open({
     path,
     noSubdir: true,
     readOnly,
@@ -19,4 +21,17 @@ export function openDatabase(path: string, { readOnly = false } = {}): RootDatab
     encoding: 'binary',
     keyEncoding: 'binary',
   });
+}
+
+/** Without the native part of a codec of its that nothing here uses: loading that takes longer than all the rest. */
+function loadLmdb(): typeof import('lmdb') {
+  const name = 'MSGPACKR_NATIVE_ACCELERATION_DISABLED';
+  const before = process.env[name];
+  process.env[name] = 'true';
+  try {
+    return lmdb();
+  } finally {
+    if (before === undefined) delete process.env[name];
+    else process.env[name] = before;
+  }
 }

@@ -1,9 +1,11 @@
-import { randomBytes } from 'node:crypto';
 import { closeSync, readdirSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError } from '../../util/errors.ts';
+import { lazyPackage } from '../../util/lazy.ts';
 import { makeLocked, readLocked } from '../../util/system/file-lock.ts';
 import type { Environment } from './environment.ts';
+
+const crypto = lazyPackage<typeof import('node:crypto')>('node:crypto');
 
 const TAG_LENGTH = 4;
 
@@ -36,7 +38,7 @@ export class Session implements LiveSession {
     const dir = join(env.dir, 'sessions');
     liveSessions(env);
     for (let attempt = 0; attempt < 100; attempt++) {
-      const path = join(dir, `${process.pid}-${randomBytes(6).toString('hex')}`);
+      const path = join(dir, `${process.pid}-${crypto().randomBytes(6).toString('hex')}`);
       const fd = makeLocked(path);
       if (fd === undefined) continue;
       const epoch = env.epoch();

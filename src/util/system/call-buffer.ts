@@ -1,4 +1,4 @@
-import koffi from 'koffi';
+import { koffi } from './libc.ts';
 
 /**
  * Memory that system calls reach by its address, which is a number to them. It does not move, and lasts as long as this
@@ -12,6 +12,6 @@ export class CallBuffer {
   constructor(length: number) {
     // Not a part of Node's pool, and outside of the heap, where the garbage collector moves nothing.
     this.bytes = Buffer.allocUnsafeSlow(length);
-    this.address = Number(koffi.address(this.bytes));
+    this.address = Number(koffi().address(this.bytes));
   }
 }

@@ -1,89 +1,97 @@
-import koffi from 'koffi';
+import type { KoffiFunc } from 'koffi';
+import { lazyPackage } from '../lazy.ts';
 
-/**
- * The system calls that Node lacks, through koffi. Where an address is a number, it is that of a `CallBuffer`.
- */
-const library = koffi.load('libc.so.6');
+export const koffi = lazyPackage<typeof import('koffi')>('koffi');
 
-export const libc = {
-  read: library.func('int64_t read(int fd, uintptr_t buffer, size_t length)') as Call<
-    [number, number, number]
-  >,
-  write: library.func('int64_t write(int fd, uintptr_t buffer, size_t length)') as Call<
-    [number, number, number]
-  >,
-  poll: library.func('int poll(uintptr_t fds, unsigned long count, int timeout)') as Call<
-    [number, number, number]
-  >,
-  ioctl: library.func('int ioctl(int fd, unsigned long request, void *argument)') as Call<
-    [number, number, Uint8Array]
-  >,
-  fcntl: library.func('int fcntl(int fd, int command, int64_t argument)') as Call<[number, number, number]>,
-  dup2: library.func('int dup2(int from, int to)') as Call<[number, number]>,
-  eventfd: library.func('int eventfd(uint32_t initial, int flags)') as Call<[number, number]>,
-  flock: library.func('int flock(int fd, int operation)') as Call<[number, number]>,
-  sync_file_range: library.func(
-    'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',
-  ) as Call<[number, number, number, number]>,
-  syncfs: library.func('int syncfs(int fd)'),
-  openat: library.func('int openat(int at, const void *name, int flags, unsigned int mode)') as Call<
-    [number, Uint8Array, number, number]
-  >,
-  mkdirat: library.func('int mkdirat(int at, const void *name, unsigned int mode)') as Call<
-    [number, Uint8Array, number]
-  >,
-  symlinkat: library.func('int symlinkat(const void *target, int at, const void *name)') as Call<
-    [Uint8Array, number, Uint8Array]
-  >,
-  linkat: library.func(
-    'int linkat(int from, const void *name, int to, const void *new_name, int flags)',
-  ) as Call<[number, Uint8Array, number, Uint8Array, number]>,
-  utimensat: library.func('int utimensat(int at, const void *name, const void *times, int flags)') as Call<
-    [number, Uint8Array, Uint8Array, number]
-  >,
-  renameat2: library.func(
-    'int renameat2(int from, const char *name, int to, const char *new_name, unsigned int flags)',
-  ) as Call<[number, string, number, string, number]>,
-  mount: library.func(
+/** The system calls that Node lacks. An address that is a number is that of a `CallBuffer`. */
+const PROTOTYPES = {
+  read: 'int64_t read(int fd, uintptr_t buffer, size_t length)',
+  write: 'int64_t write(int fd, uintptr_t buffer, size_t length)',
+  poll: 'int poll(uintptr_t fds, unsigned long count, int timeout)',
+  ioctl: 'int ioctl(int fd, unsigned long request, void *argument)',
+  fcntl: 'int fcntl(int fd, int command, int64_t argument)',
+  dup2: 'int dup2(int from, int to)',
+  eventfd: 'int eventfd(uint32_t initial, int flags)',
+  flock: 'int flock(int fd, int operation)',
+  sync_file_range: 'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',
+  syncfs: 'int syncfs(int fd)',
+  openat: 'int openat(int at, const void *name, int flags, unsigned int mode)',
+  mkdirat: 'int mkdirat(int at, const void *name, unsigned int mode)',
+  symlinkat: 'int symlinkat(const void *target, int at, const void *name)',
+  linkat: 'int linkat(int from, const void *name, int to, const void *new_name, int flags)',
+  utimensat: 'int utimensat(int at, const void *name, const void *times, int flags)',
+  renameat2: 'int renameat2(int from, const char *name, int to, const char *new_name, unsigned int flags)',
+  mount:
     'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
-  ) as Call<[string, string, string, number, string]>,
-  umount2: library.func('int umount2(const char *target, int flags)') as Call<[string, number]>,
-  socketpair: library.func('int socketpair(int domain, int type, int protocol, void *fds)') as Call<
-    [number, number, number, Uint8Array]
-  >,
-  socket: library.func('int socket(int domain, int type, int protocol)') as Call<[number, number, number]>,
-  sendto: library.func(
+  umount2: 'int umount2(const char *target, int flags)',
+  socketpair: 'int socketpair(int domain, int type, int protocol, void *fds)',
+  socket: 'int socket(int domain, int type, int protocol)',
+  sendto:
     'int64_t sendto(int fd, const void *data, size_t length, int flags, const void *address, uint32_t address_length)',
-  ) as Call<[number, Uint8Array, number, number, Uint8Array, number]>,
-  recvmsg: library.func('int64_t recvmsg(int fd, void *message, int flags)') as Call<
-    [number, Uint8Array, number]
-  >,
-  bind: library.func('int bind(int fd, const void *address, uint32_t address_length)') as Call<
-    [number, Uint8Array, number]
-  >,
-  listen: library.func('int listen(int fd, int backlog)') as Call<[number, number]>,
-  accept4: library.func('int accept4(int fd, void *address, void *address_length, int flags)') as Call<
-    [number, null, null, number]
-  >,
-  setsockopt: library.func(
-    'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
-  ) as Call<[number, number, number, Int32Array, number]>,
-  mmap: library.func(
-    'int64_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
-  ) as Call<[number, number, number, number, number, number]>,
-  munmap: library.func('int munmap(uintptr_t address, size_t length)') as Call<[number, number]>,
+  recvmsg: 'int64_t recvmsg(int fd, void *message, int flags)',
+  bind: 'int bind(int fd, const void *address, uint32_t address_length)',
+  listen: 'int listen(int fd, int backlog)',
+  accept4: 'int accept4(int fd, void *address, void *address_length, int flags)',
+  setsockopt: 'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
+  mmap: 'int64_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
+  munmap: 'int munmap(uintptr_t address, size_t length)',
 };
 
-type Call<A extends unknown[]> = (...args: A) => number;
+/** What they take; all give a number, below 0 for a failure. */
+interface Arguments {
+  read: [number, number, number];
+  write: [number, number, number];
+  poll: [number, number, number];
+  ioctl: [number, number, Uint8Array];
+  fcntl: [number, number, number];
+  dup2: [number, number];
+  eventfd: [number, number];
+  flock: [number, number];
+  sync_file_range: [number, number, number, number];
+  syncfs: [number];
+  openat: [number, Uint8Array, number, number];
+  mkdirat: [number, Uint8Array, number];
+  symlinkat: [Uint8Array, number, Uint8Array];
+  linkat: [number, Uint8Array, number, Uint8Array, number];
+  utimensat: [number, Uint8Array, Uint8Array, number];
+  renameat2: [number, string, number, string, number];
+  mount: [string, string, string, number, string];
+  umount2: [string, number];
+  socketpair: [number, number, number, Uint8Array];
+  socket: [number, number, number];
+  sendto: [number, Uint8Array, number, number, Uint8Array, number];
+  recvmsg: [number, Uint8Array, number];
+  bind: [number, Uint8Array, number];
+  listen: [number, number];
+  accept4: [number, null, null, number];
+  setsockopt: [number, number, number, Int32Array, number];
+  mmap: [number, number, number, number, number, number];
+  munmap: [number, number];
+}
+
+type Libc = { readonly [K in keyof Arguments]: (...args: Arguments[K]) => number };
+
+/** Calls into the C library, each bound when it is first used. */
+export const libc = {} as Libc;
+for (const [name, prototype] of Object.entries(PROTOTYPES)) {
+  Object.defineProperty(libc, name, {
+    configurable: true,
+    get() {
+      const value = koffi().load('libc.so.6').func(prototype);
+      Object.defineProperty(libc, name, { value });
+      return value;
+    },
+  });
+}
 
 /** The errno of the last call; read it at once. */
 export function errno(): number {
-  return koffi.errno();
+  return koffi().errno();
 }
 
 /** Name of an errno, `EBUSY` and the like. */
 export function errnoName(number: number): string {
-  const found = Object.entries(koffi.os.errno).find(([, value]) => value === number);
+  const found = Object.entries(koffi().os.errno).find(([, value]) => value === number);
   return found?.[0] ?? `errno ${number}`;
 }
 
@@ -101,13 +109,13 @@ export function setNonBlocking(fd: number): void {
  * access would end the process.
  */
 export function memoryAt(address: number, length: number): ArrayBuffer {
-  return koffi.view(address, length);
+  return koffi().view(address, length);
 }
 
 /** `syncfs` off the main thread: everything written to the file system of `fd` is on disk afterwards. */
 export function syncFileSystem(fd: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    libc.syncfs.async(fd, (error: Error | null, result: number) => {
+    (libc.syncfs as KoffiFunc<typeof libc.syncfs>).async(fd, (error: Error | null, result: number) => {
       if (error) reject(error);
       else if (result < 0) reject(new Error('syncfs failed'));
       else resolve();

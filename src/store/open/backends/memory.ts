@@ -1,7 +1,4 @@
-import { MemoryBlobService } from '../../../castore/blob/memory.ts';
-import { MemoryDirectoryService } from '../../../castore/directory/memory.ts';
 import { restrict } from '../../../util/url.ts';
-import { MemoryPathInfoService } from '../../path-info/memory.ts';
 import type { Store } from '../../services.ts';
 import type { Kind } from '../kind.ts';
 import { ofStore } from '../kind.ts';
@@ -15,7 +12,10 @@ export const MEMORY: Kind = {
   isUnique: () => true,
 };
 
-function openMemory(): Store {
+async function openMemory(): Promise<Store> {
+  const { MemoryBlobService } = await import('../../../castore/blob/memory.ts');
+  const { MemoryDirectoryService } = await import('../../../castore/directory/memory.ts');
+  const { MemoryPathInfoService } = await import('../../path-info/memory.ts');
   return {
     blobs: new MemoryBlobService(),
     directories: new MemoryDirectoryService(),

@@ -1,6 +1,4 @@
 import { UsageError } from '../../../util/errors.ts';
-import { LruPathInfoService } from '../../path-info/lru.ts';
-import { NixCachePathInfoService } from '../../path-info/nix-cache.ts';
 import type { PathInfoService } from '../../path-info/service.ts';
 import type { Services, Store } from '../../services.ts';
 import { parseCaches } from '../../substitute/address.ts';
@@ -57,6 +55,7 @@ async function openWhole(site: Site): Promise<Store> {
 async function pathInfosAlone(site: Site): Promise<Part<PathInfoService>> {
   const { service: blobs } = await site.part('blob_service', 'blobs');
   const { service: directories } = await site.part('directory_service', 'directories');
+  const { LruPathInfoService } = await import('../../path-info/lru.ts');
   const target = { blobs, directories, pathInfos: new LruPathInfoService(REMEMBERED) };
   const { pathInfos, substituter } = await substitute(site, target);
   site.onClose(() => substituter.close());
@@ -67,6 +66,7 @@ async function substitute({ url, firstAnswerMs }: Site, target: Services) {
   // Loaded when it is needed: it brings a client of its own.
   const { openCaches } = await import('../../substitute/open-caches.ts');
   const { Substituter } = await import('../../substitute/substituter.ts');
+  const { NixCachePathInfoService } = await import('../../path-info/nix-cache.ts');
   const caches = openCaches(parseCaches(url), firstAnswerMs);
   const substituter = new Substituter(caches, target);
   return {

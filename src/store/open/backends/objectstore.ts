@@ -1,4 +1,4 @@
-import { DEFAULT_CUTTER } from '../../../castore/blob/chunker.ts';
+import { DEFAULT_CUTTER } from '../../../castore/blob/cutter-options.ts';
 import type { Digest } from '../../../castore/digest.ts';
 import { LocalDirectoryService } from '../../../castore/directory/local.ts';
 import type { ObjectStore } from '../../../castore/objects/object-store.ts';
