@@ -64,7 +64,7 @@ describe('the address of a bucket', () => {
 
 describe.each([
   ['objectstore+file:///', 'name a directory'],
-  ['objectstore+file://host/dir', 'a host has no meaning here'],
+  ['objectstore+file://host/dir', 'did you mean objectstore+file:///host/dir?'],
   ['objectstore+file:///dir?depth=3', 'unknown parameter "depth"'],
   ['objectstore+memory://host', 'a host has no meaning here'],
   ['objectstore+memory:///path', 'a path has no meaning here'],

@@ -59,7 +59,7 @@ describe('the address of a cache', () => {
     ['nix+https://c?substituter=https%3A%2F%2Fd', /substituter: want nix\+https/],
     ['nix+https://c?substituter=nonsense', /substituter: not an address/],
     ['nix+https:///path', /name a host/],
-    ['nix+file://host/path', /name a directory/],
+    ['nix+file://host/path', /write nix\+file:\/\/\/host\/path/],
     ['nix+https://c?priority=%zz', /percent-encoded/],
   ])('is refused when it means nothing: %s', (address, reason) => {
     expect(() => parse(address)).toThrow(reason);
