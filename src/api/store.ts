@@ -64,7 +64,7 @@ export class Store {
    * made where there is none. Throws INVALID_ARGUMENT for an address that means nothing.
    */
   static async open(address: string, options: OpenOptions = {}): Promise<Store> {
-    const cache = options.cache ?? defaultDirectory('tvix-store-cache');
+    const cache = resolve(options.cache ?? defaultDirectory('tvix-store-cache'));
     const addresses = { blobs: address, directories: address, pathInfos: address, cacheDir: cache };
     return new Store(await openStore(addresses, 'serve'), address, cache);
   }
@@ -155,8 +155,9 @@ export class Store {
   /** Ends what is mounted and served, and closes the store. */
   close(): Promise<void> {
     this.#closed ??= (async () => {
-      await Promise.all([...this.#serving].map((stop) => stop()));
+      const stopped = await Promise.allSettled([...this.#serving].map((stop) => stop()));
       await this.#store.close();
+      for (const one of stopped) if (one.status === 'rejected') throw one.reason;
     })();
     return this.#closed;
   }

@@ -1,8 +1,6 @@
+import { Blake3Hasher, blake3 } from '@napi-rs/blake-hash';
 import { asBuffer, toHex } from '../util/bytes.ts';
 import { invalid } from '../util/errors.ts';
-import { lazyPackage } from '../util/lazy.ts';
-
-const blakeHash = lazyPackage<typeof import('@napi-rs/blake-hash')>('@napi-rs/blake-hash');
 
 /** Length of a digest in bytes. */
 export const DIGEST_LENGTH = 32;
@@ -36,7 +34,7 @@ export class Digest {
   /** Digest of a byte string. */
   static hash(bytes: Uint8Array): Digest {
     // A hasher object would cost more than hashing a small file does.
-    return new Digest(blakeHash().blake3(asBuffer(bytes)));
+    return new Digest(blake3(asBuffer(bytes)));
   }
 
   get hex(): string {
@@ -55,7 +53,7 @@ export class Digest {
 
 /** Computes a digest piece by piece. */
 export class DigestHasher {
-  readonly #hasher = new (blakeHash().Blake3Hasher)();
+  readonly #hasher = new Blake3Hasher();
 
   update(bytes: Uint8Array): this {
     this.#hasher.update(asBuffer(bytes));

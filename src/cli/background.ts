@@ -30,6 +30,9 @@ const AWAITED = 'TVIX_STORE_AWAITED';
 /** How long to wait for the end of what it said before it served, which comes through a pipe; in milliseconds. */
 const LAST_WORDS_MS = 1000;
 
+/** Commands that can leave a process behind. */
+const SERVING = ['mount', 'virtiofs', 'daemon', 'nar-bridge'];
+
 const isAwaited = process.env[AWAITED] !== undefined && process.send !== undefined;
 delete process.env[AWAITED];
 
@@ -60,7 +63,9 @@ export async function waitedForServer(flags: BackgroundFlags): Promise<boolean> 
   child.stderr!.pipe(process.stderr, { end: false });
   const saidAll = once(child.stderr!, 'close');
   const ready = await readyOf(child);
-  await Promise.race([saidAll, delay(LAST_WORDS_MS)]);
+  const enough = new AbortController();
+  await Promise.race([saidAll, delay(LAST_WORDS_MS, undefined, { signal: enough.signal }).catch(() => {})]);
+  enough.abort();
   child.stderr!.destroy();
   child.unref();
   if (ready) tell(child.pid!, ready, flags);
@@ -138,5 +143,6 @@ function logFolder(): string {
 
 /** The name of a log file, after what is served. */
 function nameOf({ at }: Fields): string {
-  return `${process.argv[2]}-${at}`.replace(/[^\w.:@]+/g, '-').replace(/-$/, '');
+  const command = process.argv.find((word) => SERVING.includes(word));
+  return `${command}-${at}`.replace(/[^\w.:@]+/g, '-').replace(/-$/, '');
 }

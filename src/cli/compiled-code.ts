@@ -1,7 +1,7 @@
-import { mkdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { enableCompileCache } from 'node:module';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 const OTHERS_WRITE = 0o022;
 
@@ -14,10 +14,18 @@ export function keepCompiledCode(): void {
   if (process.env.NODE_COMPILE_CACHE) return;
   const dir = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'tvix-store/compiled');
   try {
+    if (!isOurs(dir)) return;
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const { uid, mode } = statSync(dir);
     if (uid === process.getuid!() && (mode & OTHERS_WRITE) === 0) enableCompileCache(dir);
   } catch {
     // There is no home, or it cannot be written.
   }
+}
+
+/** Whether a folder, or the one that it would be made in, belongs to this user: root may have somebody else's HOME. */
+function isOurs(dir: string): boolean {
+  let at = dir;
+  while (!existsSync(at)) at = dirname(at);
+  return statSync(at).uid === process.getuid!();
 }

@@ -15,6 +15,7 @@ const BULK = [
   'nar',
   'copy',
   'realise',
+  'realize',
   'cat',
   'verify',
   'fsck',
@@ -42,8 +43,8 @@ async function start(): Promise<void> {
   keepCompiledCode();
   const { endWithOutput } = await import('./output.ts');
   endWithOutput();
+  const { endProcess } = await import('./end.ts');
   const { run } = await import('./run.ts');
   const code = await run(process.argv.slice(2));
-  // At once: a connection that is still being made would keep the process until it is given up.
-  if (code !== 0) process.exit(code);
+  if (code !== 0) endProcess(code);
 }

@@ -2,14 +2,16 @@ import { writeFileSync } from 'node:fs';
 import { getSystemErrorMessage } from 'node:util';
 import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { endProcess, isEnding } from './end.ts';
 
 /** Ends the process when what a command prints cannot be written: quietly when its reader has had enough. */
 export function endWithOutput(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
+    if (isEnding()) return;
+    if (error.code === 'EPIPE') return endProcess(0);
     const reason = error.errno === undefined ? messageOf(error) : getSystemErrorMessage(error.errno);
     process.stderr.write(`error: cannot write to standard output: ${reason}\n`);
-    process.exit(1);
+    endProcess(1);
   });
   // Nobody reads what we complain of: no reason to fail.
   process.stderr.on('error', () => {});

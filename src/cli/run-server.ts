@@ -3,6 +3,7 @@ import type { RunningServer } from '../server/listen.ts';
 import { openStore } from '../store/open/open-store.ts';
 import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
+import { UsageError } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { parseListenAddress } from '../util/listen-address.ts';
 import { log } from '../util/log.ts';
@@ -50,6 +51,10 @@ export async function runServer(
 ): Promise<void> {
   const listen = parseListenAddress(flags.listenAddress);
   const ownership = socketOwnership(listen, flags);
+  if (flags.background && listen.kind === 'systemd')
+    throw new UsageError(
+      '--background has no effect with sd-listen: the sockets are for the process that systemd started',
+    );
   if (await waitedForServer(flags)) return;
   containFaults();
   const store = await openStore({ ...addressesOf(flags), ...PATIENT }, 'serve');

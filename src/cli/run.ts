@@ -1,5 +1,6 @@
 import { CommanderError } from 'commander';
 import { messageOf, StoreError, UsageError } from '../util/errors.ts';
+import { isEnding } from './end.ts';
 import { loadProgram } from './program.ts';
 
 /** Exit codes: 0 good, 1 failure, 2 wrong usage. */
@@ -13,6 +14,7 @@ export async function run(args: readonly string[]): Promise<number> {
     await program.parseAsync(args, { from: 'user' });
     return 0;
   } catch (error) {
+    if (isEnding()) return 0;
     // It has been told.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
     process.stderr.write(`error: ${messageOf(error)}\n`);

@@ -84,5 +84,7 @@ export function reasonOfCode(code: string | undefined): string | undefined {
 
 /** The system's error code (`ENOENT`, …) of something thrown by Node, if it has one. */
 export function systemCode(error: unknown): string | undefined {
-  return (error as NodeJS.ErrnoException | undefined)?.code;
+  const code: unknown = (error as NodeJS.ErrnoException | undefined)?.code;
+  // A DOMException's is a number.
+  return typeof code === 'string' ? code : undefined;
 }

@@ -140,7 +140,7 @@ describe('import', () => {
     const { status, stdout, stderr } = await importing([join(dir, 'good'), join(dir, 'te st')]);
     expect(status).toBe(2);
     expect(stdout).toBe('');
-    expect(stderr).toContain(`${dir}/te st: the name "te st" contains " "`);
+    expect(stderr).toContain(`${dir}/te st cannot give a name: the name "te st" contains " "`);
     expect(stderr).toContain('give --name, because');
     expect(await checkLocalStore(store)).toEqual([]);
     expect((await importing(['--name', 'te-st', join(dir, 'te st')])).stdout).toMatch(/-te-st\n$/);

@@ -186,7 +186,7 @@ export class ExportFolder {
   }
 
   #remove(name: string): void {
-    removeTree(this.#at(name), fstatSync(this.#directory.fd).dev);
+    removeTree(this.#at(name), mountOf(this.#directory.fd));
   }
 
   /** Takes away what did not get its name. */
@@ -206,25 +206,29 @@ export class ExportFolder {
 
 /**
  * Removes a tree, also where its directories are read-only or its paths longer than the system takes: each
- * directory is reached by its descriptor. Links are not followed. Throws at what lies on another file system: somebody
- * has mounted it there.
+ * directory is reached by its descriptor. Links are not followed. Throws at a directory that somebody has mounted there.
  */
-function removeTree(path: Buffer, device: number): void {
+function removeTree(path: Buffer, mount: string): void {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (!stat) return;
-  if (stat.dev !== device) throw new Error('something is mounted in it');
   if (!stat.isDirectory()) {
     unlinkSync(path);
     return;
   }
   const fd = openSync(path, OPEN | constants.O_NOFOLLOW);
   try {
+    if (mountOf(fd) !== mount) throw new Error('something is mounted in it');
     fchmodSync(fd, 0o700);
     const base = Buffer.from(`/proc/self/fd/${fd}/`);
     for (const name of readdirSync(base, { encoding: 'buffer' }))
-      removeTree(Buffer.concat([base, name]), device);
+      removeTree(Buffer.concat([base, name]), mount);
   } finally {
     closeSync(fd);
   }
   rmdirSync(path);
+}
+
+/** The mount that an open file or directory is in; a bind mount is another one on the same device. */
+function mountOf(fd: number): string {
+  return /^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))![1]!;
 }

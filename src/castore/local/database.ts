@@ -1,7 +1,7 @@
+import { createRequire } from 'node:module';
 import type { RootDatabase } from 'lmdb';
-import { lazyPackage } from '../../util/lazy.ts';
 
-const lmdb = lazyPackage<typeof import('lmdb')>('lmdb');
+const lmdb = loadLmdb();
 
 /** Address space for a database. It costs nothing until it is used. */
 const MAP_SIZE = 2 ** 40;
@@ -11,7 +11,7 @@ const MAX_READERS = 1024;
 
 /** Opens a database file, or makes it. Throws what LMDB does. Its tables are opened by `Table`. */
 export function openDatabase(path: string, { readOnly = false } = {}): RootDatabase {
-  return loadLmdb().open({
+  return lmdb.open({
     path,
     noSubdir: true,
     readOnly,
@@ -29,7 +29,7 @@ function loadLmdb(): typeof import('lmdb') {
   const before = process.env[name];
   process.env[name] = 'true';
   try {
-    return lmdb();
+    return createRequire(import.meta.url)('lmdb');
   } finally {
     if (before === undefined) delete process.env[name];
     else process.env[name] = before;

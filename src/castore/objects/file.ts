@@ -1,16 +1,19 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { access, link, mkdir, open, readdir, readFile, rename, unlink, writeFile } from 'node:fs/promises';
+import { access, link, mkdir, open, readdir, readFile, rename, unlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { damaged, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
+import { damaged, messageOf, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
 import { lockDescriptor, readLocked } from '../../util/system/file-lock.ts';
+import { writeWholeFile } from '../../util/system/whole-file.ts';
 import { Digest } from '../digest.ts';
 import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
 
 const LOCK_WAIT_MS = 5;
+const LOCK_TRIES = 3;
 /** The lock of those who replace an object. */
 const LOCK = 'lock';
 /**
@@ -53,11 +56,16 @@ export class FileObjectStore implements ObjectStore {
     await mkdir(folder, { recursive: true });
     const marker = join(folder, MARKER);
     const isOurs = await readFile(marker, 'latin1').then((text) => text === MARKER_TEXT, absent);
-    if (isOurs === undefined) await writeFile(marker, MARKER_TEXT, { flag: 'wx' }).catch(() => {});
+    if (isOurs === undefined) await writeWholeFile(marker, [Buffer.from(MARKER_TEXT)]);
     if (!isOurs) return;
     for (const name of await readdir(folder)) {
-      // Once its writer has ended.
-      if (UNFINISHED_NAME.test(name)) readLocked(join(folder, name), () => undefined);
+      if (!UNFINISHED_NAME.test(name)) continue;
+      try {
+        // Once its writer has ended.
+        readLocked(join(folder, name), () => undefined);
+      } catch (error) {
+        log.debug('cannot remove what a killed writer has left', { at: name, error: messageOf(error) });
+      }
     }
   }
 
@@ -107,11 +115,14 @@ export class FileObjectStore implements ObjectStore {
 
   /** Makes a file that is unfinished, and locks it. */
   async #begin(): Promise<{ file: FileHandle; at: string }> {
-    for (;;) {
+    for (let tries = 1; ; tries++) {
       const at = join(this.#dir, UNFINISHED, randomBytes(16).toString('hex'));
       const file = await open(at, 'wx', 0o444);
-      if (lockDescriptor(file.fd, 'exclusive') && (await file.stat()).nlink > 0) return { file, at };
+      // Where nothing can be locked, nobody clears up.
+      const isLocked = lockDescriptor(file.fd, 'exclusive') || tries > LOCK_TRIES;
+      if (isLocked && (await file.stat()).nlink > 0) return { file, at };
       // Somebody who clears up was faster.
+      await unlink(at).catch(absent);
       await file.close();
     }
   }

@@ -4,6 +4,7 @@ import { DRIVERS, mountStore } from '../../mount/mount.ts';
 import { UsageError } from '../../util/errors.ts';
 import { numberArgument } from '../arguments.ts';
 import { Command } from '../command.ts';
+import { endProcess } from '../end.ts';
 import type { FileSystemFlags } from '../run-file-system.ts';
 import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
 
@@ -56,5 +57,5 @@ async function run(directory: string, flags: MountFlags): Promise<void> {
     }),
   );
   // The threads of fuse-native would keep the process.
-  if (flags.driver === 'fuse-native') process.exit(0);
+  if (flags.driver === 'fuse-native') endProcess(Number(process.exitCode ?? 0));
 }

@@ -51,7 +51,7 @@ function describe(stats: StoreStats): string {
     `unreferenced:  ${formatSize(unreferenced.size)} in ${unreferenced.objects} objects`,
     `database:      ${formatSize(database.bytes)}, ${formatSize(database.used)} of it in use`,
   ];
-  if (stats.largest.length > 0) lines.push('', 'alone hold (of):');
+  if (stats.largest.length > 0) lines.push('', 'held by no other store path (size of its NAR):');
   for (const { path, narSize, ownSize } of stats.largest) {
     lines.push(`  ${formatSize(ownSize).padStart(10)} (${formatSize(narSize)})  ${path}`);
   }

@@ -31,6 +31,8 @@ const CHANNEL_OPTIONS = {
   'grpc-node.flow_control_window': 4 << 20,
   'grpc.initial_reconnect_backoff_ms': 50,
   'grpc.max_reconnect_backoff_ms': 2000,
+  // A connection belongs to one channel: another one is not to inherit what broke.
+  'grpc.use_local_subchannel_pool': 1,
 };
 
 export interface ChannelOptions {
@@ -54,8 +56,8 @@ export class Channel {
   readonly #firstAnswerMs: number | undefined;
   #reached: Promise<boolean> | undefined;
   readonly #dialects: DialectFinder;
-  /** Streams under way: one that its user left would keep the connection, and the process, for a while. */
-  readonly #streams = new Set<{ cancel(): void }>();
+  /** Calls under way: one that its user left would keep the connection, and the process, for a while. */
+  readonly #calls = new Set<{ cancel(): void }>();
 
   /** `target` is what grpc-js dials. */
   constructor(
@@ -114,6 +116,7 @@ export class Channel {
           deadline(),
           (error, response) => {
             signal?.removeEventListener('abort', cancel);
+            this.#calls.delete(call);
             if (error) reject(this.#failure(error, signal));
             else resolve(response!);
           },
@@ -121,6 +124,7 @@ export class Channel {
       );
       const cancel = () => call.cancel();
       signal?.addEventListener('abort', cancel, { once: true });
+      this.#calls.add(call);
       return promise;
     });
   }
@@ -159,7 +163,7 @@ export class Channel {
     );
     const cancel = () => call.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
-    this.#streams.add(call);
+    this.#calls.add(call);
     let idle = false;
     const timer = setTimeout(() => {
       idle = true;
@@ -177,7 +181,7 @@ export class Channel {
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', cancel);
-      this.#streams.delete(call);
+      this.#calls.delete(call);
       call.cancel();
     }
   }
@@ -217,14 +221,19 @@ export class Channel {
         );
         const cancel = () => call.cancel();
         signal?.addEventListener('abort', cancel, { once: true });
+        this.#calls.add(call);
+        const over = () => {
+          signal?.removeEventListener('abort', cancel);
+          this.#calls.delete(call);
+        };
         const messages: R[] = [];
         call.on('data', (message: R) => messages.push(message));
         call.on('error', (error: ServiceError) => {
-          signal?.removeEventListener('abort', cancel);
+          over();
           reject(this.#failure(error, signal));
         });
         call.on('end', () => {
-          signal?.removeEventListener('abort', cancel);
+          over();
           resolve(messages);
         });
         return promise;
@@ -261,31 +270,33 @@ export class Channel {
       });
     const cancel = () => call.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
-    this.#streams.add(call);
+    this.#calls.add(call);
     const timer = setTimeout(() => {
       const idle = `${this.address}: no progress for ${IDLE_MS / 1000} s`;
       answer.reject(new StoreError('DEADLINE_EXCEEDED', idle));
       call.cancel();
     }, IDLE_MS).unref();
     try {
-      for await (const request of requests) {
-        if (answered) break;
-        timer.refresh();
-        // Encoded at once: grpc-js would do so later, when the sender may have changed what it lent.
-        if (!call.write(method.request.encode(request))) {
-          await Promise.race([new Promise((resolve) => call.once('drain', resolve)), answer.promise]);
+      return await this.#domain.run(async () => {
+        for await (const request of requests) {
+          if (answered) break;
+          timer.refresh();
+          // Encoded at once: grpc-js would do so later, when the sender may have changed what it lent.
+          if (!call.write(method.request.encode(request))) {
+            await Promise.race([new Promise((resolve) => call.once('drain', resolve)), answer.promise]);
+          }
         }
-      }
-      call.end();
-      timer.refresh();
-      return await this.#domain.run(() => answer.promise);
+        call.end();
+        timer.refresh();
+        return answer.promise;
+      });
     } catch (error) {
       call.cancel();
       throw error;
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', cancel);
-      this.#streams.delete(call);
+      this.#calls.delete(call);
     }
   }
 
@@ -302,7 +313,9 @@ export class Channel {
 
   async #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
     if (this.#firstAnswerMs !== undefined) {
-      this.#reached ??= reach(this.#client, this.address, this.#firstAnswerMs);
+      const { address } = this;
+      const milliseconds = this.#firstAnswerMs;
+      this.#reached ??= this.#domain.begin(() => reach(this.#client, address, milliseconds));
       if (!(await orAborted(this.#reached, signal))) return attempt();
     }
     return retrying(RETRIES, signal, attempt);
@@ -314,7 +327,7 @@ export class Channel {
   }
 
   close(): void {
-    for (const call of this.#streams) call.cancel();
+    for (const call of this.#calls) call.cancel();
     this.#client.close();
   }
 }

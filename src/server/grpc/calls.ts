@@ -107,12 +107,7 @@ function serverStream<Q, R>(shape: MethodShape<Q, R>, work: ServerStream<Q, R>, 
 
 function dialogue<Q, R>(shape: MethodShape<Q, R>, work: Dialogue<Q, R>, limit: CallLimit) {
   return (call: ServerDuplexStream<Q, Encoded>) =>
-    answerAll(call, shape, limit, (signal) => work(questions(call), signal));
-}
-
-/** The requests of a dialogue: destroying the call after the last would take the answers with it. */
-async function* questions<Q>(call: ServerDuplexStream<Q, Encoded>): AsyncGenerator<Q> {
-  for await (const message of call.iterator({ destroyOnReturn: false })) yield readable(message as Q);
+    answerAll(call, shape, limit, (signal) => work(messages(call, signal), signal));
 }
 
 /** Sends a stream of answers as the client takes them, and the status at the end. */
@@ -157,7 +152,10 @@ function clientStream<Q, R>(work: ClientStream<Q, R>, limit: CallLimit, permit: 
   };
 }
 
-async function* messages<Q, R>(call: ServerReadableStream<Q, R>, signal: AbortSignal): AsyncGenerator<Q> {
+async function* messages<Q>(
+  call: ServerReadableStream<Q, never> | ServerDuplexStream<Q, Encoded>,
+  signal: AbortSignal,
+): AsyncGenerator<Q> {
   let idle = false;
   let ended = false;
   const timer = setTimeout(() => {

@@ -52,8 +52,12 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   addStore(server, options.store, limit, uploads);
   const reflection = Reflection.load();
   const health = new Health(reflection.services);
-  const standard = new CallLimit(MAX_STANDARD_CALLS);
-  for (const served of [...health.methods(), ...reflection.methods()]) add(server, served, standard, anybody);
+  const short = new CallLimit(MAX_STANDARD_CALLS);
+  // Whoever watches does so for long, and must not keep out those who ask once.
+  const watching = new CallLimit(MAX_STANDARD_CALLS);
+  for (const served of [...health.methods(), ...reflection.methods()]) {
+    add(server, served, served.shape.responseStream ? watching : short, anybody);
+  }
 
   // Connections are accepted here and handed over: grpc-js cannot listen on all that we can.
   const injector = server.createConnectionInjector(credentials(options.tls));

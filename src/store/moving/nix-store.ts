@@ -56,7 +56,7 @@ async function runNix(args: readonly string[], signal: AbortSignal | undefined):
       collect(child.stderr, MAX_STDERR_LENGTH),
       once(child, 'close'),
     ]);
-    if (!stdout) throw new StoreError('RESOURCE_EXHAUSTED', 'nix told too much');
+    if (!stdout) throw new StoreError('RESOURCE_EXHAUSTED', 'nix printed more than this program takes');
     if (status === 0) return asBuffer(stdout).toString();
     const told = asBuffer(stderr ?? new Uint8Array()).toString();
     throw new StoreError('FAILED_PRECONDITION', `nix path-info failed: ${told.trim()}`);

@@ -122,12 +122,17 @@ export class HttpClient {
 
   async #ask(url: URL, headers: Record<string, string>, signal: AbortSignal) {
     const authorized = this.#authorization && url.origin === this.#origin;
-    const firstMs = this.#firstMs;
+    // Of the headers: a body may take longer.
+    const late = new AbortController();
+    const timer =
+      this.#firstMs === undefined
+        ? undefined
+        : setTimeout(() => late.abort(new Error('timeout')), this.#firstMs);
     try {
       const answer = await this.#domain.run(() =>
         request(url, {
           dispatcher: this.#agent,
-          signal: firstMs === undefined ? signal : AbortSignal.any([signal, AbortSignal.timeout(firstMs)]),
+          signal: timer === undefined ? signal : AbortSignal.any([signal, late.signal]),
           headers: {
             ...headers,
             'user-agent': USER_AGENT,
@@ -140,6 +145,8 @@ export class HttpClient {
     } catch (error) {
       const why = whyUnreachable(messageOf(error) || systemCode(error) || 'it breaks off');
       throw new Passing(`${shownUrl(url)}: ${why}`, { cause: error });
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -179,7 +186,7 @@ function refusal(url: URL, status: number, headers: IncomingHttpHeaders): StoreE
   if (status === 401 || status === 407) {
     return new StoreError(
       'PERMISSION_DENIED',
-      `${shownUrl(url)}: it wants other credentials (${status}); give a netrc-file`,
+      `${shownUrl(url)}: the credentials are missing or not accepted (${status}); give a netrc-file`,
     );
   }
   const passes = status === 408 || status === 429 || (status >= 500 && !LASTING_STATUSES.includes(status));

@@ -76,7 +76,8 @@ export class HttpCacheFiles implements CacheFiles {
     signal: AbortSignal,
   ): Promise<Answer> {
     const answer = await this.#client.get(url, { range: `bytes=${offset}-`, ...condition }, signal);
-    if (!answer) throw new StoreError('UNAVAILABLE', `${shownUrl(url)}: it went while it was being read`);
+    if (!answer)
+      throw new StoreError('UNAVAILABLE', `${shownUrl(url)}: it was removed while it was being read`);
     const range = answer.headers['content-range'];
     if (answer.status === 206 && !range?.startsWith(`bytes ${offset}-`)) {
       throw damaged(`${shownUrl(url)}: asked for what follows ${offset} bytes, got ${JSON.stringify(range)}`);

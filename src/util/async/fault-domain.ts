@@ -50,19 +50,29 @@ export class FaultDomain {
   /** Hands on what a request of this domain streams. Throws UNAVAILABLE when the domain fails meanwhile. */
   async *stream<T>(source: AsyncIterable<T>): AsyncGenerator<T> {
     const parts = source[Symbol.asyncIterator]();
-    let left = false;
+    let failure: StoreError | undefined;
+    let waiting: ((error: StoreError) => void) | undefined;
+    // Also while nobody asks for the next part: what the source would throw then is only a consequence.
+    const fail = (error: StoreError) => {
+      failure = error;
+      waiting?.(error);
+    };
+    this.#running.add(fail);
     try {
-      for (
-        let next = await this.run(() => parts.next());
-        !next.done;
-        next = await this.run(() => parts.next())
-      ) {
+      for (;;) {
+        const { promise: failed, reject } = Promise.withResolvers<never>();
+        waiting = reject;
+        const next = await Promise.race([this.begin(() => parts.next()), failed]);
+        if (failure) throw failure;
+        if (next.done) return;
         yield next.value;
       }
-      left = true;
+    } catch (error) {
+      throw failure ?? error;
     } finally {
+      this.#running.delete(fail);
       // Not waited for: what has failed may never answer.
-      if (!left) parts.return?.()?.catch(() => {});
+      parts.return?.()?.catch(() => {});
     }
   }
 

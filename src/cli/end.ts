@@ -1,0 +1,21 @@
+/** For how long a program that ends goes on at most, in milliseconds. */
+const LAST_TASKS_MS = 100;
+
+let ending = false;
+
+/** Whether the process is ending: what fails from then on is a consequence, and not worth a word. */
+export function isEnding(): boolean {
+  return ending;
+}
+
+/**
+ * Ends the process with an exit code, the first one that is given, as soon as nothing is left to do, or soon after: a connection that is still being
+ * made would keep it until that is given up. Not at once: a thread of V8's that compiles may wait for this one to
+ * collect garbage, and `process.exit` would wait for that thread for ever.
+ */
+export function endProcess(code: number): void {
+  if (ending) return;
+  ending = true;
+  process.exitCode = code;
+  setTimeout(() => process.exit(), LAST_TASKS_MS).unref();
+}
