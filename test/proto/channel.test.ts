@@ -1,5 +1,5 @@
 import { createServer as createHttp2Server } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, credentials, Server, ServerCredentials } from '@grpc/grpc-js';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -105,12 +105,16 @@ describe('of grpc-js, it is so that', () => {
   test('a connection that breaks under a call makes it UNAVAILABLE, so that it is repeated', async () => {
     let calls = 0;
     const server = createHttp2Server();
+    let connection: Socket | undefined;
+    server.on('connection', (socket: Socket) => {
+      connection = socket;
+    });
     server.on('stream', (stream) => {
       calls++;
       stream.on('error', () => {});
       // In the middle of the answer.
       stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
-      setImmediate(() => stream.session?.socket.destroy());
+      setImmediate(() => connection!.resetAndDestroy());
     });
     server.on('sessionError', () => {});
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -199,7 +199,9 @@ describe('credentials', () => {
     const store = await openCached(`${cache.address}&netrc-file=${encodeURIComponent(netrc)}`);
     await checkComplete(store, (await store.pathInfos.get(hash))!);
     const without = await openCached(cache.address);
-    await expect(without.pathInfos.get(hash)).rejects.toThrow(/wants other credentials.*netrc-file/);
+    await expect(without.pathInfos.get(hash)).rejects.toThrow(
+      /credentials are missing or not accepted.*netrc-file/,
+    );
   });
 
   test('are in no error', async () => {
