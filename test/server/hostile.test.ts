@@ -30,9 +30,15 @@ async function survives(
       await delay(50);
     }
   };
-  await Promise.all([user(), ...Array.from({ length: ATTACKERS }, (_, i) => attacker(i))]);
+  const attackers = Array.from({ length: ATTACKERS }, (_, i) => attacker(i));
+  const [used] = await Promise.allSettled([user(), ...attackers]);
+  const { exitCode, signalCode } = server.child;
+  expect({ exitCode, signalCode }, `TEST_SEED=${SEED}\n${server.log()}`).toEqual({
+    exitCode: null,
+    signalCode: null,
+  });
+  if (used.status === 'rejected') throw used.reason;
   await use(-1);
-  expect(server.child.exitCode, server.log()).toBe(null);
   expect(linesThatAreNoWarnings(server), `TEST_SEED=${SEED}`).toEqual([]);
   expect(await server.stop()).toBe(0);
 }

@@ -1,4 +1,4 @@
-import type { Http2Server } from 'node:http2';
+import type { Http2Server, Http2Session } from 'node:http2';
 import { Server } from '@grpc/grpc-js';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 
@@ -18,9 +18,21 @@ export function http2Server(window: number, options: ConstructorParameters<typeo
   const create = internals.createHttp2Server.bind(server);
   internals.createHttp2Server = (...args) =>
     create(...args).on('session', (session) => {
+      endBetweenReads(session);
       session.settings({ initialWindowSize: window });
       session.setLocalWindowSize(window);
       session.on('stream', (stream) => FaultDomain.current?.own(stream));
     });
   return server;
+}
+
+/**
+ * Has a session end only when the frames that came together have been read. Node ends it in the middle of them when
+ * the client says GOAWAY or breaks the protocol, and its HTTP/2 library then reads freed memory or aborts the
+ * process: before Node 22.22, at a few frames' bidding (CVE-2026-27135, nodejs/node#64113).
+ */
+function endBetweenReads(session: Http2Session): void {
+  const { close, destroy } = session;
+  session.close = (done) => void setImmediate(() => close.call(session, done));
+  session.destroy = (...reason) => void setImmediate(() => destroy.apply(session, reason));
 }
