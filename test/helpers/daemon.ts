@@ -1,10 +1,11 @@
 import type { ChildProcess, SpawnOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { afterAll } from 'vitest';
+import { afterAll, expect } from 'vitest';
 import { openStore } from '../../src/store/open/open-store.ts';
 import type { Store } from '../../src/store/services.ts';
-import { startTvixStore } from './cli.ts';
+import { startTvixStore, tvixStore } from './cli.ts';
+import { readBlob } from './services.ts';
 import { tempDir } from './temp.ts';
 
 const started: ChildProcess[] = [];
@@ -78,4 +79,23 @@ export function openAt(address: string): Promise<Store> {
     { blobs: address, directories: address, pathInfos: address, cacheDir: tempDir() },
     'write',
   );
+}
+
+/** Puts a blob and gets it back, so that what listens is a daemon. */
+export async function worksAt(address: string): Promise<void> {
+  const store = await openAt(address);
+  try {
+    const { digest } = await store.blobs.put(Buffer.from(address));
+    expect((await readBlob(store, digest))?.toString()).toBe(address);
+  } finally {
+    await store.close();
+  }
+}
+
+/** What a daemon says that does not start; 1 is for a failure, 2 for wrong usage. */
+export async function refusalOf(...args: string[]): Promise<string> {
+  const { status, stderr } = await tvixStore(['daemon', '--store', 'memory://', ...args]);
+  expect([1, 2], stderr).toContain(status);
+  expect(stderr).toMatch(/^error: [^\n]*\n(\(see [^\n]*\)\n)?$/);
+  return stderr;
 }
