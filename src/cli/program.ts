@@ -27,6 +27,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['root', async () => (await import('./commands/root.ts')).rootCommand],
   ['gc', async () => (await import('./commands/gc.ts')).gcCommand],
   ['fsck', async () => (await import('./commands/fsck.ts')).fsckCommand],
+  ['upgrade', async () => (await import('./commands/upgrade.ts')).upgradeCommand],
   ['stats', async () => (await import('./commands/stats.ts')).statsCommand],
   [
     'completion',

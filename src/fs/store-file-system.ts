@@ -278,10 +278,8 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
 
   /** Gives the answer to a request that needs something which is not local. */
   #lacks(need: StoreNeed, errno: number): number {
-    if (!this.#options.remote) {
-      if (errno === ERRNO.EIO) log.error('content is missing from the store', { need: need.key });
-      return -errno;
-    }
+    // What is not there without a far store is not there; but content should be, so somebody has to look.
+    if (!this.#options.remote && errno !== ERRNO.EIO) return -errno;
     this.#missing = need;
     return MISSING;
   }

@@ -4,6 +4,7 @@ import { LocalStore } from '../castore/local/store.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import type { Store } from '../store/services.ts';
 import { CacheLimit } from './fetch/cache-limit.ts';
+import { diagnose } from './fetch/diagnosis.ts';
 import { Fetcher } from './fetch/fetcher.ts';
 import { Keeper } from './fetch/keeper.ts';
 import { HandOver } from './hand-over.ts';
@@ -87,7 +88,8 @@ export async function serveStore(
   try {
     const handOver = new HandOver({
       timeoutMs: options.timeoutMs,
-      fetch: (need, progress, signal) => fetcher!.fetch(need, progress, signal),
+      fetch: async (need, progress, signal) =>
+        fetcher ? fetcher.fetch(need, progress, signal) : diagnose(local, need),
     });
     if (local !== store.local && !options.offline) {
       if (options.cacheSize !== undefined) limit = new CacheLimit(local.env, options.cacheSize);

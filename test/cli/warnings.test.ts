@@ -28,6 +28,7 @@ const USES: Record<string, () => string[]> = {
   root: () => ['root', 'add', ...store, 'name', path],
   gc: () => ['gc', ...store],
   fsck: () => ['fsck', ...store],
+  upgrade: () => ['upgrade', ...store],
   stats: () => ['stats', ...store],
   completion: () => ['completion', 'bash'],
   man: () => ['man'],

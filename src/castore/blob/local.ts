@@ -1,18 +1,13 @@
 import { damaged } from '../../util/errors.ts';
 import type { Scratch } from '../../util/scratch.ts';
 import { Digest } from '../digest.ts';
-import { DigestMap } from '../local/digest-map.ts';
 import type { LocalStore } from '../local/store.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
 
-const MAX_SOUND = 1 << 18;
-
 /** Blobs in a local store. */
 export class LocalBlobService implements BlobService {
   readonly #store: LocalStore;
-  /** Chunks that have been hashed since this began: a disk that damages them now is found by fsck. */
-  #sound = new DigestMap();
 
   constructor(store: LocalStore) {
     this.#store = store;
@@ -61,18 +56,16 @@ export class LocalBlobService implements BlobService {
     return this.#chunk(digest, size, scratch);
   }
 
-  /** A chunk of this size, checked once. Throws DATA_LOSS when it is another or damaged. */
+  /** A chunk of this size. Throws DATA_LOSS when it is another or damaged. */
   #chunk(digest: Digest, size: number, scratch: Scratch | undefined): Uint8Array | undefined {
+    const { reader } = this.#store;
     // Asking for one byte more than there should be tells that the end has been reached.
     const bytes = scratch ? scratch.take(size + 1) : Buffer.allocUnsafe(size + 1);
-    const count = this.#store.reader.readChunk(digest.bytes, 0, size + 1, bytes, 0);
-    if (count === undefined) return undefined;
-    const chunk = bytes.subarray(0, count);
-    if (this.#sound.has(digest.bytes) && count === size) return chunk;
-    if (!Digest.hash(chunk).equals(digest)) throw damaged(`chunk ${digest} is damaged in the local store`);
-    if (this.#sound.size >= MAX_SOUND) this.#sound = new DigestMap();
-    this.#sound.set(digest.bytes);
-    return chunk;
+    const count = reader.readChunk(digest.bytes, 0, size + 1, bytes, 0);
+    if (count === size) return bytes.subarray(0, size);
+    if (count === undefined && !reader.isRotten(digest.bytes)) return undefined;
+    this.#store.env.rotten.note(digest);
+    throw damaged(`chunk ${digest} is damaged in the local store: tvix-store fsck tells what it belongs to`);
   }
 
   async put(content: BlobContent, options: PutOptions = {}): Promise<Chunk> {

@@ -1,5 +1,5 @@
 import { damaged } from '../../util/errors.ts';
-import { Digest } from '../digest.ts';
+import type { Digest } from '../digest.ts';
 import { Directory } from '../directory.ts';
 import type { LocalStore } from '../local/store.ts';
 import { TreeKeeper } from '../local/tree-keeper.ts';
@@ -25,11 +25,11 @@ export class LocalDirectoryService implements DirectoryService {
   }
 
   #read(digest: Digest): Directory | undefined {
-    const bytes = this.#store.reader.directory(digest.bytes);
-    if (bytes && !Digest.hash(bytes).equals(digest)) {
-      throw damaged(`the local store's directory ${digest} is damaged`);
-    }
-    return bytes && Directory.decode(bytes);
+    const { reader, env } = this.#store;
+    const bytes = reader.directory(digest.bytes);
+    if (bytes) return Directory.decode(bytes);
+    if (env.directories.has(digest.bytes)) throw damaged(`the local store's directory ${digest} is damaged`);
+    return undefined;
   }
 
   getRecursive(digest: Digest, signal?: AbortSignal): AsyncIterable<Directory> {

@@ -1,4 +1,13 @@
-import { closeSync, fdatasyncSync, fsyncSync, mkdirSync, openSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fdatasyncSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
 import { unlinkIfThere } from '../../util/system/file-lock.ts';
@@ -7,6 +16,7 @@ import { libc, syncFileSystem } from '../../util/system/libc.ts';
 const SYNC_FILE_RANGE_WRITE = 2;
 /** Up to this many files are synced one by one; beyond it the whole file system is, at once. */
 const SYNC_EACH_LIMIT = 8;
+const FOLDER = /^[0-9a-f]$/;
 
 /**
  * The files of larger chunks: `chunks/a/b/<digest in hex>.<suffix>`. The suffix, the tag of the writer's
@@ -82,6 +92,15 @@ function create(path: string, dir: string): number | undefined {
   } catch (error) {
     throw noSpace(error, dir);
   }
+}
+
+/** `chunks/a/b`, as they are there. What else lies between them is somebody else's. */
+export function* folders(chunks: string): Generator<string> {
+  const within = (dir: string) =>
+    readdirSync(dir, { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && FOLDER.test(entry.name))
+      .map(({ name }) => join(dir, name));
+  for (const first of within(chunks)) yield* within(first);
 }
 
 /** Puts one file or folder on disk. */

@@ -183,7 +183,9 @@ export function deleteRows(
     const chunk = table === env.chunks ? chunkOf(row, key) : undefined;
     bytes += chunk?.kind === 'file' ? chunk.size : row.length - EPOCH_LENGTH;
     if (chunk?.kind === 'file') files.push({ key, suffix: chunk.suffix });
-    if (!dryRun) table.removeSync(key);
+    if (dryRun) continue;
+    table.removeSync(key);
+    if (chunk?.kind === 'file') env.rotten.forget(key);
   }
   const removeFiles = () => {
     const chunkFiles = new ChunkFiles(env.dir);

@@ -1,4 +1,5 @@
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import type { RootDatabase } from 'lmdb';
 
 const lmdb = loadLmdb();
@@ -21,6 +22,11 @@ export function openDatabase(path: string, { readOnly = false } = {}): RootDatab
     encoding: 'binary',
     keyEncoding: 'binary',
   });
+}
+
+/** The database of the store in a directory. */
+export function databasePath(dir: string): string {
+  return join(dir, 'store.lmdb');
 }
 
 /** Without the native part of a codec of its that nothing here uses: loading that takes longer than all the rest. */

@@ -1,29 +1,17 @@
-import {
-  closeSync,
-  existsSync,
-  fdatasyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  statfsSync,
-} from 'node:fs';
+import { existsSync, fdatasyncSync, mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RootDatabase } from 'lmdb';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
+import { checkDatabase, emptied, hasChunkFiles } from './check-database.ts';
 import { syncPath } from './chunk-files.ts';
-import { openDatabase } from './database.ts';
+import { databasePath, openDatabase } from './database.ts';
+import { FORMAT, FORMAT_KEY, requireFormat } from './format.ts';
+import { RottenChunks } from './rotten-chunks.ts';
 import { SharedTransaction } from './shared-transaction.ts';
 import { Table } from './table.ts';
 
 /** A store keeps what it is given; a cache may evict what can be fetched again. */
 export type StoreKind = 'store' | 'cache';
-
-/** Of the tables and rows. */
-export const FORMAT = '1';
-/** In the first page of an LMDB file. */
-const MAGIC = 0xbeefc0de;
-const MAGIC_OFFSET = 24;
 
 const ENOSPC = 28;
 
@@ -59,6 +47,7 @@ export class Environment {
   readonly directories: Table;
   readonly manifests: Table;
   readonly chunks: Table;
+  readonly rotten: RottenChunks;
   readonly #root: RootDatabase;
   readonly #tables: Table[] = [];
   readonly #shared = new SharedTransaction((work) => this.transaction(work));
@@ -76,6 +65,7 @@ export class Environment {
     this.directories = this.table('directory');
     this.manifests = this.table('manifest');
     this.chunks = this.table('chunk');
+    this.rotten = new RottenChunks(this.table('rotten'), (write) => this.committed(write));
   }
 
   /**
@@ -84,13 +74,13 @@ export class Environment {
    */
   static open(dir: string, create?: StoreKind): Environment {
     const path = databasePath(dir);
-    if (!create && !existsSync(path)) {
+    if (!create && !existsSync(path) && !hasChunkFiles(dir)) {
       const hint = 'import something, or mount it, to make one';
       throw new StoreError('NOT_FOUND', `cannot open the store in ${dir}: there is none; ${hint}`);
     }
     try {
       if (create) for (const sub of ['chunks', 'sessions']) mkdirSync(join(dir, sub), { recursive: true });
-      if (!isDatabase(path)) throw new Error(`${path} is not an LMDB database`);
+      checkDatabase(dir);
       return new Environment(dir, openDatabase(path), create);
     } catch (error) {
       if (error instanceof StoreError) throw error;
@@ -101,21 +91,16 @@ export class Environment {
   }
 
   #readMeta(create: StoreKind | undefined): StoreKind {
-    if (!this.#meta.get(key('format')) && create) {
+    if (!this.#meta.get(FORMAT_KEY) && hasChunkFiles(this.dir)) throw emptied(this.dir);
+    if (!this.#meta.get(FORMAT_KEY) && create) {
       this.#root.transactionSync(() => {
-        if (this.#meta.get(key('format'))) return;
+        if (this.#meta.get(FORMAT_KEY)) return;
         this.#meta.putSync(key('kind'), Buffer.from(create));
         this.#meta.putSync(key('epoch'), Buffer.from('1'));
-        this.#meta.putSync(key('format'), Buffer.from(FORMAT));
+        this.#meta.putSync(FORMAT_KEY, Buffer.from(String(FORMAT)));
       });
     }
-    const format = this.#meta.get(key('format'))?.toString();
-    if (format !== FORMAT) {
-      throw new StoreError(
-        'FAILED_PRECONDITION',
-        `the store in ${this.dir} has format ${format ?? 'none'}, this program knows ${FORMAT}`,
-      );
-    }
+    requireFormat(this.dir, this.#meta.get(FORMAT_KEY)?.toString());
     const kind = this.#meta.get(key('kind'))?.toString();
     if (kind !== 'store' && kind !== 'cache') throw invalid(`the store in ${this.dir} has an unknown kind`);
     return kind;
@@ -242,21 +227,3 @@ function key(name: string): Buffer {
 /** A number that differs from one boot of this machine to the next, never 0. */
 export const BOOT_TAG =
   (Number.parseInt(readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').slice(0, 8), 16) | 1) >>> 0;
-
-/** Whether LMDB may open this file, or make it: it would crash on something else. */
-function isDatabase(path: string): boolean {
-  if (!existsSync(path)) return true;
-  const fd = openSync(path, 'r');
-  try {
-    const header = Buffer.alloc(MAGIC_OFFSET + 4);
-    const length = readSync(fd, header, 0, header.length, 0);
-    return length === 0 || header.readUInt32LE(MAGIC_OFFSET) === MAGIC;
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** The database of the store in a directory. */
-export function databasePath(dir: string): string {
-  return join(dir, 'store.lmdb');
-}

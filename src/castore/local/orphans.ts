@@ -1,14 +1,17 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
-import { damaged } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
 import { unlinkIfThere } from '../../util/system/file-lock.ts';
 import { DIGEST_LENGTH } from '../digest.ts';
+import { folders } from './chunk-files.ts';
 import type { Environment } from './environment.ts';
 import { parseChunkRow } from './rows.ts';
 import { liveSessions } from './session.ts';
 
 const HEX_LENGTH = DIGEST_LENGTH * 2;
+/** `<digest in hex>.<suffix>`, see chunk-files.ts. */
+const CHUNK_FILE = /^[0-9a-f]{64}\.[0-9a-z]{8}$/;
 
 /**
  * Removes chunk files that no row names: those of killed writers and collectors. Gives the bytes freed.
@@ -26,6 +29,10 @@ export async function removeOrphans(env: Environment): Promise<number> {
     const tags = new Set(liveSessions(env).map(({ tag }) => tag));
     env.refresh();
     for (const name of names) {
+      if (!CHUNK_FILE.test(name)) {
+        log.warn('a file among the chunks is not of the store; it stays', { path: join(folder, name) });
+        continue;
+      }
       if (tags.has(name.slice(HEX_LENGTH + 1, HEX_LENGTH + 5)) || isNamed(env, name)) continue;
       const path = join(folder, name);
       const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
@@ -35,18 +42,9 @@ export async function removeOrphans(env: Environment): Promise<number> {
   return bytes;
 }
 
-/** `chunks/a/b`, as they are there. */
-export function* folders(chunks: string): Generator<string> {
-  for (const first of readdirSync(chunks)) {
-    for (const second of readdirSync(join(chunks, first))) yield join(chunks, first, second);
-  }
-}
-
 /** Whether a row names this file. A damaged row may: what is wrong with it is for others to find. */
 function isNamed(env: Environment, name: string): boolean {
   const digest = Buffer.from(name.slice(0, HEX_LENGTH), 'hex');
-  if (digest.length !== DIGEST_LENGTH)
-    throw damaged(`${name} among the chunk files is not one of the store's`);
   const bytes = env.chunks.get(digest);
   if (!bytes) return false;
   try {

@@ -1,16 +1,22 @@
-import { closeSync, existsSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
 import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
 import { systemCode } from '../../util/errors.ts';
 import type { Chunk } from '../blob/service.ts';
 import { Digest } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
-import { BOOT_TAG, type Environment } from './environment.ts';
+import { DigestMap } from './digest-map.ts';
+import type { Environment } from './environment.ts';
 import type { ChunkRow } from './rows.ts';
 import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from './rows.ts';
 import type { Table } from './table.ts';
 
 const OPEN_FILES = 128;
+/** Chunks known to be what their digests say: beyond it they are hashed again. */
+const MAX_SOUND = 1 << 18;
+const MAX_ROTTEN = 10_000;
+const FIRST_BUFFER = 512 << 10;
+const NOTHING_HASHED = { key: '', bytes: new Uint8Array() };
 
 /**
  * Synchronous reads from a local store: what the mount's kernel-facing thread works with. Reads come from
@@ -24,6 +30,13 @@ export class LocalReader {
     max: OPEN_FILES,
     dispose: ({ fd }) => closeSync(fd),
   });
+  /** Chunks that have been hashed since this began: what a disk does to them later is found by fsck. */
+  #sound = new DigestMap();
+  /** Paths of files that are not what their digests say. */
+  readonly #rotten = new Set<string>();
+  #buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
+  /** The chunk that was hashed last, while it lies in `#buffer`. */
+  #hashed: { readonly key: string; readonly bytes: Uint8Array } = NOTHING_HASHED;
 
   constructor(env: Environment) {
     this.#env = env;
@@ -34,9 +47,12 @@ export class LocalReader {
     this.#env.refresh();
   }
 
-  /** The encoding of a directory, as a copy. */
+  /** The encoding of a directory, as a copy; `undefined` when it is not there, or not what its digest says. */
   directory(digest: Uint8Array): Uint8Array | undefined {
-    return this.#lookUp(this.#env.directories, digest, (row) => Uint8Array.from(row.subarray(EPOCH_LENGTH)));
+    const bytes = this.#lookUp(this.#env.directories, digest, (row) =>
+      Uint8Array.from(row.subarray(EPOCH_LENGTH)),
+    );
+    return bytes && this.#isSound(digest, bytes) ? bytes : undefined;
   }
 
   /** The chunk list of a blob of several chunks. Throws DATA_LOSS for a damaged row. */
@@ -49,32 +65,48 @@ export class LocalReader {
     return this.#lookUp(this.#env.manifests, digest, (row) => parseManifestRow(Buffer.from(row), digest));
   }
 
-  /** Whether a chunk can be read: its row is there, and the file that it names, whole as far as that is in doubt. */
+  /** Whether a chunk seems to be there: its row is, and so is the file that it names. */
+  listsChunk(digest: Uint8Array): boolean {
+    this.refresh();
+    const row = this.#chunkRow(digest);
+    if (row?.kind !== 'file') return row !== undefined;
+    const path = this.#files.path(toHex(digest), row.suffix);
+    return !this.#rotten.has(path) && existsSync(path);
+  }
+
+  /** Whether a chunk can be read, and is what its digest says. */
   hasChunk(digest: Uint8Array): boolean {
     this.refresh();
-    const found = this.#lookUp(this.#env.chunks, digest, (bytes) => parseChunkRow(bytes, digest));
-    if (found?.kind !== 'file') return found !== undefined;
     // Not by the files that are kept open: others may not have this one.
-    const path = this.#files.path(toHex(digest), found.suffix);
-    if (found.boot === 0 || found.boot === BOOT_TAG) return existsSync(path);
-    const key = latin1(digest);
-    this.#open.delete(key);
-    return this.#openFile(key, digest, found);
+    this.#open.delete(latin1(digest));
+    this.#hashed = NOTHING_HASHED;
+    return this.readChunk(digest, 0, 0, this.#buffer, 0) !== undefined;
+  }
+
+  /** Whether a chunk that could not be read is there, but not what its digest says. */
+  isRotten(digest: Uint8Array): boolean {
+    const row = this.#chunkRow(digest);
+    return row?.kind === 'file'
+      ? this.#rotten.has(this.#files.path(toHex(digest), row.suffix))
+      : row !== undefined;
+  }
+
+  #chunkRow(digest: Uint8Array): ChunkRow | undefined {
+    return this.#lookUp(this.#env.chunks, digest, (bytes) => parseChunkRow(bytes, digest));
   }
 
   /** Length of a chunk in bytes; `undefined` when it is not there. */
   chunkSize(digest: Uint8Array): number | undefined {
     const open = this.#open.get(latin1(digest));
     if (open) return open.size;
-    return this.#lookUp(this.#env.chunks, digest, (bytes) => {
-      const row = parseChunkRow(bytes, digest);
-      return row.kind === 'inline' ? row.bytes.length : row.size;
-    });
+    const row = this.#chunkRow(digest);
+    return row?.kind === 'inline' ? row.bytes.length : row?.size;
   }
 
   /**
    * Copies up to `length` bytes of a chunk from `offset` into `out` at `at`. Gives the number of bytes, fewer
-   * only at the chunk's end; `undefined` when the chunk is not there. `fresh` is its row, where that may not be
+   * only at the chunk's end; `undefined` when the chunk is not there, or is not what its digest says: all of it is
+   * hashed when this reader first reads it. `fresh` is the row of one that was hashed when it came, and may not be
    * visible yet.
    */
   readChunk(
@@ -86,15 +118,20 @@ export class LocalReader {
     fresh?: Uint8Array,
   ): number | undefined {
     const key = latin1(digest);
+    if (fresh) this.#noteSound(digest);
+    const copied = (bytes: Uint8Array) => {
+      const end = Math.min(offset + length, bytes.length);
+      return offset >= end ? 0 : asBuffer(bytes).copy(out, at, offset, end);
+    };
     // Twice: a file that has gone since the look-up may lie elsewhere by now.
     for (let attempt = 0; attempt < 2; attempt++) {
+      if (this.#hashed.key === key) return copied(this.#hashed.bytes);
       const open = this.#open.get(key);
       if (open) return readSync(open.fd, out, at, Math.min(length, out.length - at), offset);
       const read = (bytes: Uint8Array) => {
         const row = parseChunkRow(bytes, digest);
         if (row.kind === 'file') return this.#openFile(key, digest, row) ? 'opened' : 'gone';
-        const end = Math.min(offset + length, row.bytes.length);
-        return offset >= end ? 0 : asBuffer(row.bytes).copy(out, at, offset, end);
+        return this.#isSound(digest, row.bytes) ? copied(row.bytes) : 'gone';
       };
       const found = fresh && attempt === 0 ? read(fresh) : this.#lookUp(this.#env.chunks, digest, read);
       if (typeof found !== 'string') return found;
@@ -104,20 +141,49 @@ export class LocalReader {
     return undefined;
   }
 
-  #openFile(key: string, digest: Uint8Array, row: ChunkRow & { kind: 'file' }): boolean {
+  #openFile(key: string, digest: Uint8Array, { size, suffix }: ChunkRow & { kind: 'file' }): boolean {
+    const path = this.#files.path(toHex(digest), suffix);
+    if (this.#rotten.has(path)) return false;
     let fd: number;
     try {
-      fd = openSync(this.#files.path(toHex(digest), row.suffix), 'r');
+      fd = openSync(path, 'r');
     } catch (error) {
       if (systemCode(error) === 'ENOENT') return false;
       throw error;
     }
-    if (row.boot !== 0 && row.boot !== BOOT_TAG && !isIntact(fd, row.size, digest)) {
-      closeSync(fd);
-      return false;
+    if (!this.#sound.has(digest)) {
+      const bytes = this.#whole(fd, size);
+      if (!bytes || !this.#isSound(digest, bytes)) {
+        closeSync(fd);
+        if (this.#rotten.size < MAX_ROTTEN) this.#rotten.add(path);
+        return false;
+      }
+      this.#hashed = { key, bytes };
     }
-    this.#open.set(key, { fd, size: row.size });
+    this.#open.set(key, { fd, size });
     return true;
+  }
+
+  /** All of a file, in memory that the next one is read into; `undefined` when it has another length. */
+  #whole(fd: number, size: number): Uint8Array | undefined {
+    this.#hashed = NOTHING_HASHED;
+    if (fstatSync(fd).size !== size) return undefined;
+    if (this.#buffer.length < size) this.#buffer = Buffer.allocUnsafeSlow(size);
+    const bytes = this.#buffer.subarray(0, size);
+    return readSync(fd, bytes, 0, size, 0) === size ? bytes : undefined;
+  }
+
+  /** Whether bytes are what a digest says, or have been. */
+  #isSound(digest: Uint8Array, bytes: Uint8Array): boolean {
+    if (this.#sound.has(digest)) return true;
+    if (Buffer.compare(Digest.hash(bytes).bytes, digest) !== 0) return false;
+    this.#noteSound(digest);
+    return true;
+  }
+
+  #noteSound(digest: Uint8Array): void {
+    if (this.#sound.size >= MAX_SOUND) this.#sound = new DigestMap();
+    this.#sound.set(digest);
   }
 
   #lookUp<T>(table: Table, digest: Uint8Array, parse: (row: Buffer) => T): T | undefined {
@@ -132,10 +198,4 @@ export class LocalReader {
   close(): void {
     this.#open.clear();
   }
-}
-
-/** Whether a file holds what its digest says: asked of a cache fill that a crash may have torn. */
-function isIntact(fd: number, size: number, digest: Uint8Array): boolean {
-  const bytes = Buffer.allocUnsafe(size);
-  return readSync(fd, bytes, 0, size, 0) === size && Digest.hash(bytes).equals(Digest.of(digest));
 }

@@ -15,6 +15,9 @@ export interface Verdict {
   readonly size?: number;
 }
 
+/** The problem of a chunk whose file has its length, and other bytes. */
+export const ROTTEN = 'its file is not what its digest says';
+
 /** Looks whether a row of a table is what its key says, its chunk file included. */
 export type VerifyRow = (key: Buffer, row: Buffer) => Verdict;
 
@@ -73,7 +76,7 @@ function verifyFile(path: string, key: Buffer, size: number): Verdict {
       if (count === 0) return { problem: 'its file cannot be read to the end', bytes: at };
       at += count;
     }
-    if (!isDigestOf(key, bytes)) return { problem: 'its file is not what its digest says', bytes: size };
+    if (!isDigestOf(key, bytes)) return { problem: ROTTEN, bytes: size };
     return { bytes: size, size };
   } finally {
     closeSync(fd);

@@ -1,5 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { asBuffer, latin1 } from '../../util/bytes.ts';
+import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
 import { messageOf } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Chunk } from '../blob/service.ts';
@@ -7,7 +7,17 @@ import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import type { Environment } from './environment.ts';
-import { directoryRow, fileRow, inlineRow, manifestRow, rowEpoch, withEpoch } from './rows.ts';
+import { RowCheck } from './row-check.ts';
+import {
+  directoryRow,
+  EPOCH_LENGTH,
+  fileRow,
+  inlineRow,
+  manifestRow,
+  parseChunkRow,
+  rowEpoch,
+  withEpoch,
+} from './rows.ts';
 import { Session } from './session.ts';
 import type { Table } from './table.ts';
 
@@ -39,6 +49,7 @@ interface Row {
 export class LocalWriter {
   readonly #env: Environment;
   readonly #files: ChunkFiles;
+  readonly #check: RowCheck;
   readonly #renews: boolean;
   #session: Session | undefined;
   /** The session before, which ends a while after it was replaced. */
@@ -63,6 +74,7 @@ export class LocalWriter {
     this.#env = env;
     this.#renews = renews;
     this.#files = new ChunkFiles(env.dir);
+    this.#check = new RowCheck(env);
   }
 
   /** Begins with the first write, or the first answer that somebody may rely on. */
@@ -102,7 +114,10 @@ export class LocalWriter {
     return this.#current.epoch;
   }
 
-  /** Stores a chunk unless it is there. The bytes may change once this has resolved. */
+  /**
+   * Stores a chunk unless it is there; one that is damaged, as far as a look at it tells, is written anew. The bytes
+   * may change once this has resolved.
+   */
   async chunk(digest: Digest, bytes: Uint8Array): Promise<void> {
     const { epoch, tag } = this.#current;
     if (this.#failed) await this.flush();
@@ -141,8 +156,8 @@ export class LocalWriter {
   }
 
   /**
-   * Whether an object is there, or will be with the next flush. Then it stays until this session ends, provided
-   * that the same was asked of all that it refers to.
+   * Whether an object is there and sound, or will be with the next flush. Then it stays until this session ends,
+   * provided that the same was asked of all that it refers to.
    */
   async has(table: Table, digest: Uint8Array): Promise<boolean> {
     return this.#find(table, digest);
@@ -151,8 +166,8 @@ export class LocalWriter {
   /** At once, but for older rows. */
   #find(table: Table, digest: Uint8Array): boolean | Promise<boolean> {
     if (this.#uncommitted.has(uncommittedKey(table, digest))) return true;
-    const row = table.view(digest);
-    if (!row) return false;
+    const row = table.get(digest);
+    if (!row || !this.#check.isSound(table, digest, row)) return false;
     return rowEpoch(row) >= this.epoch || this.#touch(table, digest, this.epoch);
   }
 
@@ -253,7 +268,7 @@ export class LocalWriter {
     }
   }
 
-  /** Puts a row, or raises the epoch of the one that is there: it never falls. */
+  /** Puts a row unless a sound one is there, whose epoch rises: it never falls. */
   async #put(row: Row): Promise<void> {
     const { table, key, value, file } = row;
     if (!isEpochal(this.#env, table)) {
@@ -264,11 +279,37 @@ export class LocalWriter {
       const isFirst = await this.#env.committed(table.putNew(key, value));
       // It may be our own, of a commit that failed later on.
       if (isFirst || asBuffer(value).equals(table.get(key) ?? new Uint8Array())) return;
-      if (await this.#touch(table, key, rowEpoch(value))) break;
+      const loser = await this.#settle(table, key, value);
       // A collector took it between the two.
+      if (!loser) continue;
+      if (file) this.#removeFile(key, loser);
+      return;
     }
-    // Another writer was faster with the same chunk: its file stays, ours goes.
-    if (file) this.#files.remove(file.hex, file.suffix);
+  }
+
+  /**
+   * Has one of two rows of a key stay, the one that is there if it is sound: another writer was faster with it. Gives the
+   * one that does not, or `undefined` when there is only ours.
+   */
+  #settle(table: Table, key: Uint8Array, ours: Uint8Array): Promise<Uint8Array | undefined> {
+    return this.#env.transactionSoon(() => {
+      const theirs = table.get(key);
+      if (!theirs) return undefined;
+      const isSound = this.#check.isSound(table, key, theirs);
+      const theirEpoch = theirs.length < EPOCH_LENGTH ? 0 : Math.min(rowEpoch(theirs), this.#env.epochNow());
+      const stays = isSound ? theirs : ours;
+      table.putSync(key, withEpoch(stays, Math.max(rowEpoch(ours), theirEpoch)));
+      if (!isSound && table === this.#env.chunks) this.#env.rotten.forget(key);
+      return isSound ? ours : theirs;
+    });
+  }
+
+  /** Removes the file that a chunk's row names, if it does: of a damaged row it is left for the collector. */
+  #removeFile(key: Uint8Array, row: Uint8Array): void {
+    try {
+      const chunk = parseChunkRow(row, key);
+      if (chunk.kind === 'file') this.#files.remove(toHex(key), chunk.suffix);
+    } catch {}
   }
 
   /** Ends the session. Whatever was not flushed is gone. */

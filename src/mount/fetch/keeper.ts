@@ -87,12 +87,18 @@ export class Keeper {
     void this.#keep(item, item.bytes.length, this.cache.env.manifests, row);
   }
 
-  /** Whether those who serve have a chunk or directory. */
+  /** Whether those who serve can read a chunk or directory. */
   has(kind: 'chunk' | 'directory', digest: Digest): boolean {
     const name = nameOf(kind, digest.bytes);
     if (this.#pending.has(name) || this.#homeless.has(name)) return true;
-    if (kind === 'directory') return this.#isCached(this.cache.env.directories, digest.bytes);
+    if (kind === 'directory') return this.cache.reader.directory(digest.bytes) !== undefined;
     return this.cache.reader.hasChunk(digest.bytes);
+  }
+
+  /** Whether those who serve seem to have a chunk; it is not hashed for this. */
+  lists(digest: Digest): boolean {
+    const name = nameOf('chunk', digest.bytes);
+    return this.#pending.has(name) || this.#homeless.has(name) || this.cache.reader.listsChunk(digest.bytes);
   }
 
   /** The encoding of a directory that those who serve have. */

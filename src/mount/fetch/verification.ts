@@ -45,7 +45,7 @@ export class Verification {
   }
 
   #remember(digest: Digest, chunks: readonly Chunk[], provisional: boolean): ChunkList {
-    const list = new ChunkList(chunks, provisional, (chunk) => this.#keeper.has('chunk', chunk.digest));
+    const list = new ChunkList(chunks, provisional, ({ digest }) => this.#keeper.lists(digest));
     this.#lists.set(digest.hex, list);
     return list;
   }

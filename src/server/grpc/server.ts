@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
-import type { Services } from '../../store/services.ts';
+import type { Store } from '../../store/services.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import type { RunningServer } from '../listen.ts';
 import { closeListener, isTcp, listen } from '../listen.ts';
@@ -34,7 +34,7 @@ export interface TlsFiles {
 }
 
 export interface GrpcServerOptions {
-  readonly store: Services;
+  readonly store: Store;
   readonly listen: ListenAddress;
   readonly ownership: SocketOwnership;
   readonly tls?: TlsFiles | undefined;
@@ -88,7 +88,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   };
 }
 
-function addStore(server: Server, store: Services, limit: CallLimit, uploads: UploadPermit): void {
+function addStore(server: Server, store: Store, limit: CallLimit, uploads: UploadPermit): void {
   for (const { method, work } of implementations(store)) {
     const permit = method.name === 'Put' ? (caller: Caller) => uploads.check(caller) : anybody;
     for (const dialect of DIALECTS) {

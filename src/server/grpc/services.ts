@@ -7,9 +7,10 @@ import { STORE_PATH_HASH_LENGTH } from '../../nix/store-path.ts';
 import type { Method } from '../../proto/grpc/methods.ts';
 import { BLOB, BLOB_MESSAGE_LENGTH, DIRECTORY, PATH_INFO } from '../../proto/grpc/methods.ts';
 import { toLong } from '../../proto/long.ts';
+import { keepTree } from '../../store/keeping/keep-tree.ts';
 import { calculateNar } from '../../store/nar/calculate.ts';
 import { pathInfoFromMessage, pathInfoToMessage } from '../../store/path-info/message.ts';
-import type { Services } from '../../store/services.ts';
+import type { Services, Store } from '../../store/services.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
 import type { ClientStream, ServerStream, Unary, Work } from './calls.ts';
 
@@ -30,7 +31,7 @@ function clientStream<Q, R>(method: Method<Q, R>, work: ClientStream<Q, R>): Imp
 }
 
 /** The three services over a store (protocol.md 1.4, 1.5, 1.8). A put is answered when it is durable. */
-export function implementations(store: Services): Implementation[] {
+export function implementations(store: Store): Implementation[] {
   return [...blobMethods(store), ...directoryMethods(store), ...pathInfoMethods(store)];
 }
 
@@ -108,7 +109,7 @@ function directoryMethods({ directories }: Services): Implementation[] {
   ];
 }
 
-function pathInfoMethods(store: Services): Implementation[] {
+function pathInfoMethods(store: Store): Implementation[] {
   const { pathInfos } = store;
   return [
     unary(PATH_INFO.get, async (request, signal) => {
@@ -120,9 +121,17 @@ function pathInfoMethods(store: Services): Implementation[] {
       if (!info) throw notFound('PathInfo');
       return pathInfoToMessage(info);
     }),
-    unary(PATH_INFO.put, async (request, signal) =>
-      pathInfoToMessage(await pathInfos.put(pathInfoFromMessage(request), signal)),
-    ),
+    unary(PATH_INFO.put, async (request, signal) => {
+      const info = pathInfoFromMessage(request);
+      // They were sent before, maybe by another process and long ago: a collector may have taken them since.
+      if (!(await keepTree(store, info.node, signal))) {
+        throw new StoreError(
+          'FAILED_PRECONDITION',
+          `the contents of ${info.storePath.absolute()} are not here: send all of them, then the path info`,
+        );
+      }
+      return pathInfoToMessage(await pathInfos.put(info, signal));
+    }),
     unary(PATH_INFO.calculateNar, async (request, signal) => {
       const { name, node } = nodeFromMessage(request);
       if (name.length > 0) throw invalid('invalid root node: it has a name');

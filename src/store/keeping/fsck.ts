@@ -1,8 +1,11 @@
-import { closeSync, existsSync, linkSync, renameSync, rmSync, truncateSync } from 'node:fs';
+import { closeSync, existsSync, linkSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { Digest } from '../../castore/digest.ts';
+import { emptied, hasChunkFiles } from '../../castore/local/check-database.ts';
 import { deleteRows, lockForDeleting } from '../../castore/local/collector.ts';
-import { databasePath } from '../../castore/local/environment.ts';
+import { databasePath } from '../../castore/local/database.ts';
 import { takeExclusively } from '../../castore/local/exclusive.ts';
 import { LocalStore } from '../../castore/local/store.ts';
+import { ROTTEN } from '../../castore/local/verify.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { localBackend } from '../open/backends/local.ts';
@@ -17,10 +20,29 @@ const BATCH = 256;
 
 /** Checks a local store: every row against its key or checksum, every chunk file, and that no path lacks anything. */
 export async function checkStore(dir: string, onRows: OnRows = () => {}): Promise<CheckReport> {
-  if (!existsSync(databasePath(dir))) {
+  const path = databasePath(dir);
+  if (!existsSync(path) && !hasChunkFiles(dir)) {
     throw new StoreError('FAILED_PRECONDITION', `there is no store in ${dir}`);
   }
-  return verify(dir, await findGaps(dir, databasePath(dir), onRows), onRows);
+  const isThere = existsSync(path) && statSync(path).size > 0;
+  const report = isThere ? await verify(dir, await findGaps(dir, path, onRows), onRows) : undefined;
+  if (!report?.objects && hasChunkFiles(dir)) throw emptied(dir);
+  if (report) await remember(dir, report);
+  return report ?? verify(dir, [], onRows);
+}
+
+/** Has nobody rely on the chunks that were found rotten, so that they are written anew when somebody brings them. */
+async function remember(dir: string, { structure, damages }: CheckReport): Promise<void> {
+  const rotten = damages.filter(({ table, problem }) => table === 'chunk' && problem === ROTTEN);
+  if (structure.length > 0 || rotten.length === 0) return;
+  try {
+    const local = LocalStore.open(dir, 'store');
+    for (const { key } of rotten) local.env.rotten.note(Digest.of(Buffer.from(key, 'hex')));
+    await local.close();
+  } catch (error) {
+    // As of a store that can only be read: what is wrong has been told.
+    log.debug('cannot note what is damaged', { error: messageOf(error) });
+  }
 }
 
 export interface RepairReport {

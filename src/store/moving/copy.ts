@@ -5,6 +5,7 @@ import type { StorePath } from '../../nix/store-path.ts';
 import { eachOf } from '../../util/async/each-of.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
+import { keepTree } from '../keeping/keep-tree.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
 import type { PathInfoService } from '../path-info/service.ts';
 import type { Store } from '../services.ts';
@@ -38,7 +39,7 @@ export interface CopyPathsOptions extends CopyOptions {
 
 /**
  * Finds the paths to copy so that the target has these store paths, with all that they refer to if `closure`.
- * What is there is taken to be complete. Throws NOT_FOUND, and names it all, for what neither store has.
+ * What the target describes is taken to be complete. Throws NOT_FOUND, and names it all, for what neither store has.
  */
 export async function planCopy(
   from: Describing,
@@ -50,6 +51,20 @@ export async function planCopy(
     closure ? from.describe(hash, abort) : undefined;
   const { paths, missing } = await closureOf(roots, find, signal);
   return withoutPresent(to, { paths, missing: closure ? missing : [] }, signal);
+}
+
+/**
+ * Describes a path that a store has, as somebody may rely on who then sends nothing of it: in a local store its contents
+ * are looked for. What another store says is taken for true.
+ */
+export async function describeWhole(
+  store: Store,
+  hash: Uint8Array,
+  signal?: AbortSignal,
+): Promise<PathDescription | undefined> {
+  const path = await store.pathInfos.describe(hash, signal);
+  if (!path || !store.local?.isWritable || !('node' in path)) return path;
+  return (await keepTree(store, (path as PathInfo).node, signal)) ? path : undefined;
 }
 
 /** Leaves out what a store has. */

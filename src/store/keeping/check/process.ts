@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs';
 import { openDatabase } from '../../../castore/local/database.ts';
-import { FORMAT } from '../../../castore/local/environment.ts';
+import { FORMAT, FORMAT_KEY, isNewer } from '../../../castore/local/format.ts';
 import { RawDatabase } from '../../../castore/local/raw-database.ts';
 import { rowEpoch, withEpoch } from '../../../castore/local/rows.ts';
 import type { TableRow } from '../../../castore/local/table.ts';
@@ -22,7 +22,11 @@ function say(message: CheckMessage): void {
   for (let at = 0; at < line.length; ) at += writeSync(1, line, at);
 }
 
-if (task.mode === 'touch') for (const name of database.names) touch(name);
+const format = database.get('meta', FORMAT_KEY)?.toString();
+
+// What a newer program has written is not damage.
+if (isNewer(format)) say({ newer: format! });
+else if (task.mode === 'touch') for (const name of database.names) touch(name);
 else if (task.mode === 'verify')
   say({ report: new Verification(task.dir, database, task.gaps).run(everyFew) });
 else copy(task.target!);
@@ -48,7 +52,7 @@ function copy(target: string): void {
   const root = openDatabase(target);
   let copied = 0;
   const meta = new Table(root, 'meta');
-  for (const [name, value] of Object.entries({ format: FORMAT, kind, epoch: String(epoch) })) {
+  for (const [name, value] of Object.entries({ format: String(FORMAT), kind, epoch: String(epoch) })) {
     meta.putSync(Buffer.from(name), Buffer.from(value));
   }
   for (const name of database.names.filter((other) => other !== 'meta')) {

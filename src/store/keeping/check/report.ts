@@ -31,7 +31,9 @@ export interface CheckReport {
 export type CheckMessage =
   | { readonly at: string; readonly table: string }
   | { readonly report: CheckReport }
-  | { readonly copied: number };
+  | { readonly copied: number }
+  /** The format is one that this program does not know yet. */
+  | { readonly newer: string };
 
 /** The task of that process. */
 export interface CheckTask {

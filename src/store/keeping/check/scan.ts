@@ -4,7 +4,8 @@ import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { databasePath } from '../../../castore/local/environment.ts';
+import { databasePath } from '../../../castore/local/database.ts';
+import { requireFormat } from '../../../castore/local/format.ts';
 import type { Gap } from '../../../castore/local/raw-database.ts';
 import { StoreError } from '../../../util/errors.ts';
 import { log } from '../../../util/log.ts';
@@ -23,6 +24,8 @@ const COARSE = 256;
 const FIRST_WIDTH = 20;
 const WIDER = 3;
 
+const WAY_OUT = 'put it back from a backup; or, to begin anew, move the directory away';
+
 /** Where the pages of a database cannot be read, found by reading all of it. */
 export async function findGaps(
   dir: string,
@@ -39,13 +42,13 @@ export async function findGaps(
       every = 1;
       continue;
     }
-    if (!last) throw new StoreError('DATA_LOSS', `the database in ${dir} cannot be read at all`);
+    if (!last) throw new StoreError('DATA_LOSS', `the database in ${dir} cannot be read at all: ${WAY_OUT}`);
     const { table, at } = last;
     const reached = gaps.find((gap) => gap.table === table && (gap.to === at || gap.from === at));
     if (!reached) gaps.push(widened({ table, from: at, to: at }, FIRST_WIDTH));
     else gaps[gaps.indexOf(reached)] = widened(reached, widthOf(reached) - WIDER);
   }
-  throw new StoreError('DATA_LOSS', `the database in ${dir} is damaged in too many places`);
+  throw new StoreError('DATA_LOSS', `the database in ${dir} is damaged in too many places: ${WAY_OUT}`);
 }
 
 /** Checks everything. */
@@ -122,6 +125,7 @@ async function run(task: CheckTask, onRows: OnRows = () => {}): Promise<Outcome>
   }
   clearTimeout(silence);
   const [status] = await ended;
+  if (message && 'newer' in message) requireFormat(task.dir, message.newer);
   if (status !== 0) log.debug('reading the database ended a process', { status, error: await complaint });
   return { ok: status === 0, last, message };
 }

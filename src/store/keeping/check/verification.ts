@@ -1,6 +1,6 @@
 import { parseCheckedRow } from '../../../castore/local/checked-row.ts';
 import { DigestMap } from '../../../castore/local/digest-map.ts';
-import { FORMAT } from '../../../castore/local/environment.ts';
+import { FORMAT } from '../../../castore/local/format.ts';
 import type { Gap, RawDatabase } from '../../../castore/local/raw-database.ts';
 import { EPOCH_LENGTH, parseManifestRow, rowEpoch, sealedBody } from '../../../castore/local/rows.ts';
 import type { Verdict, VerifyRow } from '../../../castore/local/verify.ts';
@@ -46,7 +46,7 @@ export class Verification {
     const meta = (name: string) => database.get('meta', Buffer.from(name))?.toString() ?? '';
     const epoch = Number(meta('epoch'));
     const kind = meta('kind');
-    if (meta('format') !== FORMAT) this.#structure.push('the format is damaged');
+    if (meta('format') !== String(FORMAT)) this.#structure.push('the format is damaged');
     if (!(epoch >= 1)) this.#structure.push('the epoch is damaged');
     if (kind !== 'store' && kind !== 'cache') this.#structure.push('the kind is damaged');
     this.epoch = Number.isSafeInteger(epoch) ? Math.max(1, epoch) : 1;
@@ -118,7 +118,7 @@ export class Verification {
       const found = this.#database.get(name, key);
       if (!found || Buffer.compare(found, value) !== 0) unreachable++;
     }
-    this.#objects += count;
+    if (name !== 'meta') this.#objects += count;
     if (unreachable > 0) this.#structure.push(`${unreachable} rows of ${name} are not found by their keys`);
     if (ahead > 0) this.#structure.push(`${ahead} rows of ${name} are of an epoch that has yet to come`);
     const counted = this.#database.count(name);
