@@ -1,3 +1,5 @@
+import { libc } from '../util/system/libc.ts';
+
 /** For how long a program that ends goes on at most, in milliseconds. */
 const LAST_TASKS_MS = 100;
 
@@ -9,13 +11,14 @@ export function isEnding(): boolean {
 }
 
 /**
- * Ends the process with an exit code, the first one that is given, as soon as nothing is left to do, or soon after: a connection that is still being
- * made would keep it until that is given up. Not at once: a thread of V8's that compiles may wait for this one to
- * collect garbage, and `process.exit` would wait for that thread for ever.
+ * Ends the process with an exit code, the first one that is given, as soon as nothing is left to do, or soon after: a
+ * connection that is still being made would keep it until that is given up. Not by `process.exit`, which waits for
+ * all threads: one of V8's may be compiling, and wait for this one to collect garbage; another may wait for the lock of a
+ * process that is stopped.
  */
 export function endProcess(code: number): void {
   if (ending) return;
   ending = true;
   process.exitCode = code;
-  setTimeout(() => process.exit(), LAST_TASKS_MS).unref();
+  setTimeout(() => libc._exit(Number(process.exitCode)), LAST_TASKS_MS).unref();
 }

@@ -9,11 +9,12 @@ import { addressesOf, storeName } from './store-options.ts';
 export async function withLocalStore<T>(
   flags: StoreFlags,
   work: (local: NonNullable<Store['local']>, store: Store) => Promise<T> | T,
+  use: 'read' | 'change' = 'read',
 ): Promise<T> {
   const refusal = `this works on a local store only, not on ${storeName(flags)}`;
   // Before it is opened: a bucket would first want to be reached.
   if (!flags.storeComposition && !/^(local|lmdb):/.test(flags.store)) throw new UsageError(refusal);
-  const store = await openStore(addressesOf(flags), 'read');
+  const store = await openStore(addressesOf(flags), use);
   try {
     if (!store.local) throw new UsageError(refusal);
     return await work(store.local, store);

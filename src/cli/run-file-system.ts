@@ -2,9 +2,11 @@ import { addAbortListener } from 'node:events';
 import { Option } from 'commander';
 import type { ServedStore, ServeOptions } from '../mount/serve-store.ts';
 import { toFields, toJson } from '../mount/statistics.ts';
+import type { Addresses } from '../store/open/open-store.ts';
 import { openStore } from '../store/open/open-store.ts';
+import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
-import { UsageError } from '../util/errors.ts';
+import { StoreError, UsageError } from '../util/errors.ts';
 import type { Fields } from '../util/log.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
@@ -12,6 +14,7 @@ import { durationArgument, sizeArgument } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
 import { announce, onAbandoned, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
+import { endProcess } from './end.ts';
 import { localStoreDirectory } from './local-store.ts';
 import { printWhileServing } from './output.ts';
 import type { StoreFlags } from './store-options.ts';
@@ -64,6 +67,16 @@ export interface Words<Served> {
 }
 
 /** Stands for the store when nobody is to be asked. */
+/** Opens a store that is only read, which waits for no writer; where there is none, it is made. */
+async function openThere(addresses: Addresses): Promise<OpenedStore> {
+  try {
+    return await openStore(addresses, 'read');
+  } catch (error) {
+    if (!(error instanceof StoreError && error.code === 'NOT_FOUND')) throw error;
+    return openStore(addresses, 'write');
+  }
+}
+
 const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:', composition: undefined };
 
 /** Flags about what is fetched. */
@@ -100,10 +113,7 @@ export async function runFileSystem<Served extends ServedStore>(
   };
   // As long as nobody listens to it, Node opens its inspector.
   process.on('SIGUSR1', () => tell('so far'));
-  const store = await openStore(
-    { ...addressesOf(flags), ...PATIENT, ...(flags.offline ? NOWHERE : {}) },
-    'write',
-  );
+  const store = await openThere({ ...addressesOf(flags), ...PATIENT, ...(flags.offline ? NOWHERE : {}) });
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
   onAbandoned(() => stop.abort());
@@ -138,4 +148,6 @@ export async function runFileSystem<Served extends ServedStore>(
   } finally {
     await store.close();
   }
+  // The threads of fuse-native would keep the process, and so would a write that waits for another one's.
+  endProcess(Number(process.exitCode ?? 0));
 }

@@ -12,6 +12,7 @@ import { numberArgument, socketModeOption } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
 import { announce, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
+import { endProcess } from './end.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
 import type { SigningFlags, StoreFlags } from './store-options.ts';
@@ -78,4 +79,6 @@ export async function runServer(
   } finally {
     await store.close();
   }
+  // A write that waits for another process's would keep this one.
+  endProcess(Number(process.exitCode ?? 0));
 }

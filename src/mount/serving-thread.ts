@@ -7,7 +7,13 @@ import { currentLogLevel, log } from '../util/log.ts';
 import { makeEventfd, raiseEventfd } from '../util/system/eventfd.ts';
 import type { Server } from './hand-over.ts';
 import type { ServeContext, ServeOptions } from './serve-store.ts';
-import type { EnteredMessage, EnteredPath, MountStatistics, UsedMessage } from './statistics.ts';
+import type {
+  ComingMessage,
+  EnteredMessage,
+  EnteredPath,
+  MountStatistics,
+  UsedMessage,
+} from './statistics.ts';
 import type { TransportName, WorkerData } from './worker.ts';
 
 /** How long a stopping mount waits for its threads, in milliseconds. */
@@ -42,12 +48,14 @@ export class ServingThread implements Server {
     const workerData: WorkerData = {
       transport,
       storeDir: context.env.dir,
+      readOnly: context.env.isReadOnly,
       remote: context.remote,
       listRoot: options.listRoot,
       showXattr: options.showXattr,
       nodes: context.nodes,
       pinPath: context.pinPath,
       notesUse: context.onUsed !== undefined,
+      sound: context.sound,
       control: new SharedArrayBuffer(4 * CONTROL.LENGTH),
       wakeFd: makeEventfd(),
       logLevel: currentLogLevel(),
@@ -60,11 +68,15 @@ export class ServingThread implements Server {
   }
 
   /** Lets it serve the kernel on a descriptor, which must not block. */
-  serve(fd: number, { handOver, onUsed }: Pick<ServeContext, 'handOver' | 'onUsed'>): void {
+  serve(
+    fd: number,
+    { handOver, onUsed, onComing }: Pick<ServeContext, 'handOver' | 'onUsed' | 'onComing'>,
+  ): void {
     handOver.add(this);
-    this.#worker.on('message', (message: SessionMessage | EnteredMessage | UsedMessage) => {
+    this.#worker.on('message', (message: SessionMessage | EnteredMessage | UsedMessage | ComingMessage) => {
       if (message.type === 'entered') this.entered.push(message.path);
       else if (message.type === 'used') onUsed?.(message.digests);
+      else if (message.type === 'coming') onComing(message.digests);
       else handOver.receive(this, message);
     });
     this.#worker.on('error', (error) => log.error('a serving thread failed', { error: String(error) }));

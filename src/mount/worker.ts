@@ -8,7 +8,7 @@ import { VhostUserSession } from '../fuse/vhost/session.ts';
 import type { Level } from '../util/log.ts';
 import { setLogLevel } from '../util/log.ts';
 import { openTree } from './served-tree.ts';
-import type { EnteredMessage, UsedMessage } from './statistics.ts';
+import type { ComingMessage, EnteredMessage, UsedMessage } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
 
 /** How to speak to the kernel: on `/dev/fuse`, or over a vhost-user socket to that of a virtual machine. */
@@ -22,6 +22,8 @@ export type TransportName = keyof typeof TRANSPORTS;
 export interface WorkerData {
   readonly transport: TransportName;
   readonly storeDir: string;
+  /** As this process has opened it: LMDB cannot have it otherwise in another thread. */
+  readonly readOnly: boolean;
   readonly remote: boolean;
   readonly listRoot: boolean;
   readonly showXattr: boolean;
@@ -30,6 +32,8 @@ export interface WorkerData {
   readonly pinPath: string | undefined;
   /** Tell what is read. */
   readonly notesUse: boolean;
+  /** Memory of what is known to be sound. */
+  readonly sound: SharedArrayBuffer;
   readonly control: SharedArrayBuffer;
   readonly wakeFd: number;
   readonly logLevel: Level;
@@ -40,8 +44,10 @@ const port = parentPort!;
 setLogLevel(data.logLevel);
 const control = new Int32Array(data.control);
 const { fs, source, accept } = openTree({
-  env: Environment.open(data.storeDir),
+  env: data.readOnly ? Environment.openToRead(data.storeDir) : Environment.open(data.storeDir),
   nodes: data.nodes,
+  sound: data.sound,
+  onComing: (digests) => port.postMessage({ type: 'coming', digests } satisfies ComingMessage),
   pinPath: data.pinPath,
   remote: data.remote,
   onUsed: data.notesUse

@@ -17,11 +17,11 @@ export type ServiceName = keyof Services;
 export type Contents = Pick<Services, 'blobs' | 'directories'>;
 
 /**
- * The purpose for which a store is opened: only one that may be written to is made where there is none. `serve` is for
- * writing on behalf of others, who do not say when they are done. One that is filled keeps copies of what another
+ * The purpose for which a store is opened: only one that may be written to is made where there is none, and not to
+ * `change` what is there. `serve` is for writing on behalf of others, who do not say when they are done. One that is filled keeps copies of what another
  * has; where there is none, it becomes a cache.
  */
-export type Use = 'read' | 'write' | 'serve' | 'fill';
+export type Use = 'read' | 'change' | 'write' | 'serve' | 'fill';
 
 /** An opened store. */
 export interface Store extends Services {

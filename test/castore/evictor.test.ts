@@ -42,7 +42,7 @@ async function fill(count: number): Promise<void> {
     vi.setSystemTime(Date.now() + 60 * MINUTE);
     await filler.chunk(digest(i), contents(i)).kept;
     uses.note(digest(i).bytes);
-    uses.flush();
+    await uses.flush();
   }
 }
 
@@ -65,7 +65,7 @@ test('what was used least recently goes, until there is some room again', async 
   await fill(20);
   for (const i of [0, 3]) uses.note(digest(i).bytes);
   vi.setSystemTime(Date.now() + 60 * MINUTE);
-  uses.flush();
+  await uses.flush();
   const { size, freed } = await evict(store.env, uses, 1 << 20);
   expect(size).toBeLessThanOrEqual((1 << 20) * 0.9);
   expect(freed).toBeGreaterThan(1_000_000);
@@ -84,7 +84,7 @@ test('no more goes than has to, also of what was used in the same minute', async
     await filler.chunk(digest(i), contents(i)).kept;
     uses.note(digest(i).bytes);
   }
-  uses.flush();
+  await uses.flush();
   await evict(store.env, uses, 1 << 20);
   expect((await left(12)).length).toBeGreaterThan(6);
 });

@@ -1,5 +1,6 @@
 import { existsSync, fdatasyncSync, mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { RootDatabase } from 'lmdb';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { checkDatabase, emptied, hasChunkFiles } from './check-database.ts';
@@ -7,13 +8,16 @@ import { syncPath } from './chunk-files.ts';
 import { databasePath, openDatabase } from './database.ts';
 import { FORMAT, FORMAT_KEY, requireFormat } from './format.ts';
 import { RottenChunks } from './rotten-chunks.ts';
-import { SharedTransaction } from './shared-transaction.ts';
 import { Table } from './table.ts';
+import { WriterLock } from './writer-lock.ts';
 
 /** A store keeps what it is given; a cache may evict what can be fetched again. */
 export type StoreKind = 'store' | 'cache';
 
 const ENOSPC = 28;
+/** How long a note waits for another writer, and closing for what is still to be written, in milliseconds. */
+const PATIENCE_MS = 1000;
+const CLOSE_MS = 5000;
 
 /** Pages that LMDB uses for one of its trees. */
 interface PageCounts {
@@ -35,6 +39,9 @@ interface CommitFailure {
   readonly commitError?: Promise<never>;
 }
 
+/** Databases that this thread has open for writing, and how often. */
+const writable = new Map<string, number>();
+
 /**
  * The LMDB environment of a local store. Any number of processes and threads open the same one; it lends
  * named tables to the layers above.
@@ -43,6 +50,8 @@ export class Environment {
   readonly dir: string;
   readonly databasePath: string;
   readonly kind: StoreKind;
+  /** It was opened to be read: that waits for no writer, and needs no right to write. */
+  readonly isReadOnly: boolean;
   /** By digest, see rows.ts. */
   readonly directories: Table;
   readonly manifests: Table;
@@ -50,22 +59,25 @@ export class Environment {
   readonly rotten: RottenChunks;
   readonly #root: RootDatabase;
   readonly #tables: Table[] = [];
-  readonly #shared = new SharedTransaction((work) => this.transaction(work));
+  readonly #lock: WriterLock;
   readonly #meta: Table;
   /** After a commit that failed, LMDB's own promise of a flush never settles. */
   #lastFailed = false;
   #minding = false;
 
-  private constructor(dir: string, root: RootDatabase, create: StoreKind | undefined) {
+  private constructor(dir: string, root: RootDatabase, create: StoreKind | undefined, isReadOnly: boolean) {
     this.dir = dir;
     this.databasePath = databasePath(dir);
+    this.isReadOnly = isReadOnly;
     this.#root = root;
+    if (!isReadOnly) writable.set(this.databasePath, (writable.get(this.databasePath) ?? 0) + 1);
+    this.#lock = new WriterLock(dir, this.databasePath);
     this.#meta = this.table('meta');
     this.kind = this.#readMeta(create);
     this.directories = this.table('directory');
     this.manifests = this.table('manifest');
     this.chunks = this.table('chunk');
-    this.rotten = new RottenChunks(this.table('rotten'), (write) => this.committed(write));
+    this.rotten = new RottenChunks(dir);
   }
 
   /**
@@ -73,6 +85,18 @@ export class Environment {
    * none, FAILED_PRECONDITION for one of another format.
    */
   static open(dir: string, create?: StoreKind): Environment {
+    return Environment.#open(dir, create, false);
+  }
+
+  /**
+   * Opens a store to read it. A process that has done so cannot open the same one for writing besides; where it has it
+   * open for writing, LMDB must have it so here too.
+   */
+  static openToRead(dir: string): Environment {
+    return Environment.#open(dir, undefined, !writable.has(databasePath(dir)));
+  }
+
+  static #open(dir: string, create: StoreKind | undefined, readOnly: boolean): Environment {
     const path = databasePath(dir);
     if (!create && !existsSync(path) && !hasChunkFiles(dir)) {
       const hint = 'import something, or mount it, to make one';
@@ -81,7 +105,8 @@ export class Environment {
     try {
       if (create) for (const sub of ['chunks', 'sessions']) mkdirSync(join(dir, sub), { recursive: true });
       checkDatabase(dir);
-      return new Environment(dir, openDatabase(path), create);
+      if (!readOnly) new WriterLock(dir, path).wait();
+      return new Environment(dir, openDatabase(path, { readOnly }), create, readOnly);
     } catch (error) {
       if (error instanceof StoreError) throw error;
       throw new StoreError('FAILED_PRECONDITION', `cannot open the store in ${dir}: ${messageOf(error)}`, {
@@ -107,7 +132,7 @@ export class Environment {
   }
 
   table(name: string): Table {
-    const table = new Table(this.#root, name);
+    const table = new Table(this.#root, name, { mayLack: this.isReadOnly });
     this.#tables.push(table);
     return table;
   }
@@ -137,6 +162,7 @@ export class Environment {
    * when it cannot be committed.
    */
   transaction<T>(work: () => T): T {
+    this.#lock.wait();
     try {
       return this.#root.transactionSync(work);
     } catch (error) {
@@ -144,9 +170,30 @@ export class Environment {
     }
   }
 
-  /** Runs small work soon, in one transaction with what others want at this moment. It must not throw. */
+  /**
+   * Runs work soon, in one transaction with what others want at this moment, and lets this thread go on until the
+   * writers' lock is ours. It must not throw, and is short.
+   */
   transactionSoon<T>(work: () => T): Promise<T> {
-    return this.#shared.run(work);
+    return this.committed(this.#root.transaction(work));
+  }
+
+  /**
+   * The same for what is only noted: when another writer keeps the lock, this gives what is true as far as can be seen
+   * (`meanwhile`), and the work is done when its time comes. A collector cannot delete before that writer is done either.
+   */
+  async noteSoon<T>(work: () => T, meanwhile: () => T): Promise<T> {
+    const noted = this.transactionSoon(work);
+    const timer = Promise.withResolvers<'late'>();
+    const late = setTimeout(() => timer.resolve('late'), PATIENCE_MS);
+    try {
+      const first = await Promise.race([noted, timer.promise]);
+      if (first !== 'late') return first;
+      noted.catch(() => {});
+      return meanwhile();
+    } finally {
+      clearTimeout(late);
+    }
   }
 
   /** Bytes of the database file, and those of them that are in use. */
@@ -168,6 +215,7 @@ export class Environment {
    * processes have committed. Due before every sleep, and before a miss is believed.
    */
   refresh(): void {
+    if (this.isReadOnly) for (const table of this.#tables) table.look();
     this.#root.resetReadTxn();
   }
 
@@ -215,8 +263,13 @@ export class Environment {
   }
 
   async close(): Promise<void> {
+    const left = (writable.get(this.databasePath) ?? 0) - (this.isReadOnly ? 0 : 1);
+    if (left > 0) writable.set(this.databasePath, left);
+    else writable.delete(this.databasePath);
     // LMDB would wait for ever for what failed; then the end of the process closes it.
-    if (!this.#lastFailed) await this.#root.close();
+    if (this.#lastFailed) return;
+    // Nor does another writer that does not end keep this process.
+    await Promise.race([this.#root.close(), delay(CLOSE_MS, undefined, { ref: false })]);
   }
 }
 

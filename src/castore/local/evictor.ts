@@ -85,7 +85,7 @@ async function remove(
       });
       for (let next = 0; next < going.length; next += BATCH) {
         const keys = going.slice(next, next + BATCH).map(({ key }) => key);
-        const deleted = env.transaction(() => {
+        const deleted = await env.transactionSoon(() => {
           for (const key of keys) {
             uses.forget(key);
             if (table === env.manifests) marks.removeSync(key);

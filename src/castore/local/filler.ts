@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Chunk } from '../blob/service.ts';
@@ -13,6 +14,8 @@ import { INLINE_LIMIT } from './writer.ts';
 /** Rows gather for so long before they are committed, in milliseconds, or up to so many bytes. */
 const BATCH_MS = 50;
 const BATCH_BYTES = 4 << 20;
+/** How long closing takes at most, in milliseconds: what is not kept can be fetched again. */
+const CLOSE_MS = 2000;
 
 interface Row {
   readonly table: Table;
@@ -112,10 +115,10 @@ export class CacheFiller {
     this.#complained = true;
   }
 
-  /** Commits what is under way and ends the session. */
+  /** Commits what is under way, unless another writer keeps us from it, and ends the session. */
   async close(): Promise<void> {
     if (this.#batch) this.#close(this.#batch);
-    await this.#committing;
+    await Promise.race([this.#committing, delay(CLOSE_MS, undefined, { ref: false })]);
     this.#session.end();
   }
 }

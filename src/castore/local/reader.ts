@@ -5,15 +5,13 @@ import { systemCode } from '../../util/errors.ts';
 import type { Chunk } from '../blob/service.ts';
 import { Digest } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
-import { DigestMap } from './digest-map.ts';
 import type { Environment } from './environment.ts';
 import type { ChunkRow } from './rows.ts';
 import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from './rows.ts';
+import { SoundChunks } from './sound-chunks.ts';
 import type { Table } from './table.ts';
 
 const OPEN_FILES = 128;
-/** Chunks known to be what their digests say: beyond it they are hashed again. */
-const MAX_SOUND = 1 << 18;
 const MAX_ROTTEN = 10_000;
 const FIRST_BUFFER = 512 << 10;
 const NOTHING_HASHED = { key: '', bytes: new Uint8Array() };
@@ -30,16 +28,18 @@ export class LocalReader {
     max: OPEN_FILES,
     dispose: ({ fd }) => closeSync(fd),
   });
-  /** Chunks that have been hashed since this began: what a disk does to them later is found by fsck. */
-  #sound = new DigestMap();
+  /** What has been hashed since this began: what a disk does to it later is found by fsck. */
+  readonly sound: SoundChunks;
   /** Paths of files that are not what their digests say. */
   readonly #rotten = new Set<string>();
   #buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
   /** The chunk that was hashed last, while it lies in `#buffer`. */
   #hashed: { readonly key: string; readonly bytes: Uint8Array } = NOTHING_HASHED;
 
-  constructor(env: Environment) {
+  /** Readers of several threads may share what they know to be sound. */
+  constructor(env: Environment, sound = new SoundChunks()) {
     this.#env = env;
+    this.sound = sound;
     this.#files = new ChunkFiles(env.dir);
   }
 
@@ -83,6 +83,11 @@ export class LocalReader {
     return this.readChunk(digest, 0, 0, this.#buffer, 0) !== undefined;
   }
 
+  /** Hashes a chunk, if that has not been done: then reading it need not. */
+  check(digest: Uint8Array): void {
+    if (!this.sound.has(digest)) this.readChunk(digest, 0, 0, this.#buffer, 0);
+  }
+
   /** Whether a chunk that could not be read is there, but not what its digest says. */
   isRotten(digest: Uint8Array): boolean {
     const row = this.#chunkRow(digest);
@@ -118,7 +123,7 @@ export class LocalReader {
     fresh?: Uint8Array,
   ): number | undefined {
     const key = latin1(digest);
-    if (fresh) this.#noteSound(digest);
+    if (fresh) this.sound.add(digest);
     const copied = (bytes: Uint8Array) => {
       const end = Math.min(offset + length, bytes.length);
       return offset >= end ? 0 : asBuffer(bytes).copy(out, at, offset, end);
@@ -151,7 +156,7 @@ export class LocalReader {
       if (systemCode(error) === 'ENOENT') return false;
       throw error;
     }
-    if (!this.#sound.has(digest)) {
+    if (!this.sound.has(digest)) {
       const bytes = this.#whole(fd, size);
       if (!bytes || !this.#isSound(digest, bytes)) {
         closeSync(fd);
@@ -175,15 +180,10 @@ export class LocalReader {
 
   /** Whether bytes are what a digest says, or have been. */
   #isSound(digest: Uint8Array, bytes: Uint8Array): boolean {
-    if (this.#sound.has(digest)) return true;
+    if (this.sound.has(digest)) return true;
     if (Buffer.compare(Digest.hash(bytes).bytes, digest) !== 0) return false;
-    this.#noteSound(digest);
+    this.sound.add(digest);
     return true;
-  }
-
-  #noteSound(digest: Uint8Array): void {
-    if (this.#sound.size >= MAX_SOUND) this.#sound = new DigestMap();
-    this.#sound.set(digest);
   }
 
   #lookUp<T>(table: Table, digest: Uint8Array, parse: (row: Buffer) => T): T | undefined {

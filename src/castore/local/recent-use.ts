@@ -34,8 +34,8 @@ export class RecentUse {
     return row?.length === 4 ? row.readUInt32LE(0) : 0;
   }
 
-  /** Writes down what was noted. */
-  flush(): void {
+  /** Writes down what was noted. Whoever serves does not wait for it: another writer may take as long as it likes. */
+  async flush(): Promise<void> {
     const now = minutes();
     const value = Buffer.alloc(4);
     value.writeUInt32LE(now);
@@ -44,9 +44,8 @@ export class RecentUse {
     this.#env.refresh();
     const due = old.filter((key) => now - this.lastUse(key) >= EXACTNESS);
     for (let next = 0; next < due.length; next += BATCH) {
-      this.#env.transaction(() => {
-        for (const key of due.slice(next, next + BATCH)) this.#table.putSync(key, value);
-      });
+      const keys = due.slice(next, next + BATCH);
+      await Promise.all(keys.map((key) => this.#env.committed(this.#table.put(key, value))));
     }
   }
 

@@ -1,39 +1,45 @@
-import { latin1 } from '../../util/bytes.ts';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { toHex } from '../../util/bytes.ts';
+import { unlinkIfThere } from '../../util/system/file-lock.ts';
 import type { Digest } from '../digest.ts';
-import type { Table } from './table.ts';
 
-const MARK = new Uint8Array(1);
+/** Marks that are kept in memory where they cannot be written. */
+const MAX_NOTED = 10_000;
 
 /**
  * Chunks whose file was found to hold something else than their digest says: nobody who writes relies on such a file, and
- * fsck tells what it belongs to. A mark goes when the chunk is written anew, or deleted.
+ * fsck tells what it belongs to. A mark is a file `rotten/<digest in hex>`: it takes no lock. It goes when the chunk is
+ * written anew, or deleted.
  */
 export class RottenChunks {
-  readonly #table: Table;
-  readonly #committed: (write: Promise<boolean>) => Promise<boolean>;
-  /** What is marked here counts at once, also when the mark cannot be written. */
+  readonly #dir: string;
+  /** What is marked here counts also when the mark cannot be written. */
   readonly #noted = new Set<string>();
 
-  /** `committed` waits for a write. */
-  constructor(table: Table, committed: (write: Promise<boolean>) => Promise<boolean>) {
-    this.#table = table;
-    this.#committed = committed;
+  constructor(storeDir: string) {
+    this.#dir = join(storeDir, 'rotten');
   }
 
   has(digest: Uint8Array): boolean {
-    return this.#noted.has(latin1(digest)) || this.#table.has(digest);
+    if (this.#noted.size === 0 && !existsSync(this.#dir)) return false;
+    const hex = toHex(digest);
+    return this.#noted.has(hex) || existsSync(join(this.#dir, hex));
   }
 
-  /** Marks a chunk. Nobody waits for it: whoever reads it next would notice too. */
-  note({ bytes }: Digest): void {
-    if (this.has(bytes)) return;
-    this.#noted.add(latin1(bytes));
-    this.#committed(this.#table.put(bytes, MARK)).catch(() => {});
+  note({ hex }: Digest): void {
+    if (this.#noted.size < MAX_NOTED) this.#noted.add(hex);
+    try {
+      mkdirSync(this.#dir, { recursive: true });
+      writeFileSync(join(this.#dir, hex), '');
+    } catch {
+      // A store that can only be read, or a full disk: whoever reads the chunk notices again.
+    }
   }
 
-  /** Takes a mark away, within a transaction. */
   forget(digest: Uint8Array): void {
-    this.#noted.delete(latin1(digest));
-    this.#table.removeSync(digest);
+    const hex = toHex(digest);
+    this.#noted.delete(hex);
+    if (existsSync(this.#dir)) unlinkIfThere(join(this.#dir, hex));
   }
 }

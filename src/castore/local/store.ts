@@ -17,7 +17,7 @@ export class LocalStore {
   readonly #serves: boolean;
   #writer: LocalWriter | undefined;
 
-  private constructor(env: Environment, { isWritable = false, fills = false, serves = false }) {
+  private constructor(env: Environment, { isWritable = false, fills = false, serves = false } = {}) {
     this.env = env;
     this.#serves = serves;
     this.isWritable = isWritable;
@@ -32,6 +32,11 @@ export class LocalStore {
   static open(dir: string, create?: StoreKind, serves = false): LocalStore {
     const env = Environment.open(dir, create);
     return new LocalStore(env, { isWritable: create === 'store' && env.kind === 'store', serves });
+  }
+
+  /** Opens the store in a directory to read it. */
+  static openToRead(dir: string): LocalStore {
+    return new LocalStore(Environment.openToRead(dir));
   }
 
   /** Opens a cache, to write what comes from elsewhere and can come again. Makes one where there is none. */

@@ -1,5 +1,6 @@
 import type { Database, RootDatabase } from 'lmdb';
 import { asBuffer } from '../../util/bytes.ts';
+import { messageOf } from '../../util/errors.ts';
 
 type RawTable = Database<Uint8Array, Uint8Array>;
 
@@ -24,6 +25,9 @@ interface RawStats {
   readonly entryCount: number;
 }
 
+/** A table that is not there is looked for again after so long, in milliseconds. */
+const LOOK_AGAIN_MS = 1000;
+const NO_STATS: RawStats = { treeBranchPageCount: 0, treeLeafPageCount: 0, overflowPages: 0, entryCount: 0 };
 const BYTES = { encoding: 'binary', keyEncoding: 'binary' } as const;
 
 /**
@@ -33,28 +37,56 @@ const BYTES = { encoding: 'binary', keyEncoding: 'binary' } as const;
  */
 export class Table {
   readonly name: string;
-  readonly #raw: RawTable;
+  readonly #root: RootDatabase;
+  #opened: RawTable | undefined;
+  #lookAgainAt = 0;
 
-  /** Throws what LMDB does, for a table that cannot be opened or made. */
-  constructor(root: RootDatabase, name: string) {
+  /**
+   * Throws what LMDB does, for a table that cannot be opened or made. `mayLack`: one that is only read, and has nothing
+   * in it until somebody makes it.
+   */
+  constructor(root: RootDatabase, name: string, { mayLack = false } = {}) {
     this.name = name;
-    this.#raw = root.openDB<Uint8Array, Uint8Array>({ name, ...BYTES });
+    this.#root = root;
+    if (mayLack) this.look();
+    else this.#opened = this.#open();
+  }
+
+  #open(): RawTable {
+    return this.#root.openDB<Uint8Array, Uint8Array>({ name: this.name, ...BYTES });
+  }
+
+  /** Looks, now and then, whether somebody has made it. That ends the snapshot that reads come from. */
+  look(): void {
+    if (this.#opened || performance.now() < this.#lookAgainAt) return;
+    try {
+      this.#opened = this.#open();
+    } catch (error) {
+      if (!/Database not found/.test(messageOf(error))) throw error;
+      this.#lookAgainAt = performance.now() + LOOK_AGAIN_MS;
+    }
+  }
+
+  /** For writing: it is there. */
+  get #raw(): RawTable {
+    this.#opened ??= this.#open();
+    return this.#opened;
   }
 
   /** The value of a key, as a copy. */
   get(key: Uint8Array): Buffer | undefined {
-    const value = this.#raw.getBinary(asBuffer(key));
+    const value = this.#opened?.getBinary(asBuffer(key));
     return value && exact(value);
   }
 
   /** The value of a key in LMDB's own memory: it holds until the next read of any table in this thread. */
   view(key: Uint8Array): Buffer | undefined {
-    const value = this.#raw.getBinaryFast(asBuffer(key));
+    const value = this.#opened?.getBinaryFast(asBuffer(key));
     return value && exact(value);
   }
 
   has(key: Uint8Array): boolean {
-    return this.#raw.getBinaryFast(asBuffer(key)) !== undefined;
+    return this.#opened?.getBinaryFast(asBuffer(key)) !== undefined;
   }
 
   *rows({ start, end, limit }: TableRange = {}): Generator<TableRow> {
@@ -63,7 +95,8 @@ export class Table {
       ...(end ? { end: asBuffer(end) } : {}),
       ...(limit === undefined ? {} : { limit }),
     };
-    for (const { key, value } of this.#raw.getRange(range)) yield { key: exact(key), value: exact(value) };
+    for (const { key, value } of this.#opened?.getRange(range) ?? [])
+      yield { key: exact(key), value: exact(value) };
   }
 
   get count(): number {
@@ -77,7 +110,7 @@ export class Table {
   }
 
   get #stats(): RawStats {
-    return this.#raw.getStats() as RawStats;
+    return (this.#opened?.getStats() as RawStats | undefined) ?? NO_STATS;
   }
 
   /** Writes a row with the next batch. Await it by `Environment.committed`. */

@@ -180,11 +180,12 @@ export class LocalWriter {
 
   /** Takes a row into a later epoch; false when it has just been deleted. */
   #touch(table: Table, digest: Uint8Array, epoch: number): Promise<boolean> {
-    return this.#env.transactionSoon(() => {
+    const touch = () => {
       const row = table.get(digest);
       if (row && rowEpoch(row) < epoch) table.putSync(digest, withEpoch(row, epoch));
       return row !== undefined;
-    });
+    };
+    return this.#env.noteSoon(touch, () => table.has(digest));
   }
 
   #remember(table: Table, key: Uint8Array): void {

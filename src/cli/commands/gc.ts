@@ -1,6 +1,7 @@
 import { Option } from 'commander';
 import { evict } from '../../castore/local/evictor.ts';
 import { RecentUse } from '../../castore/local/recent-use.ts';
+import type { LocalStore } from '../../castore/local/store.ts';
 import type { GcReport } from '../../store/keeping/gc.ts';
 import { collectGarbage } from '../../store/keeping/gc.ts';
 import { formatSize } from '../../util/bytes.ts';
@@ -56,7 +57,7 @@ export function gcCommand(): Command {
 async function run(flags: GcFlags): Promise<void> {
   const dryRun = flags.dryRun ?? false;
   if (flags.maxSize !== undefined) return shrink(flags, flags.maxSize);
-  const report = await withLocalStore(flags, (local) =>
+  const collect = (local: LocalStore) =>
     countingPaths((onProgress) =>
       collectGarbage(local, {
         onProgress,
@@ -71,18 +72,22 @@ async function run(flags: GcFlags): Promise<void> {
           process.stdout.write(`${line}\n`);
         },
       }),
-    ),
-  );
+    );
+  const report = await withLocalStore(flags, collect, 'change');
   process.stdout.write(`${flags.json ? JSON.stringify(report) : describe(report, dryRun)}\n`);
 }
 
 async function shrink(flags: GcFlags, size: number): Promise<void> {
-  const report = await withLocalStore(flags, ({ env }) => {
-    if (env.kind === 'cache') return evict(env, new RecentUse(env), size);
-    throw new UsageError(
-      `--max-size is for caches, and ${env.dir} is a store: what to keep in it is said by roots`,
-    );
-  });
+  const report = await withLocalStore(
+    flags,
+    ({ env }) => {
+      if (env.kind === 'cache') return evict(env, new RecentUse(env), size);
+      throw new UsageError(
+        `--max-size is for caches, and ${env.dir} is a store: what to keep in it is said by roots`,
+      );
+    },
+    'change',
+  );
   const { freed, size: left } = report;
   process.stdout.write(
     `${flags.json ? JSON.stringify(report) : `freed ${formatSize(freed)}; ${formatSize(left)} are left`}\n`,

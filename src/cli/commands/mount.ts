@@ -4,7 +4,6 @@ import { DRIVERS, mountStore } from '../../mount/mount.ts';
 import { UsageError } from '../../util/errors.ts';
 import { numberArgument } from '../arguments.ts';
 import { Command } from '../command.ts';
-import { endProcess } from '../end.ts';
 import type { FileSystemFlags } from '../run-file-system.ts';
 import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
 
@@ -56,6 +55,4 @@ async function run(directory: string, flags: MountFlags): Promise<void> {
       readers: flags.readers ?? 1,
     }),
   );
-  // The threads of fuse-native would keep the process.
-  if (flags.driver === 'fuse-native') endProcess(Number(process.exitCode ?? 0));
 }

@@ -1,8 +1,10 @@
 import { Option } from 'commander';
+import type { LocalStore } from '../../castore/local/store.ts';
 import type { Root } from '../../store/keeping/roots.ts';
 import { checkRootName, isExpired, RootTable } from '../../store/keeping/roots.ts';
 import { parseStorePath, STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { findPathInfo } from '../../store/resolve.ts';
+import type { Store } from '../../store/services.ts';
 import { argument, durationArgument } from '../arguments.ts';
 import { Command } from '../command.ts';
 import { withLocalStore } from '../local-store.ts';
@@ -40,10 +42,11 @@ function addCommand(): Command {
     .action(async (name: string, text: string, flags: StoreFlags & { ttl?: number }) => {
       argument(() => checkRootName(name));
       const path = parseStorePath(text);
-      await withLocalStore(flags, async ({ env }, store) => {
+      const add = async ({ env }: LocalStore, store: Store) => {
         const { storePath } = await findPathInfo(store, path);
         new RootTable(env).add(name, storePath, flags.ttl);
-      });
+      };
+      await withLocalStore(flags, add, 'change');
     });
 }
 
@@ -57,7 +60,7 @@ function removeCommand(): Command {
     .example('tvix-store root remove ci-1234')
     .action(async (name: string, flags: StoreFlags) => {
       argument(() => checkRootName(name));
-      await withLocalStore(flags, ({ env }) => new RootTable(env).remove(name));
+      await withLocalStore(flags, ({ env }) => new RootTable(env).remove(name), 'change');
     });
 }
 

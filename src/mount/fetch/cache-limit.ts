@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Environment } from '../../castore/local/environment.ts';
 import { evict } from '../../castore/local/evictor.ts';
 import { RecentUse } from '../../castore/local/recent-use.ts';
@@ -9,6 +10,8 @@ import { log } from '../../util/log.ts';
 const INTERVAL_MS = 60_000;
 /** After so many looks the size is measured, whatever this mount has added: others may use the same cache. */
 const MEASURE_EVERY = 10;
+/** How long closing takes at most, in milliseconds. */
+const CLOSE_MS = 2000;
 
 /** Keeps a cache below a size, in the background. */
 export class CacheLimit {
@@ -20,6 +23,7 @@ export class CacheLimit {
   #size = Number.POSITIVE_INFINITY;
   #looks = 0;
   #running: Promise<void> | undefined;
+  #writing: Promise<void> | undefined;
 
   constructor(env: Environment, limit: number) {
     this.#env = env;
@@ -41,16 +45,19 @@ export class CacheLimit {
   }
 
   #look(): void {
-    this.#writeUses();
+    void this.#writeUses();
     if (this.#size > this.#limit || ++this.#looks % MEASURE_EVERY === 0) this.#run();
   }
 
-  #writeUses(): void {
-    try {
-      this.#uses.flush();
-    } catch (error) {
-      log.debug('cannot note what was used', { error: messageOf(error) });
-    }
+  /** One at a time: another writer may keep us waiting. */
+  #writeUses(): Promise<void> {
+    this.#writing ??= this.#uses
+      .flush()
+      .catch((error) => log.debug('cannot note what was used', { error: messageOf(error) }))
+      .finally(() => {
+        this.#writing = undefined;
+      });
+    return this.#writing;
   }
 
   #run(): void {
@@ -61,7 +68,7 @@ export class CacheLimit {
 
   async #evict(): Promise<void> {
     // What has just come is the last to go.
-    this.#writeUses();
+    await this.#writeUses();
     try {
       const { size, freed } = await evict(this.#env, this.#uses, this.#limit);
       this.#size = size;
@@ -77,7 +84,8 @@ export class CacheLimit {
 
   async close(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#running;
-    this.#writeUses();
+    // Not for as long as another writer likes: uses that are not noted do no harm.
+    const done = Promise.all([this.#running, this.#writeUses()]);
+    await Promise.race([done, delay(CLOSE_MS, undefined, { ref: false })]);
   }
 }

@@ -43,10 +43,11 @@ export class UseTable {
     const isThere = () => infos.has(hash);
     const use = this.get(hash);
     if (use.epoch >= epoch && now() - use.time < EXACTNESS) return isThere();
-    return this.#env.transactionSoon(() => {
+    const note = () => {
       this.note(hash, epoch);
       return isThere();
-    });
+    };
+    return this.#env.noteSoon(note, isThere);
   }
 }
 

@@ -35,6 +35,7 @@ const PROTOTYPES = {
   setsockopt: 'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
   mmap: 'int64_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
   munmap: 'int munmap(uintptr_t address, size_t length)',
+  _exit: 'int _exit(int status)',
 };
 
 /** What they take; all give a number, below 0 for a failure. */
@@ -67,6 +68,7 @@ interface Arguments {
   setsockopt: [number, number, number, Int32Array, number];
   mmap: [number, number, number, number, number, number];
   munmap: [number, number];
+  _exit: [number];
 }
 
 type Libc = { readonly [K in keyof Arguments]: (...args: Arguments[K]) => number };

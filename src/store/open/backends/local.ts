@@ -19,7 +19,8 @@ export const LOCAL: Kind = {
 function openLocal({ url, use }: Site): Store {
   const dir = localDirectory(url);
   if (use === 'fill') return localBackend(LocalStore.openToFill(dir));
-  return localBackend(LocalStore.open(dir, use === 'read' ? undefined : 'store', use === 'serve'));
+  if (use === 'read') return localBackend(LocalStore.openToRead(dir));
+  return localBackend(LocalStore.open(dir, use === 'change' ? undefined : 'store', use === 'serve'));
 }
 
 /** The directory of a local store's address. Throws a UsageError where it names none. */
