@@ -14,7 +14,7 @@ export class ProgressLine {
   /** Shows the state if it is time to; cheap enough to call for every file. */
   update(): void {
     if (!this.#enabled) return;
-    const now = Date.now();
+    const now = performance.now();
     if (now < this.#next) return;
     this.#next = now + INTERVAL_MS;
     this.#shown = true;

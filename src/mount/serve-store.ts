@@ -3,6 +3,7 @@ import { PinFile } from '../castore/local/pins.ts';
 import { LocalStore } from '../castore/local/store.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import type { Store } from '../store/services.ts';
+import { systemCode } from '../util/errors.ts';
 import { CacheLimit } from './fetch/cache-limit.ts';
 import { CheckAhead } from './fetch/check-ahead.ts';
 import { diagnose } from './fetch/diagnosis.ts';
@@ -66,6 +67,16 @@ export interface ServedStore extends ServedFileSystem {
   fetched(): FetchStatistics;
 }
 
+/** Where store paths are pinned; nowhere in a store that cannot be written to, of which nobody can take them either. */
+function pinFile(env: Environment): PinFile | undefined {
+  try {
+    return PinFile.create(env);
+  } catch (error) {
+    if (systemCode(error) !== 'EROFS') throw error;
+    return undefined;
+  }
+}
+
 /**
  * Serves a store to a kernel, which `begin` turns to. A local store is read directly; another's contents are
  * fetched into a local cache.
@@ -76,10 +87,10 @@ export async function serveStore(
 ): Promise<ServedStore> {
   const { store } = options;
   const local = options.offline
-    ? LocalStore.open(options.cacheDir)
+    ? LocalStore.openToRead(options.cacheDir)
     : (store.local ?? LocalStore.open(options.cacheDir, 'cache'));
   // What a cache lacks is fetched again, so nothing in it needs to be held.
-  const pins = local.env.kind === 'store' ? PinFile.create(local.env) : undefined;
+  const pins = local.env.kind === 'store' ? pinFile(local.env) : undefined;
   let fetcher: Fetcher | undefined;
   let keeper: Keeper | undefined;
   let limit: CacheLimit | undefined;

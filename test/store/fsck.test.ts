@@ -47,8 +47,8 @@ function copy(): string {
   return target;
 }
 
-function isSound({ structure, damages, paths: damaged }: CheckReport): boolean {
-  return structure.length + damages.length + damaged.length === 0;
+function isSound({ structure, damages, paths: damaged, hidden, missing }: CheckReport): boolean {
+  return structure.length + damages.length + damaged.length + hidden.length + missing.length === 0;
 }
 
 function nameOf(path: string): string {

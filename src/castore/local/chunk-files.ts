@@ -1,17 +1,9 @@
-import {
-  closeSync,
-  fdatasyncSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fdatasyncSync, fsyncSync, openSync, readdirSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { StoreError, systemCode } from '../../util/errors.ts';
 import { unlinkIfThere } from '../../util/system/file-lock.ts';
 import { libc, syncFileSystem } from '../../util/system/libc.ts';
+import { Ownership } from '../../util/system/ownership.ts';
 
 const SYNC_FILE_RANGE_WRITE = 2;
 /** Up to this many files are synced one by one; beyond it the whole file system is, at once. */
@@ -25,10 +17,12 @@ const FOLDER = /^[0-9a-f]$/;
  */
 export class ChunkFiles {
   readonly #dir: string;
+  readonly #owner: Ownership;
   #written = 0;
 
   constructor(storeDir: string) {
     this.#dir = join(storeDir, 'chunks');
+    this.#owner = new Ownership(storeDir);
   }
 
   path(hex: string, suffix: string): string {
@@ -42,7 +36,7 @@ export class ChunkFiles {
   write(hex: string, bytes: Uint8Array, tag: string, syncedSoon: boolean): string {
     const suffix = tag + (this.#written++ & 0xffff).toString(16).padStart(4, '0');
     const path = this.path(hex, suffix);
-    const fd = create(path, this.#dir);
+    const fd = this.#create(path);
     // This session has written the same chunk at the same count before, 65 536 files ago.
     if (fd === undefined) return this.write(hex, bytes, tag, syncedSoon);
     try {
@@ -55,6 +49,27 @@ export class ChunkFiles {
       closeSync(fd);
     }
     return suffix;
+  }
+
+  /** Makes a new file; `undefined` when there is one. */
+  #create(path: string): number | undefined {
+    const make = () => {
+      const fd = openSync(path, 'wx', 0o444);
+      this.#owner.give(fd);
+      return fd;
+    };
+    try {
+      return make();
+    } catch (error) {
+      if (systemCode(error) === 'EEXIST') return undefined;
+      if (systemCode(error) !== 'ENOENT') throw noSpace(error, this.#dir);
+    }
+    try {
+      this.#owner.makeDirectory(dirname(path));
+      return make();
+    } catch (error) {
+      throw noSpace(error, this.#dir);
+    }
   }
 
   remove(hex: string, suffix: string): void {
@@ -76,21 +91,6 @@ export class ChunkFiles {
     for (const path of paths) syncPath(path, fdatasyncSync);
     const folders = paths.flatMap((path) => [dirname(path), dirname(dirname(path)), this.#dir]);
     for (const folder of new Set(folders)) syncPath(folder, fsyncSync);
-  }
-}
-
-function create(path: string, dir: string): number | undefined {
-  try {
-    return openSync(path, 'wx', 0o444);
-  } catch (error) {
-    if (systemCode(error) === 'EEXIST') return undefined;
-    if (systemCode(error) !== 'ENOENT') throw noSpace(error, dir);
-  }
-  try {
-    mkdirSync(dirname(path), { recursive: true });
-    return openSync(path, 'wx', 0o444);
-  } catch (error) {
-    throw noSpace(error, dir);
   }
 }
 

@@ -153,7 +153,7 @@ export interface Freed {
 
 /** Takes the lock under which rows are deleted. Throws UNAVAILABLE when another process has it. */
 export function lockForDeleting(env: Environment): number {
-  const lock = tryLock(join(env.dir, 'gc.lock'));
+  const lock = tryLock(join(env.dir, 'gc.lock'), env.owner);
   if (lock !== undefined) return lock;
   throw new StoreError('UNAVAILABLE', `another process is collecting garbage in ${env.dir}; try again later`);
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RootDatabase } from 'lmdb';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
+import { Ownership } from '../../util/system/ownership.ts';
 import { checkDatabase, emptied, hasChunkFiles } from './check-database.ts';
 import { syncPath } from './chunk-files.ts';
 import { databasePath, openDatabase } from './database.ts';
@@ -52,6 +53,7 @@ export class Environment {
   readonly kind: StoreKind;
   /** It was opened to be read: that waits for no writer, and needs no right to write. */
   readonly isReadOnly: boolean;
+  readonly owner: Ownership;
   /** By digest, see rows.ts. */
   readonly directories: Table;
   readonly manifests: Table;
@@ -69,6 +71,7 @@ export class Environment {
     this.dir = dir;
     this.databasePath = databasePath(dir);
     this.isReadOnly = isReadOnly;
+    this.owner = new Ownership(dir);
     this.#root = root;
     if (!isReadOnly) writable.set(this.databasePath, (writable.get(this.databasePath) ?? 0) + 1);
     this.#lock = new WriterLock(dir, this.databasePath);
@@ -103,10 +106,14 @@ export class Environment {
       throw new StoreError('NOT_FOUND', `cannot open the store in ${dir}: there is none; ${hint}`);
     }
     try {
-      if (create) for (const sub of ['chunks', 'sessions']) mkdirSync(join(dir, sub), { recursive: true });
+      if (create) makeDirectories(dir);
       checkDatabase(dir);
       if (!readOnly) new WriterLock(dir, path).wait();
-      return new Environment(dir, openDatabase(path, { readOnly }), create, readOnly);
+      const isNew = !existsSync(path);
+      const root = openDatabase(path, { readOnly });
+      const environment = new Environment(dir, root, create, readOnly);
+      if (isNew) for (const made of [path, `${path}-lock`]) environment.owner.give(made);
+      return environment;
     } catch (error) {
       if (error instanceof StoreError) throw error;
       throw new StoreError('FAILED_PRECONDITION', `cannot open the store in ${dir}: ${messageOf(error)}`, {
@@ -271,6 +278,12 @@ export class Environment {
     // Nor does another writer that does not end keep this process.
     await Promise.race([this.#root.close(), delay(CLOSE_MS, undefined, { ref: false })]);
   }
+}
+
+function makeDirectories(dir: string): void {
+  mkdirSync(dir, { recursive: true });
+  const owner = new Ownership(dir);
+  for (const name of ['chunks', 'sessions']) owner.makeDirectory(join(dir, name));
 }
 
 function key(name: string): Buffer {

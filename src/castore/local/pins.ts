@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
@@ -30,10 +30,10 @@ export class PinFile {
 
   static create(env: Environment): PinFile {
     const dir = join(env.dir, 'pins');
-    mkdirSync(dir, { recursive: true });
+    env.owner.makeDirectory(dir);
     for (let attempt = 0; attempt < 100; attempt++) {
       const path = join(dir, `${process.pid}-${randomBytes(6).toString('hex')}`);
-      const fd = makeLocked(path);
+      const fd = makeLocked(path, env.owner);
       if (fd === undefined) continue;
       writeSync(fd, new Uint8Array(PIN_LENGTH * FIRST_PINS));
       return new PinFile(path, fd);
@@ -75,7 +75,7 @@ export function* pinnedPaths(
   env: Environment,
 ): Generator<{ readonly hash: Uint8Array; readonly pid: string }> {
   const dir = join(env.dir, 'pins');
-  mkdirSync(dir, { recursive: true });
+  if (!existsSync(dir)) return;
   for (const name of readdirSync(dir)) {
     const pins = readLocked(join(dir, name), (fd) => readFileSync(fd));
     for (let at = 0; pins && at + PIN_LENGTH <= pins.length; at += PIN_LENGTH) {

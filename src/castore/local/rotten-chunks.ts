@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { toHex } from '../../util/bytes.ts';
 import { unlinkIfThere } from '../../util/system/file-lock.ts';
+import { Ownership } from '../../util/system/ownership.ts';
 import type { Digest } from '../digest.ts';
 
 /** Marks that are kept in memory where they cannot be written. */
@@ -30,8 +31,11 @@ export class RottenChunks {
   note({ hex }: Digest): void {
     if (this.#noted.size < MAX_NOTED) this.#noted.add(hex);
     try {
-      mkdirSync(this.#dir, { recursive: true });
-      writeFileSync(join(this.#dir, hex), '');
+      const owner = new Ownership(dirname(this.#dir));
+      owner.makeDirectory(this.#dir);
+      const path = join(this.#dir, hex);
+      writeFileSync(path, '');
+      owner.give(path);
     } catch {
       // A store that can only be read, or a full disk: whoever reads the chunk notices again.
     }

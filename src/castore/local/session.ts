@@ -39,7 +39,7 @@ export class Session implements LiveSession {
     liveSessions(env);
     for (let attempt = 0; attempt < 100; attempt++) {
       const path = join(dir, `${process.pid}-${crypto().randomBytes(6).toString('hex')}`);
-      const fd = makeLocked(path);
+      const fd = makeLocked(path, env.owner);
       if (fd === undefined) continue;
       const epoch = env.epoch();
       writeSync(fd, `${epoch}\n`);

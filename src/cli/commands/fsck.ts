@@ -27,8 +27,8 @@ export function fsckCommand(): Command {
     .summary('check a local store, and repair it')
     .description(
       'Checks every row of a local store against its key or checksum, checks every chunk file, and checks that ' +
-        'no part of a store path is missing. Names the store paths that are affected by damage, and ends with ' +
-        'exit code 1 if there are any.',
+        'no part of a store path is missing, nor any that it refers to. Names the store paths that are affected, and ' +
+        'ends with exit code 1 if there are any.',
     )
     .option(
       '--repair',
@@ -59,9 +59,7 @@ async function check(dir: string, flags: FsckFlags): Promise<void> {
     describe(report);
     print(
       `${report.objects} rows, ${formatSize(report.bytes)} checked in ${seconds.toFixed(1)} s: ` +
-        (isSound(report)
-          ? 'all is well'
-          : `${report.paths.length} store paths are damaged; --repair mends that`),
+        (isSound(report) ? 'all is well' : `${told(report)}; --repair mends that`),
     );
   }
   if (!isSound(report)) process.exitCode = 1;
@@ -83,10 +81,11 @@ async function repair(dir: string, flags: FsckFlags): Promise<void> {
       print(
         isSound(report.found)
           ? 'all is well'
-          : `repaired: ${report.restored.length} store paths restored, ${report.removed.length} to be fetched or imported again`,
+          : `repaired: ${report.restored.length} store paths restored, ${report.removed.length} to be fetched or imported again` +
+              (report.missing.length > 0 ? `, ${report.missing.length} missing that others refer to` : ''),
       );
     }
-    if (report.removed.length > 0) process.exitCode = 1;
+    if (report.removed.length + report.missing.length > 0) process.exitCode = 1;
   } finally {
     await from?.close();
   }
@@ -106,15 +105,23 @@ async function showing<T>(work: (onRows: OnRows) => Promise<T>): Promise<T> {
   }
 }
 
-function isSound({ structure, damages, paths }: CheckReport): boolean {
-  return structure.length + damages.length + paths.length === 0;
+function isSound({ structure, damages, paths, hidden, missing }: CheckReport): boolean {
+  return structure.length + damages.length + paths.length + hidden.length + missing.length === 0;
 }
 
-function describe({ structure, damages, paths }: CheckReport): void {
+function told({ paths, hidden, missing }: CheckReport): string {
+  const incomplete = missing.length > 0 ? `, ${missing.length} that others refer to are missing` : '';
+  return `${paths.length} store paths are damaged${hidden.length > 0 ? `, ${hidden.length} are hidden` : ''}${incomplete}`;
+}
+
+function describe({ structure, damages, paths, hidden, missing }: CheckReport): void {
   for (const what of structure) print(`the database: ${what}`);
   for (const { table, key, problem } of damages.slice(0, MOST_NAMED)) print(`${table} ${key}: ${problem}`);
   if (damages.length > MOST_NAMED) print(`and ${damages.length - MOST_NAMED} more`);
   name('damaged', paths);
+  for (const path of hidden)
+    print(`hidden: ${path}\ta collection was cut short; whoever writes next puts it back`);
+  name('missing', missing);
 }
 
 function name(what: string, paths: readonly DamagedPath[]): void {

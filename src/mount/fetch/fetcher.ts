@@ -50,7 +50,8 @@ export class Fetcher {
 
   async #pathInfo(hash: Uint8Array, onProgress: Progress, signal: AbortSignal): Promise<void> {
     const key = latin1(hash);
-    if ((this.#absent.get(key) ?? 0) > Date.now()) throw new StoreError('NOT_FOUND', 'no such store path');
+    if ((this.#absent.get(key) ?? 0) > performance.now())
+      throw new StoreError('NOT_FOUND', 'no such store path');
     let came = false;
     const onPart = () => {
       came = true;
@@ -59,7 +60,7 @@ export class Fetcher {
     const info = await this.#watching(onPart, () => this.#services.pathInfos.get(hash, signal));
     if (!info) {
       if (this.#absent.size >= MAX_ABSENT) this.#absent.clear();
-      this.#absent.set(key, Date.now() + ABSENT_MS);
+      this.#absent.set(key, performance.now() + ABSENT_MS);
       throw new StoreError('NOT_FOUND', 'no such store path');
     }
     this.#absent.delete(key);

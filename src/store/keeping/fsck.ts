@@ -1,4 +1,14 @@
-import { closeSync, existsSync, linkSync, renameSync, rmSync, statSync, truncateSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  linkSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+} from 'node:fs';
 import { Digest } from '../../castore/digest.ts';
 import { emptied, hasChunkFiles } from '../../castore/local/check-database.ts';
 import { deleteRows, lockForDeleting } from '../../castore/local/collector.ts';
@@ -14,6 +24,7 @@ import type { CheckReport, DamagedPath } from './check/report.ts';
 import { restorePath } from './check/restore.ts';
 import type { OnRows } from './check/scan.ts';
 import { copyGood, findGaps, verify } from './check/scan.ts';
+import { finishCollection } from './condemned.ts';
 
 /** Rows taken out in one transaction. */
 const BATCH = 256;
@@ -52,6 +63,8 @@ export interface RepairReport {
   /** Store paths that were made whole from elsewhere, and those that were taken out of service. */
   readonly restored: readonly DamagedPath[];
   readonly removed: readonly DamagedPath[];
+  /** Store paths that others refer to, and that are still not there. */
+  readonly missing: readonly DamagedPath[];
 }
 
 /**
@@ -62,8 +75,9 @@ export interface RepairReport {
 export async function repairStore(dir: string, from?: Services, onRows?: OnRows): Promise<RepairReport> {
   const found = await checkStore(dir, onRows);
   const rebuilt = await rebuild(dir, found);
-  // The new database may hold less than the old one did.
-  const report = rebuilt ? await checkStore(dir, onRows) : found;
+  if (found.hidden.length > 0) await finish(dir);
+  // The new database may hold less than the old one did, and what was hidden has not been checked.
+  const report = rebuilt || found.hidden.length > 0 ? await checkStore(dir, onRows) : found;
   const local = LocalStore.open(dir, 'store');
   const restored: DamagedPath[] = [];
   const removed: DamagedPath[] = [];
@@ -75,10 +89,22 @@ export async function repairStore(dir: string, from?: Services, onRows?: OnRows)
       else removed.push(path);
     }
     if (local.env.kind === 'store') removePaths(local, removed);
+    const missing: DamagedPath[] = [];
+    for (const path of report.missing) {
+      if (from && (await tryToRestore(local, from, path))) restored.push(path);
+      else missing.push(path);
+    }
+    return { found, rebuilt, restored, removed, missing };
   } finally {
     await local.close();
   }
-  return { found, rebuilt, restored, removed };
+}
+
+/** Brings back what a collection has left out of sight. */
+async function finish(dir: string): Promise<void> {
+  const local = LocalStore.open(dir, 'store');
+  finishCollection(local.env);
+  await local.close();
 }
 
 async function tryToRestore(local: LocalStore, from: Services, path: DamagedPath): Promise<boolean> {
@@ -112,6 +138,9 @@ async function rebuild(dir: string, { structure }: CheckReport): Promise<boolean
     clear(fresh, old);
     linkSync(path, old);
     await copyGood(dir, old, fresh);
+    const { uid, gid, mode } = statSync(old);
+    chownSync(fresh, uid, gid);
+    chmodSync(fresh, mode);
     renameSync(fresh, path);
     // What could not be read is left for others to look at.
     if (structure.length > 0) renameSync(old, `${path}.damaged`);

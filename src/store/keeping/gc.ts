@@ -10,6 +10,7 @@ import { log } from '../../util/log.ts';
 import { NarSweep } from '../nar/sweep.ts';
 import { PathInfoTable } from '../path-info/local.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
+import { CONDEMNED, restore } from './condemned.ts';
 import { isExpired, RootTable } from './roots.ts';
 import { now, UseTable } from './uses.ts';
 
@@ -91,7 +92,7 @@ class Paths {
     this.#store = store;
     this.#infos = new PathInfoTable(store.env);
     this.#uses = new UseTable(store.env);
-    this.#condemned = store.env.table('condemned');
+    this.#condemned = store.env.table(CONDEMNED);
     this.#cutoff = cutoff;
     this.#options = options;
   }
@@ -107,6 +108,7 @@ class Paths {
     if (!dryRun) {
       for (const { key } of this.#condemned.rows()) this.#restore(key);
       new RootTable(this.#store.env).removeExpired();
+      this.#uses.endFuture();
     }
     await this.#holdAll();
     const candidates = await this.#candidates();
@@ -223,12 +225,7 @@ class Paths {
 
   /** Moves a path info back, unless it has been put again. */
   #restore(hash: Uint8Array): void {
-    const { env } = this.#store;
     if (!this.#condemned.has(hash)) return;
-    env.transaction(() => {
-      const row = this.#condemned.get(hash);
-      if (row && !this.#infos.table.has(hash)) this.#infos.table.putSync(hash, row);
-      this.#condemned.removeSync(hash);
-    });
+    this.#store.env.transaction(() => restore(this.#condemned, this.#infos.table, hash));
   }
 }

@@ -5,6 +5,8 @@ import type { Table } from '../../castore/local/table.ts';
 const LENGTH = 4;
 /** A use is noted again after so many seconds. */
 const EXACTNESS = 600;
+/** Rows in one transaction. */
+const BATCH = 1000;
 
 /** When a store path was put or asked for last. */
 export interface Use {
@@ -38,11 +40,21 @@ export class UseTable {
     this.table.putSync(hash, sealedRow(Math.max(epoch, this.get(hash).epoch), body));
   }
 
+  /** Uses that a clock which was ahead has noted count from now on, and not until that time comes. */
+  endFuture(): void {
+    const ahead = [...this.table.rows()].map(({ key }) => key).filter((key) => this.get(key).time > now());
+    for (let next = 0; next < ahead.length; next += BATCH) {
+      this.#env.transaction(() => {
+        for (const key of ahead.slice(next, next + BATCH)) this.note(key, 0);
+      });
+    }
+  }
+
   /** Notes a use; tells whether the path info is in its table, and stays there while the session lives. */
   async noted(hash: Uint8Array, epoch: number, infos: Table): Promise<boolean> {
     const isThere = () => infos.has(hash);
     const use = this.get(hash);
-    if (use.epoch >= epoch && now() - use.time < EXACTNESS) return isThere();
+    if (use.epoch >= epoch && Math.abs(now() - use.time) < EXACTNESS) return isThere();
     const note = () => {
       this.note(hash, epoch);
       return isThere();

@@ -90,7 +90,7 @@ export class HttpClient {
 
   /** `undefined` when there is no such file. Throws UNAVAILABLE when it cannot be had now. */
   async get(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Answer | undefined> {
-    const last = Date.now() + this.#patience.totalMs;
+    const last = performance.now() + this.#patience.totalMs;
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.#follow(url, headers, signal);
@@ -99,7 +99,7 @@ export class HttpClient {
         if (!(error instanceof Passing) || attempt === ATTEMPTS) throw error;
         if (this.#firstMs !== undefined) throw error;
         const pause = error.waitMs ?? this.#patience.pauseMs * 2 ** (attempt - 1);
-        if (Date.now() + pause > last) throw error;
+        if (performance.now() + pause > last) throw error;
         await delay(pause, undefined, { signal });
       }
     }

@@ -101,13 +101,13 @@ export class Substituter implements PathSource {
 
   async #ask(cache: BinaryCache, hash: Uint8Array) {
     const timer = setTimeout(() => this.#slow.add(cache), PATIENCE_MS);
-    const begun = Date.now();
+    const begun = performance.now();
     try {
       const info = await cache.narInfo(hash, this.#closing.signal);
       return info && { value: { cache, info }, priority: cache.priority };
     } finally {
       clearTimeout(timer);
-      if (Date.now() - begun < PATIENCE_MS) this.#slow.delete(cache);
+      if (performance.now() - begun < PATIENCE_MS) this.#slow.delete(cache);
     }
   }
 

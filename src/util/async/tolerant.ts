@@ -19,7 +19,7 @@ export class Tolerant {
   }
 
   get paused(): boolean {
-    return Date.now() < this.#until;
+    return performance.now() < this.#until;
   }
 
   /** The outcome, or `undefined` when it failed or was not tried. Throws only when the caller's signal has fired. */
@@ -45,7 +45,8 @@ export class Tolerant {
   failed(error: unknown): void {
     if (!this.#told) log.warn(`${this.#what}; going on without it`, { error: messageOf(error) });
     this.#told = true;
-    if (!(error instanceof StoreError && error.code === 'DATA_LOSS')) this.#until = Date.now() + PAUSE_MS;
+    if (!(error instanceof StoreError && error.code === 'DATA_LOSS'))
+      this.#until = performance.now() + PAUSE_MS;
   }
 
   /** Resolves when nothing is under way that was begun by `later`. */

@@ -1,7 +1,8 @@
-import { closeSync, fstatSync, openSync, unlinkSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, unlinkSync } from 'node:fs';
 import { systemCode } from '../errors.ts';
 import { CallBuffer } from './call-buffer.ts';
 import { libc } from './libc.ts';
+import type { Ownership } from './ownership.ts';
 
 /** Operations of `flock`. */
 const LOCK = { shared: 1, exclusive: 2 } as const;
@@ -16,8 +17,9 @@ export function lockDescriptor(fd: number, kind: keyof typeof LOCK): boolean {
 }
 
 /** Makes a new file and locks it; gives its descriptor. `undefined` when a process that clears up was faster. */
-export function makeLocked(path: string): number | undefined {
+export function makeLocked(path: string, owner: Ownership): number | undefined {
   const fd = openSync(path, 'wx+');
+  owner.give(fd);
   // Whoever clears up has locked it, or removed it already.
   if (lockDescriptor(fd, 'exclusive') && fstatSync(fd).nlink > 0) return fd;
   closeSync(fd);
@@ -25,8 +27,10 @@ export function makeLocked(path: string): number | undefined {
 }
 
 /** Locks a file that stays where it is, and makes it where there is none; `undefined` when another has it. */
-export function tryLock(path: string): number | undefined {
+export function tryLock(path: string, owner: Ownership): number | undefined {
+  const isNew = !existsSync(path);
   const fd = openSync(path, 'a');
+  if (isNew) owner.share(fd);
   if (lockDescriptor(fd, 'exclusive')) return fd;
   closeSync(fd);
   return undefined;

@@ -23,6 +23,10 @@ export interface CheckReport {
   readonly damages: readonly Damage[];
   /** Store paths that lack something, or something of which is damaged. */
   readonly paths: readonly DamagedPath[];
+  /** Store paths that a collection which was cut short has left out of sight. */
+  readonly hidden: readonly string[];
+  /** Store paths that others refer to, and that are not there. */
+  readonly missing: readonly DamagedPath[];
   readonly objects: number;
   readonly bytes: number;
 }

@@ -14,6 +14,7 @@ import { messageOf } from '../../../util/errors.ts';
 import { parseNarRow } from '../../nar/index.ts';
 import { parsePathInfoRow } from '../../path-info/local.ts';
 import type { PathInfo } from '../../path-info/path-info.ts';
+import { CONDEMNED } from '../condemned.ts';
 import { parseRootRow } from '../roots.ts';
 import type { CheckReport, Damage, DamagedPath } from './report.ts';
 
@@ -70,7 +71,7 @@ export class Verification {
         if (row.length !== 1 || !database.get('manifest', key)) throw new Error('it names no chunk list');
       }),
     };
-    this.#verifiers.condemned = this.#verifiers.pathinfo!;
+    this.#verifiers[CONDEMNED] = this.#verifiers.pathinfo!;
   }
 
   verify(table: string, key: Buffer, row: Buffer): Verdict {
@@ -96,6 +97,8 @@ export class Verification {
       structure: this.#structure,
       damages: [...this.#damages.values()],
       paths: this.#damagedPaths(),
+      hidden: this.#hiddenPaths(),
+      missing: this.kind === 'store' ? this.#missingPaths() : [],
       objects: this.#objects,
       bytes: this.#bytes,
     };
@@ -153,6 +156,31 @@ export class Verification {
     for (const { path, hash, problem } of this.kind === 'store' ? this.#lostPaths() : [])
       add(path, hash, [problem]);
     return [...paths.values()];
+  }
+
+  #hiddenPaths(): string[] {
+    const rows = [...this.#database.rows(CONDEMNED)];
+    return rows
+      .filter(({ key, value }) => this.verify(CONDEMNED, key, value).problem === undefined)
+      .filter(({ key }) => !this.#database.get('pathinfo', key))
+      .map(({ key, value }) => parsePathInfoRow(value, key).storePath.absolute());
+  }
+
+  /** What path infos refer to, and is not there: copied without its closure, or taken out. */
+  #missingPaths(): DamagedPath[] {
+    const missing = new Map<string, { path: string; hash: string; problems: string[] }>();
+    for (const { key, value } of this.#database.rows('pathinfo')) {
+      if (this.verify('pathinfo', key, value).problem !== undefined) continue;
+      const { storePath, references } = parsePathInfoRow(value, key);
+      for (const reference of references) {
+        const hash = toHex(reference.hash);
+        if (this.#database.get('pathinfo', reference.hash)) continue;
+        const found = missing.get(hash) ?? { path: reference.absolute(), hash, problems: [] };
+        missing.set(hash, found);
+        if (found.problems.length < MAX_PROBLEMS) found.problems.push(`${storePath.absolute()} refers to it`);
+      }
+    }
+    return [...missing.values()];
   }
 
   /** Store paths of which something else tells that they should be there. */

@@ -3,6 +3,7 @@ import { LocalBlobService } from '../../../castore/blob/local.ts';
 import { LocalDirectoryService } from '../../../castore/directory/local.ts';
 import { LocalStore } from '../../../castore/local/store.ts';
 import { directoryOf } from '../../../util/url.ts';
+import { finishCollection } from '../../keeping/condemned.ts';
 import { LocalPathInfoService } from '../../path-info/local.ts';
 import type { Store } from '../../services.ts';
 import type { Kind, Site } from '../kind.ts';
@@ -20,7 +21,9 @@ function openLocal({ url, use }: Site): Store {
   const dir = localDirectory(url);
   if (use === 'fill') return localBackend(LocalStore.openToFill(dir));
   if (use === 'read') return localBackend(LocalStore.openToRead(dir));
-  return localBackend(LocalStore.open(dir, use === 'change' ? undefined : 'store', use === 'serve'));
+  const local = LocalStore.open(dir, use === 'change' ? undefined : 'store', use === 'serve');
+  finishCollection(local.env);
+  return localBackend(local);
 }
 
 /** The directory of a local store's address. Throws a UsageError where it names none. */
