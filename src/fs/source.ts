@@ -31,7 +31,7 @@ export class LocalSource extends LocalReader implements Source {
   readonly #infos: PathInfoTable;
 
   constructor(env: Environment, sound?: SoundChunks) {
-    super(env, sound);
+    super(env, sound && { sound });
     this.#infos = new PathInfoTable(env);
   }
 

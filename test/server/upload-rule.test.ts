@@ -2,9 +2,11 @@ import { writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { Digest } from '../../src/castore/digest.ts';
 import { encodeBase32 } from '../../src/nix/base32.ts';
 import type { Uploader, UploadRuleOptions } from '../../src/server/upload-rule.ts';
 import { isLoopback, UploadRule } from '../../src/server/upload-rule.ts';
+import type { PathInfo } from '../../src/store/path-info/path-info.ts';
 import type { Code } from '../../src/util/errors.ts';
 import { directoryOf } from '../contract/directories.ts';
 import { pathInfo } from '../contract/path-infos.ts';
@@ -166,6 +168,11 @@ describe('the binary cache', () => {
 
 describe('the daemon', () => {
   const start = (listen: string, ...flags: string[]) => startDaemon('memory://', listen, flags);
+  const CONTENTS = Buffer.from('blob');
+  const info: PathInfo = {
+    ...pathInfo('put'),
+    node: { kind: 'file', digest: Digest.hash(CONTENTS), size: 4n, executable: false },
+  };
   /** What becomes of a put of each kind. */
   const upload = async (url: string) => {
     const store = await openAt(url);
@@ -175,9 +182,9 @@ describe('the daemon', () => {
       const putter = store.directories.putMany();
       await putter.add(directoryOf({})).catch(() => {});
       return [
-        await outcome(store.blobs.put(Buffer.from('blob'))),
+        await outcome(store.blobs.put(CONTENTS)),
         await outcome(putter.close()),
-        await outcome(store.pathInfos.put(pathInfo('put'))),
+        await outcome(store.pathInfos.put(info)),
       ];
     } finally {
       await store.close();
@@ -193,7 +200,7 @@ describe('the daemon', () => {
     writeFileSync(wrong, 'wrong');
     expect(await upload(`${url}?token-file=${wrong}`)).toEqual(each('UNAUTHENTICATED'));
     const reader = await openAt(url);
-    expect(await reader.pathInfos.get(pathInfo('put').storePath.hash)).toBeDefined();
+    expect(await reader.pathInfos.get(info.storePath.hash)).toBeDefined();
     await reader.close();
     await stop();
   });

@@ -63,7 +63,10 @@ export class LocalTreeSource implements TreeSource {
       this.#buffer = Buffer.allocUnsafeSlow(size);
     }
     const bytes = asBuffer(this.#buffer).subarray(0, size);
-    if (this.#reader.readChunk(digest.bytes, 0, size, bytes, 0) !== size) throw missing(digest, size);
+    if (this.#reader.readChunk(digest.bytes, 0, size, bytes, 0) !== size) {
+      if (this.#reader.isRotten(digest.bytes)) throw damaged(`chunk ${digest} is damaged in the local store`);
+      throw missing(digest, size);
+    }
     return bytes;
   }
 }

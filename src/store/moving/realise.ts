@@ -7,6 +7,7 @@ import { LocalTreeSource } from '../../castore/export/source.ts';
 import { digestOnly } from '../../castore/import/digest-only.ts';
 import { importPath } from '../../castore/import/file-system.ts';
 import type { TreeObserver } from '../../castore/import/observer.ts';
+import { LocalReader } from '../../castore/local/reader.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import type { FileNode, Node } from '../../castore/node.ts';
 import { filesOf, leavesFirst } from '../../castore/walk.ts';
@@ -64,12 +65,14 @@ async function realiseOne(
   const name = String(info.storePath);
   if (folder.has(name)) return compare(info, folder, options);
   const place = folder.place();
-  const source = store.local
-    ? new LocalTreeSource(store.local.reader, { check: false })
+  // The NAR is hashed, which says all.
+  const unchecked = store.local && new LocalReader(store.local.env, { checks: false });
+  const source = unchecked
+    ? new LocalTreeSource(unchecked, { check: false })
     : await ServiceTreeSource.open(store, info.node, options.signal);
   const isRight = await hasNar(info, (observer) =>
     exportTree(info.node, place, source, { ...options, observer, path: folder.path(name) }),
-  );
+  ).finally(() => unchecked?.close());
   if (!isRight) {
     if (store.local) await findDamage(store.local, info.node);
     throw damaged(`the store's contents of ${name} do not have the NAR hash of its path info`);
