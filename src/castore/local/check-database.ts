@@ -8,7 +8,7 @@ import { bytesLacking, isDatabase } from './database-pages.ts';
 /** Throws before LMDB is let near what would end this process, or be taken for a new store. */
 export function checkDatabase(dir: string): void {
   const path = databasePath(dir);
-  if (!existsSync(path)) {
+  if (!isThere(path)) {
     if (hasChunkFiles(dir)) throw emptied(dir);
     return;
   }
@@ -29,6 +29,11 @@ export function emptied(dir: string): StoreError {
     `the database ${databasePath(dir)} is missing or empty, but there are contents in ${join(dir, 'chunks')}. Put it ` +
       `back from a backup; or, to begin anew, move ${dir} away`,
   );
+}
+
+/** Whether there is a database: LMDB leaves an empty file when it is killed while it makes one. */
+export function isThere(path: string): boolean {
+  return (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0;
 }
 
 /** Whether there are contents beside the database. */

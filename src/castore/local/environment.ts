@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { RootDatabase } from 'lmdb';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { Ownership } from '../../util/system/ownership.ts';
-import { checkDatabase, emptied, hasChunkFiles } from './check-database.ts';
+import { checkDatabase, emptied, hasChunkFiles, isThere } from './check-database.ts';
 import { syncPath } from './chunk-files.ts';
 import { databasePath, openDatabase } from './database.ts';
 import { FORMAT, FORMAT_KEY, requireFormat } from './format.ts';
@@ -101,7 +101,7 @@ export class Environment {
 
   static #open(dir: string, create: StoreKind | undefined, readOnly: boolean): Environment {
     const path = databasePath(dir);
-    if (!create && !existsSync(path) && !hasChunkFiles(dir)) {
+    if (!create && !isThere(path) && !hasChunkFiles(dir)) {
       const hint = 'import something, or mount it, to make one';
       throw new StoreError('NOT_FOUND', `cannot open the store in ${dir}: there is none; ${hint}`);
     }

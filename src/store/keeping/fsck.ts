@@ -10,7 +10,7 @@ import {
   truncateSync,
 } from 'node:fs';
 import { Digest } from '../../castore/digest.ts';
-import { emptied, hasChunkFiles } from '../../castore/local/check-database.ts';
+import { emptied, hasChunkFiles, isThere } from '../../castore/local/check-database.ts';
 import { deleteRows, lockForDeleting } from '../../castore/local/collector.ts';
 import { databasePath } from '../../castore/local/database.ts';
 import { takeExclusively } from '../../castore/local/exclusive.ts';
@@ -35,8 +35,7 @@ export async function checkStore(dir: string, onRows: OnRows = () => {}): Promis
   if (!existsSync(path) && !hasChunkFiles(dir)) {
     throw new StoreError('FAILED_PRECONDITION', `there is no store in ${dir}`);
   }
-  const isThere = existsSync(path) && statSync(path).size > 0;
-  const report = isThere ? await verify(dir, await findGaps(dir, path, onRows), onRows) : undefined;
+  const report = isThere(path) ? await verify(dir, await findGaps(dir, path, onRows), onRows) : undefined;
   if (!report?.objects && hasChunkFiles(dir)) throw emptied(dir);
   if (report) await remember(dir, report);
   return report ?? verify(dir, [], onRows);
