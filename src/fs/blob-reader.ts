@@ -15,13 +15,6 @@ interface Manifest {
   readonly ends: Float64Array;
 }
 
-/** Hears, when a large blob is read in order, of the chunks that come next. */
-export type OnComing = (digests: readonly Uint8Array[]) => void;
-
-/** Chunks that are told of at once, and how many of them have been read when the next ones are. */
-const COMING = 16;
-const TOLD_EVERY = 8;
-
 /** Reads blobs from what is local. */
 export class BlobReader {
   readonly #source: Source;
@@ -32,13 +25,8 @@ export class BlobReader {
   /** Blobs whose list is wrong, whatever the store still says of it: it learns later than we do. */
   readonly #refused = new Set<string>();
 
-  readonly #onComing: OnComing | undefined;
-  /** The list that was read last, and up to which chunk. */
-  #last: { chunks: readonly Chunk[]; index: number } = { chunks: [], index: 0 };
-
-  constructor(source: Source, onComing?: OnComing) {
+  constructor(source: Source) {
     this.#source = source;
-    this.#onComing = onComing;
   }
 
   /**
@@ -69,7 +57,6 @@ export class BlobReader {
       const within = offset + done - start;
       const wanted = Math.min(length - done, ends[index]! - offset - done);
       const chunk = chunks[index]!.digest.bytes;
-      if (this.#onComing) this.#follow(chunks, index);
       const count = this.#source.readChunk(chunk, within, wanted, out, at + done);
       if (count === undefined) return undefined;
       if (count !== wanted)
@@ -77,15 +64,6 @@ export class BlobReader {
       done += count;
     }
     return length;
-  }
-
-  /** Tells of what comes, while chunks are read one after another. */
-  #follow(chunks: readonly Chunk[], index: number): void {
-    const { chunks: before, index: last } = this.#last;
-    if (chunks === before && index === last) return;
-    this.#last = { chunks, index };
-    if (chunks !== before || index !== last + 1 || (index - 1) % TOLD_EVERY !== 0) return;
-    this.#onComing!(chunks.slice(index + 1, index + 1 + COMING).map(({ digest }) => digest.bytes));
   }
 
   /** Reads nothing more of a blob by the chunk list that there is. */

@@ -1,7 +1,6 @@
 import type { Chunk } from '../castore/blob/service.ts';
 import type { Environment } from '../castore/local/environment.ts';
 import { LocalReader } from '../castore/local/reader.ts';
-import type { SoundChunks } from '../castore/local/sound-chunks.ts';
 import { PathInfoTable } from '../store/path-info/local.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
 
@@ -30,8 +29,8 @@ export interface Source {
 export class LocalSource extends LocalReader implements Source {
   readonly #infos: PathInfoTable;
 
-  constructor(env: Environment, sound?: SoundChunks) {
-    super(env, sound && { sound });
+  constructor(env: Environment) {
+    super(env);
     this.#infos = new PathInfoTable(env);
   }
 

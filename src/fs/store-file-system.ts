@@ -8,7 +8,6 @@ import { isStorePathName, STORE_PATH_HASH_LENGTH, StorePath } from '../nix/store
 import type { PathInfo } from '../store/path-info/path-info.ts';
 import { asBuffer } from '../util/bytes.ts';
 import { log } from '../util/log.ts';
-import type { OnComing } from './blob-reader.ts';
 import { BlobReader } from './blob-reader.ts';
 import type { Attributes, FileSystem, Listing, Need, Usage } from './file-system.ts';
 import { ABSENT_FOREVER, ERRNO, MISSING, ROOT_ID } from './file-system.ts';
@@ -43,8 +42,6 @@ const XATTR_NAMES = { [RECORD.directory]: 'directory', [RECORD.file]: 'blob' } a
 export interface StoreFileSystemOptions {
   /** Whether content that is not local can be fetched; else it is an error. */
   readonly remote: boolean;
-  /** Hears of chunks that will probably be read next. */
-  readonly onComing?: OnComing | undefined;
   /** Directory whose file system `statfs` tells the size of. */
   readonly storeDir: string;
   /** Told of each store path that is looked into, and of each file when it is first read. */
@@ -73,7 +70,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     this.#source = source;
     this.#nodes = nodes;
     this.#options = options;
-    this.#blobs = new BlobReader(source, options.onComing);
+    this.#blobs = new BlobReader(source);
   }
 
   lookup(parent: number, bytes: Uint8Array, start: number, end: number, out: Attributes): number {

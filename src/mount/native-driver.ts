@@ -27,8 +27,6 @@ export const nativeDriver: Driver = async (options, context) => {
   const entered: EnteredPath[] = [];
   const { fs, accept } = openTree({
     ...context,
-    // This is the thread that would check them.
-    onComing: undefined,
     onEntered: (path) => entered.push(path),
     onFileRead() {
       counts.filesRead++;

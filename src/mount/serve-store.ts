@@ -5,7 +5,6 @@ import { NodeTable } from '../fs/node-table.ts';
 import type { Store } from '../store/services.ts';
 import { systemCode } from '../util/errors.ts';
 import { CacheLimit } from './fetch/cache-limit.ts';
-import { CheckAhead } from './fetch/check-ahead.ts';
 import { diagnose } from './fetch/diagnosis.ts';
 import { Fetcher } from './fetch/fetcher.ts';
 import { Keeper } from './fetch/keeper.ts';
@@ -47,10 +46,6 @@ export interface ServeContext {
   readonly pinPath: string | undefined;
   /** Hears now and then what was read, by digests with one character a byte. */
   readonly onUsed: ((digests: readonly string[]) => void) | undefined;
-  /** Hears of chunks that will probably be read next. */
-  readonly onComing: (digests: readonly Uint8Array[]) => void;
-  /** Memory of what is known to be sound. */
-  readonly sound: SharedArrayBuffer;
 }
 
 /** A file system that is being served to a kernel. */
@@ -112,7 +107,6 @@ export async function serveStore(
       keeper = new Keeper(local, handOver, options.storeName, limit);
       fetcher = new Fetcher(store, keeper, { verifyWhole: options.verifyWhole });
     }
-    const ahead = new CheckAhead(local.reader);
     const serving = await begin({
       env: local.env,
       remote: fetcher !== undefined,
@@ -120,8 +114,6 @@ export async function serveStore(
       nodes: NodeTable.allocate(NODE_CAPACITY),
       pinPath: pins?.path,
       onUsed: limit && ((digests) => limit?.used(digests)),
-      onComing: (digests) => ahead.check(digests),
-      sound: local.reader.sound.memory,
     });
     const closed = serving.closed.then(() => {
       handOver.close();

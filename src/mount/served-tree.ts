@@ -1,7 +1,5 @@
 import type { Environment } from '../castore/local/environment.ts';
 import { PinWriter } from '../castore/local/pins.ts';
-import { SoundChunks } from '../castore/local/sound-chunks.ts';
-import type { OnComing } from '../fs/blob-reader.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
 import { FreshSource } from '../fs/fresh-source.ts';
 import { NodeTable } from '../fs/node-table.ts';
@@ -26,10 +24,6 @@ export interface ServedTreeOptions {
   readonly onEntered: (path: EnteredPath) => void;
   /** Hears of each file when it is read for the first time. */
   readonly onFileRead: () => void;
-  /** Hears of chunks that will probably be read next. */
-  readonly onComing: OnComing | undefined;
-  /** What the threads that serve the same mount know to be sound. */
-  readonly sound: SharedArrayBuffer;
 }
 
 /** The tree that a kernel is served, whatever the driver: the local store, and what has just been fetched. */
@@ -42,14 +36,13 @@ export interface ServedTree {
 
 export function openTree(options: ServedTreeOptions): ServedTree {
   const { env, pinPath, onUsed } = options;
-  const local = new LocalSource(env, new SoundChunks(options.sound));
+  const local = new LocalSource(env);
   const source = new FreshSource(onUsed ? new NotingSource(local, onUsed) : local);
   const pins = pinPath === undefined ? undefined : new PinWriter(pinPath);
   const entered = new Set<string>();
   const fs = new StoreFileSystem(source, new NodeTable(options.nodes, pins), {
     remote: options.remote,
     storeDir: env.dir,
-    onComing: options.onComing,
     witness: {
       entered(info) {
         const path = enteredPath(info);

@@ -7,13 +7,7 @@ import { currentLogLevel, log } from '../util/log.ts';
 import { makeEventfd, raiseEventfd } from '../util/system/eventfd.ts';
 import type { Server } from './hand-over.ts';
 import type { ServeContext, ServeOptions } from './serve-store.ts';
-import type {
-  ComingMessage,
-  EnteredMessage,
-  EnteredPath,
-  MountStatistics,
-  UsedMessage,
-} from './statistics.ts';
+import type { EnteredMessage, EnteredPath, MountStatistics, UsedMessage } from './statistics.ts';
 import type { TransportName, WorkerData } from './worker.ts';
 
 /** How long a stopping mount waits for its threads, in milliseconds. */
@@ -55,7 +49,6 @@ export class ServingThread implements Server {
       nodes: context.nodes,
       pinPath: context.pinPath,
       notesUse: context.onUsed !== undefined,
-      sound: context.sound,
       control: new SharedArrayBuffer(4 * CONTROL.LENGTH),
       wakeFd: makeEventfd(),
       logLevel: currentLogLevel(),
@@ -68,15 +61,11 @@ export class ServingThread implements Server {
   }
 
   /** Lets it serve the kernel on a descriptor, which must not block. */
-  serve(
-    fd: number,
-    { handOver, onUsed, onComing }: Pick<ServeContext, 'handOver' | 'onUsed' | 'onComing'>,
-  ): void {
+  serve(fd: number, { handOver, onUsed }: Pick<ServeContext, 'handOver' | 'onUsed'>): void {
     handOver.add(this);
-    this.#worker.on('message', (message: SessionMessage | EnteredMessage | UsedMessage | ComingMessage) => {
+    this.#worker.on('message', (message: SessionMessage | EnteredMessage | UsedMessage) => {
       if (message.type === 'entered') this.entered.push(message.path);
       else if (message.type === 'used') onUsed?.(message.digests);
-      else if (message.type === 'coming') onComing(message.digests);
       else handOver.receive(this, message);
     });
     this.#worker.on('error', (error) => log.error('a serving thread failed', { error: String(error) }));

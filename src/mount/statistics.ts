@@ -23,12 +23,6 @@ export interface UsedMessage {
   readonly digests: readonly string[];
 }
 
-/** Message of a serving thread: chunks that will probably be read next. */
-export interface ComingMessage {
-  readonly type: 'coming';
-  readonly digests: readonly Uint8Array[];
-}
-
 export function enteredPath({ storePath, node, narSize }: PathInfo): EnteredPath {
   const entries = node.kind === 'directory' ? Number(node.size) / 2 + 1 : 1;
   return { name: String(storePath), entries, size: Number(narSize) };

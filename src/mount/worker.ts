@@ -8,7 +8,7 @@ import { VhostUserSession } from '../fuse/vhost/session.ts';
 import type { Level } from '../util/log.ts';
 import { setLogLevel } from '../util/log.ts';
 import { openTree } from './served-tree.ts';
-import type { ComingMessage, EnteredMessage, UsedMessage } from './statistics.ts';
+import type { EnteredMessage, UsedMessage } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
 
 /** How to speak to the kernel: on `/dev/fuse`, or over a vhost-user socket to that of a virtual machine. */
@@ -32,8 +32,6 @@ export interface WorkerData {
   readonly pinPath: string | undefined;
   /** Tell what is read. */
   readonly notesUse: boolean;
-  /** Memory of what is known to be sound. */
-  readonly sound: SharedArrayBuffer;
   readonly control: SharedArrayBuffer;
   readonly wakeFd: number;
   readonly logLevel: Level;
@@ -46,8 +44,6 @@ const control = new Int32Array(data.control);
 const { fs, source, accept } = openTree({
   env: data.readOnly ? Environment.openToRead(data.storeDir) : Environment.open(data.storeDir),
   nodes: data.nodes,
-  sound: data.sound,
-  onComing: (digests) => port.postMessage({ type: 'coming', digests } satisfies ComingMessage),
   pinPath: data.pinPath,
   remote: data.remote,
   onUsed: data.notesUse

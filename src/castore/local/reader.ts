@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
 import { systemCode } from '../../util/errors.ts';
 import type { Chunk } from '../blob/service.ts';
-import { Digest } from '../digest.ts';
+import { isDigestOf } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import type { Environment } from './environment.ts';
 import type { ChunkRow } from './rows.ts';
@@ -29,7 +29,7 @@ export class LocalReader {
     dispose: ({ fd }) => closeSync(fd),
   });
   /** What has been hashed since this began: what a disk does to it later is found by fsck. */
-  readonly sound: SoundChunks;
+  readonly #sound = new SoundChunks();
   readonly #checks: boolean;
   /** Paths of files that are not what their digests say. */
   readonly #rotten = new Set<string>();
@@ -37,13 +37,9 @@ export class LocalReader {
   /** The chunk that was hashed last, while it lies in `#buffer`. */
   #hashed: { readonly key: string; readonly bytes: Uint8Array } = NOTHING_HASHED;
 
-  /**
-   * Readers of several threads may share what they know to be sound. With `checks: false` nothing is hashed, which is for
-   * callers who hash all that they read.
-   */
-  constructor(env: Environment, { sound = new SoundChunks(), checks = true } = {}) {
+  /** With `checks: false` nothing is hashed, which is for callers who hash all that they read. */
+  constructor(env: Environment, { checks = true } = {}) {
     this.#env = env;
-    this.sound = sound;
     this.#checks = checks;
     this.#files = new ChunkFiles(env.dir);
   }
@@ -88,11 +84,6 @@ export class LocalReader {
     return this.readChunk(digest, 0, 0, this.#buffer, 0) !== undefined;
   }
 
-  /** Hashes a chunk, if that has not been done: then reading it need not. */
-  check(digest: Uint8Array): void {
-    if (!this.sound.has(digest)) this.readChunk(digest, 0, 0, this.#buffer, 0);
-  }
-
   /** Whether a chunk that could not be read is there, but not what its digest says. */
   isRotten(digest: Uint8Array): boolean {
     const row = this.#chunkRow(digest);
@@ -128,7 +119,7 @@ export class LocalReader {
     fresh?: Uint8Array,
   ): number | undefined {
     const key = latin1(digest);
-    if (fresh) this.sound.add(digest);
+    if (fresh) this.#sound.add(digest);
     const copied = (bytes: Uint8Array) => {
       const end = Math.min(offset + length, bytes.length);
       return offset >= end ? 0 : asBuffer(bytes).copy(out, at, offset, end);
@@ -161,7 +152,7 @@ export class LocalReader {
       if (systemCode(error) === 'ENOENT') return false;
       throw error;
     }
-    if (this.#checks && !this.sound.has(digest)) {
+    if (this.#checks && !this.#sound.has(digest)) {
       const bytes = this.#whole(fd, size);
       if (!bytes || !this.#isSound(digest, bytes)) {
         closeSync(fd);
@@ -185,9 +176,9 @@ export class LocalReader {
 
   /** Whether bytes are what a digest says, or have been. */
   #isSound(digest: Uint8Array, bytes: Uint8Array): boolean {
-    if (!this.#checks || this.sound.has(digest)) return true;
-    if (Buffer.compare(Digest.hash(bytes).bytes, digest) !== 0) return false;
-    this.sound.add(digest);
+    if (!this.#checks || this.#sound.has(digest)) return true;
+    if (!isDigestOf(digest, bytes)) return false;
+    this.#sound.add(digest);
     return true;
   }
 

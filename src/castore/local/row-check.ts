@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { toHex } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
-import { Digest } from '../digest.ts';
+import { isDigestOf } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import { DigestMap } from './digest-map.ts';
 import type { Environment } from './environment.ts';
@@ -59,8 +59,4 @@ export class RowCheck {
   #length(key: Uint8Array, suffix: string): number | undefined {
     return statSync(this.#files.path(toHex(key), suffix), { throwIfNoEntry: false })?.size;
   }
-}
-
-function isDigestOf(key: Uint8Array, bytes: Uint8Array): boolean {
-  return Buffer.compare(Digest.hash(bytes).bytes, key) === 0;
 }

@@ -4,17 +4,11 @@ const ENTRIES = 1 << 18;
 const WORDS = 2;
 
 /**
- * Digests of what has been hashed and was right, in memory that several threads may share. Each takes the place that the
- * first of its bytes give it, so one that is forgotten is hashed again; by eight of its bytes it is told from others.
+ * Digests of what has been hashed and was right. Each takes the place that the first of its bytes give it, and another one
+ * there is forgotten, to be hashed again; by eight of its bytes it is told from others.
  */
 export class SoundChunks {
-  readonly memory: SharedArrayBuffer;
-  readonly #words: Int32Array;
-
-  constructor(memory = new SharedArrayBuffer(ENTRIES * WORDS * 4)) {
-    this.memory = memory;
-    this.#words = new Int32Array(memory);
-  }
+  readonly #words = new Int32Array(ENTRIES * WORDS);
 
   has(digest: Uint8Array): boolean {
     const bytes = asBuffer(digest);

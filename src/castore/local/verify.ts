@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { messageOf, systemCode } from '../../util/errors.ts';
-import { Digest } from '../digest.ts';
+import { isDigestOf } from '../digest.ts';
 import { Directory } from '../directory.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from './rows.ts';
@@ -81,8 +81,4 @@ function verifyFile(path: string, key: Buffer, size: number): Verdict {
   } finally {
     closeSync(fd);
   }
-}
-
-function isDigestOf(key: Buffer, bytes: Uint8Array): boolean {
-  return Buffer.compare(Digest.hash(bytes).bytes, key) === 0;
 }
