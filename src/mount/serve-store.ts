@@ -5,6 +5,7 @@ import { NodeTable } from '../fs/node-table.ts';
 import type { Store } from '../store/services.ts';
 import { systemCode } from '../util/errors.ts';
 import { CacheLimit } from './fetch/cache-limit.ts';
+import { CacheSweep } from './fetch/cache-sweep.ts';
 import { diagnose } from './fetch/diagnosis.ts';
 import { Fetcher } from './fetch/fetcher.ts';
 import { Keeper } from './fetch/keeper.ts';
@@ -89,10 +90,12 @@ export async function serveStore(
   let fetcher: Fetcher | undefined;
   let keeper: Keeper | undefined;
   let limit: CacheLimit | undefined;
+  let sweep: CacheSweep | undefined;
   const release = async () => {
     await fetcher?.close();
     await keeper?.close();
     await limit?.close();
+    await sweep?.close();
     pins?.close();
     if (local !== store.local) await local.close();
   };
@@ -105,6 +108,8 @@ export async function serveStore(
     if (local !== store.local && !options.offline) {
       if (options.cacheSize !== undefined) limit = new CacheLimit(local.env, options.cacheSize);
       keeper = new Keeper(local, handOver, options.storeName, limit);
+      // A cache with a limit is cleared up with it.
+      if (!limit) sweep = new CacheSweep(local.env);
       fetcher = new Fetcher(store, keeper, { verifyWhole: options.verifyWhole });
     }
     const serving = await begin({

@@ -25,11 +25,13 @@ export interface Eviction {
 export async function evict(env: Environment, uses: RecentUse, limit: number): Promise<Eviction> {
   const lock = lockForDeleting(env);
   try {
+    // Then what is left on the disk is what rows tell of.
+    const orphaned = await removeOrphans(env);
     const byMinute = await measure(env, uses);
     const size = sizeOf(env, byMinute.files);
-    if (size <= limit) return { size, freed: 0 };
+    if (size <= limit) return { size, freed: orphaned };
     const freed = await remove(env, uses, oldest(byMinute.bytes, size - limit * TARGET));
-    return { size: size - freed, freed: freed + (await removeOrphans(env)) };
+    return { size: size - freed, freed: freed + orphaned };
   } finally {
     closeSync(lock);
   }

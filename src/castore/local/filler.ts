@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { toHex } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Chunk } from '../blob/service.ts';
@@ -6,7 +7,8 @@ import type { Digest } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import type { Environment } from './environment.ts';
 import { BOOT_TAG } from './environment.ts';
-import { directoryRow, fileRow, inlineRow, manifestRow } from './rows.ts';
+import { RowCheck } from './row-check.ts';
+import { directoryRow, fileOf, fileRow, inlineRow, manifestRow } from './rows.ts';
 import { Session } from './session.ts';
 import type { Table } from './table.ts';
 import { INLINE_LIMIT } from './writer.ts';
@@ -31,6 +33,7 @@ interface Row {
 export class CacheFiller {
   readonly #env: Environment;
   readonly #files: ChunkFiles;
+  readonly #check: RowCheck;
   readonly #session: Session;
   #batch: { rows: Row[]; bytes: number; done: PromiseWithResolvers<void> } | undefined;
   #committing: Promise<void> = Promise.resolve();
@@ -45,6 +48,7 @@ export class CacheFiller {
     }
     this.#env = env;
     this.#files = new ChunkFiles(env.dir);
+    this.#check = new RowCheck(env);
     this.#session = Session.begin(env);
   }
 
@@ -97,16 +101,34 @@ export class CacheFiller {
     this.#batch = undefined;
     this.#committing = this.#committing.then(async () => {
       try {
-        await Promise.all(
-          batch.rows.map(({ table, key, value }) =>
-            this.#env.committed(value.length > 0 ? table.put(key, value) : table.remove(key)),
-          ),
-        );
+        await Promise.all(batch.rows.map((row) => this.#commit(row)));
       } catch (error) {
         this.#complain(error);
       }
       batch.done.resolve();
     });
+  }
+
+  async #commit({ table, key, value }: Row): Promise<void> {
+    if (value.length === 0) await this.#env.committed(table.remove(key));
+    else if (table === this.#env.chunks && fileOf(key, value)) await this.#commitFile(key, value);
+    else await this.#env.committed(table.put(key, value));
+  }
+
+  /** Another mount may have fetched the same chunk: of two files one goes, theirs if it is damaged. */
+  async #commitFile(key: Uint8Array, ours: Uint8Array): Promise<void> {
+    const { chunks, rotten } = this.#env;
+    if (await this.#env.committed(chunks.putNew(key, ours))) return;
+    this.#env.refresh();
+    const theirs = chunks.get(key);
+    const isKept = theirs !== undefined && this.#check.isSound(chunks, key, theirs);
+    if (!isKept) {
+      await this.#env.committed(chunks.put(key, ours));
+      rotten.forget(key);
+    }
+    const loser = isKept ? ours : theirs;
+    const file = loser && fileOf(key, loser);
+    if (file) this.#files.remove(toHex(key), file.suffix);
   }
 
   /** Once is enough for a log: a full disk would say it for every read. */

@@ -120,6 +120,16 @@ export function parseChunkRow(bytes: Uint8Array, digest: Uint8Array): ChunkRow {
   };
 }
 
+/** Where the file of a chunk's row is; `undefined` when it has none, or is damaged. */
+export function fileOf(digest: Uint8Array, bytes: Uint8Array): (ChunkRow & { kind: 'file' }) | undefined {
+  try {
+    const row = parseChunkRow(bytes, digest);
+    return row.kind === 'file' ? row : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 export function manifestRow(epoch: number, chunks: readonly Chunk[]): Uint8Array {
   const row = Buffer.allocUnsafe(EPOCH_LENGTH + chunks.length * MANIFEST_ENTRY_LENGTH + 4);
   row.writeUInt32LE(epoch, 0);

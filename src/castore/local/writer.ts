@@ -11,10 +11,10 @@ import { RowCheck } from './row-check.ts';
 import {
   directoryRow,
   EPOCH_LENGTH,
+  fileOf,
   fileRow,
   inlineRow,
   manifestRow,
-  parseChunkRow,
   rowEpoch,
   withEpoch,
 } from './rows.ts';
@@ -307,10 +307,8 @@ export class LocalWriter {
 
   /** Removes the file that a chunk's row names, if it does: of a damaged row it is left for the collector. */
   #removeFile(key: Uint8Array, row: Uint8Array): void {
-    try {
-      const chunk = parseChunkRow(row, key);
-      if (chunk.kind === 'file') this.#files.remove(toHex(key), chunk.suffix);
-    } catch {}
+    const file = fileOf(key, row);
+    if (file) this.#files.remove(toHex(key), file.suffix);
   }
 
   /** Ends the session. Whatever was not flushed is gone. */

@@ -92,7 +92,10 @@ export class Keeper {
     const name = nameOf(kind, digest.bytes);
     if (this.#pending.has(name) || this.#homeless.has(name)) return true;
     if (kind === 'directory') return this.cache.reader.directory(digest.bytes) !== undefined;
-    return this.cache.reader.hasChunk(digest.bytes);
+    if (this.cache.reader.hasChunk(digest.bytes)) return true;
+    // Whoever writes it anew is to know that it has to.
+    if (this.cache.reader.isRotten(digest.bytes)) this.cache.env.rotten.note(digest);
+    return false;
   }
 
   /** Whether those who serve seem to have a chunk; it is not hashed for this. */
