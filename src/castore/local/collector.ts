@@ -8,6 +8,7 @@ import { ChunkFiles } from './chunk-files.ts';
 import { DigestMap } from './digest-map.ts';
 import type { Environment } from './environment.ts';
 import { removeOrphans } from './orphans.ts';
+import { keepReserve, rowsAtOnce } from './reserve.ts';
 import { EPOCH_LENGTH, parseChunkRow, rowEpoch } from './rows.ts';
 import { scan } from './scan.ts';
 import { liveSessions } from './session.ts';
@@ -77,9 +78,7 @@ export class Collector {
     const { directories, manifests, chunks } = this.#store.env;
     const freed: Freed = { directories: 0, manifests: 0, chunks: 0, bytes: 0 };
     const dead = await this.#deadDirectories(live.directories);
-    for (let next = 0; next < dead.length; next += BATCH) {
-      freed.directories += this.#delete(directories, dead.slice(next, next + BATCH), freed, options);
-    }
+    freed.directories = this.#delete(directories, dead, freed, options);
     freed.manifests = await this.#sweepTable(manifests, live.blobs, freed, options);
     freed.chunks = await this.#sweepTable(chunks, live.chunks, freed, options);
     if (!options.dryRun) freed.bytes += await removeOrphans(this.#store.env);
@@ -123,15 +122,24 @@ export class Collector {
 
   /** Deletes those of these rows that are older than the cutoff; gives their number. */
   #delete(table: Table, keys: readonly Uint8Array[], freed: Freed, { dryRun }: SweepOptions): number {
-    const before = this.cutoff;
-    const work = () => deleteRows(this.#store.env, table, keys, (row) => rowEpoch(row) < before, dryRun);
-    const deleted = dryRun ? work() : this.#store.env.transaction(work);
-    if (!dryRun) deleted.removeFiles();
-    freed.bytes += deleted.bytes;
-    return deleted.count;
+    const { env } = this.#store;
+    const mayGo = (row: Uint8Array) => rowEpoch(row) < this.cutoff;
+    let count = 0;
+    for (let next = 0; next < keys.length; ) {
+      const some = keys.slice(next, next + rowsAtOnce(env.dir, BATCH));
+      next += some.length;
+      const work = () => deleteRows(env, table, some, mayGo, dryRun);
+      const deleted = dryRun ? work() : env.transaction(work);
+      if (!dryRun) deleted.removeFiles();
+      freed.bytes += deleted.bytes;
+      count += deleted.count;
+    }
+    return count;
   }
 
   end(): void {
+    const { env } = this.#store;
+    keepReserve(env.dir, env.owner);
     closeSync(this.#lock);
   }
 }

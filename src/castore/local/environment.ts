@@ -8,6 +8,7 @@ import { checkDatabase, emptied, hasChunkFiles, isThere } from './check-database
 import { syncPath } from './chunk-files.ts';
 import { databasePath, openDatabase } from './database.ts';
 import { FORMAT, FORMAT_KEY, requireFormat } from './format.ts';
+import { keepReserve, makeRoomToDelete } from './reserve.ts';
 import { RottenChunks } from './rotten-chunks.ts';
 import { Table } from './table.ts';
 import { WriterLock } from './writer-lock.ts';
@@ -109,9 +110,12 @@ export class Environment {
       if (create) makeDirectories(dir);
       checkDatabase(dir);
       if (!readOnly) new WriterLock(dir, path).wait();
+      // Whoever makes nothing new is to delete, or nearly so.
+      if (!readOnly && !create) makeRoomToDelete(dir);
       const isNew = !existsSync(path);
       const root = openDatabase(path, { readOnly });
       const environment = new Environment(dir, root, create, readOnly);
+      if (create) keepReserve(dir, environment.owner);
       if (isNew) for (const made of [path, `${path}-lock`]) environment.owner.give(made);
       return environment;
     } catch (error) {

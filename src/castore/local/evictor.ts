@@ -3,6 +3,7 @@ import { deleteRows, lockForDeleting } from './collector.ts';
 import type { Environment } from './environment.ts';
 import { removeOrphans } from './orphans.ts';
 import type { RecentUse } from './recent-use.ts';
+import { rowsAtOnce } from './reserve.ts';
 import { parseChunkRow } from './rows.ts';
 import { scan } from './scan.ts';
 import type { Table } from './table.ts';
@@ -85,8 +86,9 @@ async function remove(
         ofIt -= rowSize(env, table, key, value);
         return ofIt >= 0 || ofIt + rowSize(env, table, key, value) > 0;
       });
-      for (let next = 0; next < going.length; next += BATCH) {
-        const keys = going.slice(next, next + BATCH).map(({ key }) => key);
+      for (let next = 0; next < going.length; ) {
+        const keys = going.slice(next, next + rowsAtOnce(env.dir, BATCH)).map(({ key }) => key);
+        next += keys.length;
         const deleted = await env.transactionSoon(() => {
           for (const key of keys) {
             uses.forget(key);

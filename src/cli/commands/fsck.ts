@@ -32,8 +32,8 @@ export function fsckCommand(): Command {
     )
     .option(
       '--repair',
-      'remove what is damaged, so that it is fetched or imported again; if nothing else uses the store, its ' +
-        'database is rebuilt from what is good',
+      'remove what is damaged, so that it is fetched or imported again; a damaged database is rebuilt from what is ' +
+        'good, if nothing else uses the store',
     )
     .option('--from <url>', 'with --repair: get what is damaged or missing from this store')
     .option('--json', 'print one JSON object')

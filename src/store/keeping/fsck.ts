@@ -14,8 +14,10 @@ import { emptied, hasChunkFiles, isThere } from '../../castore/local/check-datab
 import { deleteRows, lockForDeleting } from '../../castore/local/collector.ts';
 import { databasePath } from '../../castore/local/database.ts';
 import { takeExclusively } from '../../castore/local/exclusive.ts';
+import { freeBytes, makeRoomToDelete, rowsAtOnce } from '../../castore/local/reserve.ts';
 import { LocalStore } from '../../castore/local/store.ts';
 import { ROTTEN } from '../../castore/local/verify.ts';
+import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { localBackend } from '../open/backends/local.ts';
@@ -115,11 +117,20 @@ async function tryToRestore(local: LocalStore, from: Services, path: DamagedPath
   }
 }
 
-/** Builds the database anew of what is good in it. False when it is in use, and sound enough to stay. */
+/** Builds the database anew of what is good in it. False when it is sound enough to stay. */
 async function rebuild(dir: string, { structure }: CheckReport): Promise<boolean> {
+  // Rows that are wrong can be taken out as they are.
+  if (structure.length === 0) return false;
+  const needed = statSync(databasePath(dir)).size;
+  if (freeBytes(dir) < needed) {
+    throw new StoreError(
+      'NO_SPACE',
+      `the database in ${dir} has to be rebuilt (${structure[0]}), which takes up to ${formatSize(needed)}; ` +
+        `${formatSize(freeBytes(dir))} are free on that disk`,
+    );
+  }
   const exclusive = takeExclusively(dir);
   if ('heldBy' in exclusive) {
-    if (structure.length === 0) return false;
     throw new StoreError(
       'FAILED_PRECONDITION',
       `the database in ${dir} is damaged (${structure[0]}) and in use: stop process ${exclusive.heldBy} first`,
@@ -142,11 +153,11 @@ async function rebuild(dir: string, { structure }: CheckReport): Promise<boolean
     chmodSync(fresh, mode);
     renameSync(fresh, path);
     // What could not be read is left for others to look at.
-    if (structure.length > 0) renameSync(old, `${path}.damaged`);
-    clear(fresh, old);
+    renameSync(old, `${path}.damaged`);
     // Whoever begins to wait for it just now fails; the next one makes a new one of it.
     truncateSync(`${path}-lock`);
   } finally {
+    clear(fresh, old);
     exclusive.release();
   }
   return true;
@@ -155,9 +166,12 @@ async function rebuild(dir: string, { structure }: CheckReport): Promise<boolean
 function takeOut(local: LocalStore, { damages }: CheckReport): void {
   const lock = lockForDeleting(local.env);
   try {
-    for (let next = 0; next < damages.length; next += BATCH) {
+    makeRoomToDelete(local.env.dir);
+    for (let next = 0; next < damages.length; ) {
+      const some = damages.slice(next, next + rowsAtOnce(local.env.dir, BATCH));
+      next += some.length;
       const deleted = local.env.transaction(() =>
-        damages.slice(next, next + BATCH).map(({ table, key }) => {
+        some.map(({ table, key }) => {
           return deleteRows(local.env, tableOf(local, table), [Buffer.from(key, 'hex')], () => true);
         }),
       );

@@ -1,6 +1,7 @@
 import type { Freed } from '../../castore/local/collector.ts';
 import { Collector } from '../../castore/local/collector.ts';
 import { pinnedPaths } from '../../castore/local/pins.ts';
+import { rowsAtOnce } from '../../castore/local/reserve.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import type { Table } from '../../castore/local/table.ts';
 import type { Node } from '../../castore/node.ts';
@@ -113,8 +114,9 @@ class Paths {
     await this.#holdAll();
     const candidates = await this.#candidates();
     const gone = new Set<string>();
-    for (let next = 0; next < candidates.length; next += BATCH) {
-      const batch = candidates.slice(next, next + BATCH);
+    for (let next = 0; next < candidates.length; ) {
+      const batch = candidates.slice(next, next + rowsAtOnce(this.#store.env.dir, BATCH));
+      next += batch.length;
       const work = () => batch.filter((info) => this.#take(info)).map(({ storePath }) => storePath.hash);
       for (const hash of dryRun ? work() : this.#store.env.transaction(work)) gone.add(latin1(hash));
     }
