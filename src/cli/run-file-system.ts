@@ -15,13 +15,15 @@ import type { BackgroundFlags } from './background.ts';
 import { announce, onAbandoned, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
 import { endProcess } from './end.ts';
+import type { KeepFreeFlags } from './keep-free.ts';
+import { withKeepFree } from './keep-free.ts';
 import { localStoreDirectory } from './local-store.ts';
 import { printWhileServing } from './output.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf, PATIENT, storeName, withStoreOptions } from './store-options.ts';
 
 /** Flags of the commands that serve the store to a kernel, this machine's or another's. */
-export interface FileSystemFlags extends StoreFlags, BackgroundFlags {
+export interface FileSystemFlags extends StoreFlags, BackgroundFlags, KeepFreeFlags {
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
   readonly cacheSize?: number;
@@ -34,7 +36,7 @@ const DEFAULT_TIMEOUT_S = 30;
 
 /** Adds them to a command. */
 export function withFileSystemOptions(command: Command): Command {
-  return withBackgroundOptions(withStoreOptions(command))
+  return withKeepFree(withBackgroundOptions(withStoreOptions(command)))
     .option('--list-root', 'allow listing the root (otherwise ls of it fails with "Operation not permitted")')
     .option('--show-xattr', 'show castore digests as extended attributes; reading them costs a request each')
     .option('--json', 'also print statistics as JSON, at the end and on SIGUSR1')
@@ -66,7 +68,6 @@ export interface Words<Served> {
   readonly ended: string;
 }
 
-/** Stands for the store when nobody is to be asked. */
 /** Opens a store that is only read, which waits for no writer; where there is none, it is made. */
 async function openThere(addresses: Addresses): Promise<OpenedStore> {
   try {
@@ -77,12 +78,14 @@ async function openThere(addresses: Addresses): Promise<OpenedStore> {
   }
 }
 
+/** Stands for the store when nobody is to be asked. */
 const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:', composition: undefined };
 
 /** Flags about what is fetched. */
 const FETCHING: Record<string, string> = {
   offline: '--offline',
   cacheSize: '--cache-size',
+  keepFree: '--keep-free',
   timeout: '--timeout',
   verify: '--verify',
 };
@@ -102,7 +105,8 @@ export async function runFileSystem<Served extends ServedStore>(
   const onThisMachine = `${storeName(flags)} is on this machine`;
   if (await waitedForServer(flags)) return;
   if (localStoreDirectory(flags) !== undefined) refuse(flags, Object.keys(FETCHING), onThisMachine);
-  if (flags.offline) refuse(flags, ['cacheSize', 'timeout', 'verify'], 'nothing is fetched with --offline');
+  if (flags.offline)
+    refuse(flags, ['cacheSize', 'keepFree', 'timeout', 'verify'], 'nothing is fetched with --offline');
   containFaults();
   let served: Served | undefined;
   const tell = (what: string) => {
@@ -126,6 +130,7 @@ export async function runFileSystem<Served extends ServedStore>(
       storeName: storeName(flags),
       cacheDir: addressesOf(flags).cacheDir,
       cacheSize: flags.cacheSize,
+      keepsFree: flags.keepFree !== undefined,
       listRoot: flags.listRoot ?? false,
       showXattr: flags.showXattr ?? false,
       timeoutMs: (flags.timeout ?? DEFAULT_TIMEOUT_S) * 1000,

@@ -13,6 +13,7 @@ import type { BackgroundFlags } from './background.ts';
 import { announce, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
 import { endProcess } from './end.ts';
+import { withKeepFree } from './keep-free.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
 import type { SigningFlags, StoreFlags } from './store-options.ts';
@@ -27,7 +28,7 @@ const MAX_ID = 2 ** 32 - 2;
 
 /** Adds the flags that say where to listen to a command. */
 export function withListenOptions(command: Command, address: string): Command {
-  return withBackgroundOptions(command)
+  return withKeepFree(withBackgroundOptions(command))
     .option(
       '-l, --listen-address <address>',
       'where to listen: host:port, [v6]:port, /path, @abstract or sd-listen',

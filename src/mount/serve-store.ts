@@ -28,6 +28,8 @@ export interface ServeOptions {
   readonly timeoutMs: number;
   /** How large the cache may get, in bytes. */
   readonly cacheSize?: number | undefined;
+  /** Whether room is left on the disk of the cache: see `setKeepFree`. */
+  readonly keepsFree?: boolean;
   /** Serve what the cache holds, and ask nobody. */
   readonly offline: boolean;
   /** Serve nothing of a blob before the whole has been checked. */
@@ -106,7 +108,8 @@ export async function serveStore(
         fetcher ? fetcher.fetch(need, progress, signal) : diagnose(local, need),
     });
     if (local !== store.local && !options.offline) {
-      if (options.cacheSize !== undefined) limit = new CacheLimit(local.env, options.cacheSize);
+      const { cacheSize = options.keepsFree ? Number.POSITIVE_INFINITY : undefined } = options;
+      if (cacheSize !== undefined) limit = new CacheLimit(local.env, cacheSize);
       keeper = new Keeper(local, handOver, options.storeName, limit);
       // A cache with a limit is cleared up with it.
       if (!limit) sweep = new CacheSweep(local.env);

@@ -3,7 +3,7 @@ import { deleteRows, lockForDeleting } from './collector.ts';
 import type { Environment } from './environment.ts';
 import { removeOrphans } from './orphans.ts';
 import type { RecentUse } from './recent-use.ts';
-import { rowsAtOnce } from './reserve.ts';
+import { lackOfRoom, rowsAtOnce } from './reserve.ts';
 import { parseChunkRow } from './rows.ts';
 import { scan } from './scan.ts';
 import type { Table } from './table.ts';
@@ -19,7 +19,7 @@ export interface Eviction {
 }
 
 /**
- * Brings a cache below a size: what was used least recently goes. Nobody relies on what is in a cache; who
+ * Brings a cache below a size, and gives back what is to be left free on its disk: what was used least recently goes. Nobody relies on what is in a cache; who
  * misses something fetches it again, and a file that is open stays readable. So this needs no epochs, only
  * that one does it at a time. Throws UNAVAILABLE when another process does.
  */
@@ -30,8 +30,10 @@ export async function evict(env: Environment, uses: RecentUse, limit: number): P
     const orphaned = await removeOrphans(env);
     const byMinute = await measure(env, uses);
     const size = sizeOf(env, byMinute.files);
-    if (size <= limit) return { size, freed: orphaned };
-    const freed = await remove(env, uses, oldest(byMinute.bytes, size - limit * TARGET));
+    const lack = lackOfRoom(env.dir);
+    if (size <= limit && lack === 0) return { size, freed: orphaned };
+    const excess = size > limit ? size - limit * TARGET : 0;
+    const freed = await remove(env, uses, oldest(byMinute.bytes, Math.max(excess, lack / TARGET)));
     return { size: size - freed, freed: freed + orphaned };
   } finally {
     closeSync(lock);

@@ -7,6 +7,7 @@ import type { Digest } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import type { Environment } from './environment.ts';
 import { BOOT_TAG } from './environment.ts';
+import { requireRoom } from './reserve.ts';
 import { RowCheck } from './row-check.ts';
 import { directoryRow, fileOf, fileRow, inlineRow, manifestRow } from './rows.ts';
 import { Session } from './session.ts';
@@ -64,6 +65,7 @@ export class CacheFiller {
     const { epoch, tag } = this.#session;
     if (bytes.length <= INLINE_LIMIT) return inlineRow(epoch, bytes);
     try {
+      requireRoom(this.#env.dir, bytes.length);
       const suffix = this.#files.write(digest.hex, bytes, tag, false);
       return fileRow(epoch, bytes.length, suffix, BOOT_TAG);
     } catch (error) {
@@ -96,11 +98,12 @@ export class CacheFiller {
     return batch;
   }
 
-  #close(batch: { rows: Row[]; done: PromiseWithResolvers<void> }): void {
+  #close(batch: { rows: Row[]; bytes: number; done: PromiseWithResolvers<void> }): void {
     if (this.#batch !== batch) return;
     this.#batch = undefined;
     this.#committing = this.#committing.then(async () => {
       try {
+        requireRoom(this.#env.dir, batch.bytes);
         await Promise.all(batch.rows.map((row) => this.#commit(row)));
       } catch (error) {
         this.#complain(error);

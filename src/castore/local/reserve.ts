@@ -1,5 +1,6 @@
 import { closeSync, existsSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { formatSize } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
 import type { Ownership } from '../../util/system/ownership.ts';
 
@@ -15,6 +16,28 @@ const LEAST = 128 << 10;
 /** A deleted row may take so many bytes until its transaction is over: a leaf of the tree, and its part of the others. */
 const BYTES_A_ROW = 8192;
 const LEAST_ROWS = 8;
+
+/** What this process leaves free on the disks of its stores and caches, in bytes. */
+let floor = 0;
+
+/** Has this process leave so many bytes free on the disk of every local store and cache that it writes into. */
+export function setKeepFree(bytes: number): void {
+  floor = bytes;
+}
+
+/** How many bytes there are too few of on the disk of a directory: 0 when enough is free. */
+export function lackOfRoom(dir: string): number {
+  return floor === 0 ? 0 : Math.max(0, floor - freeBytes(dir));
+}
+
+/** Throws NO_SPACE where so many bytes more would take what is to be left free. */
+export function requireRoom(dir: string, bytes: number): void {
+  if (floor === 0 || freeBytes(dir) - bytes >= floor) return;
+  throw new StoreError(
+    'NO_SPACE',
+    `no space for the store in ${dir}: ${formatSize(floor)} are to be left free on its disk (--keep-free)`,
+  );
+}
 
 /** Bytes that are free for us on the disk of a directory. */
 export function freeBytes(dir: string): number {

@@ -7,6 +7,8 @@ import type { Digest } from '../digest.ts';
 
 /** Marks that are kept in memory where they cannot be written. */
 const MAX_NOTED = 10_000;
+/** How often to look whether there are any, in milliseconds. */
+const LOOK_MS = 200;
 
 /**
  * Chunks whose file was found to hold something else than their digest says: nobody who writes relies on such a file, and
@@ -17,15 +19,27 @@ export class RottenChunks {
   readonly #dir: string;
   /** What is marked here counts also when the mark cannot be written. */
   readonly #noted = new Set<string>();
+  #found = false;
+  #until = 0;
 
   constructor(storeDir: string) {
     this.#dir = join(storeDir, 'rotten');
   }
 
   has(digest: Uint8Array): boolean {
-    if (this.#noted.size === 0 && !existsSync(this.#dir)) return false;
+    if (this.#noted.size === 0 && !this.#hasMarks()) return false;
     const hex = toHex(digest);
     return this.#noted.has(hex) || existsSync(join(this.#dir, hex));
+  }
+
+  /** Marks of others are seen a moment later: this is asked for every chunk of an upload. */
+  #hasMarks(): boolean {
+    const now = performance.now();
+    if (now > this.#until) {
+      this.#until = now + LOOK_MS;
+      this.#found = existsSync(this.#dir);
+    }
+    return this.#found;
   }
 
   note({ hex }: Digest): void {

@@ -6,7 +6,9 @@ import type { Chunk } from '../blob/service.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
 import { ChunkFiles } from './chunk-files.ts';
+import { DigestMap } from './digest-map.ts';
 import type { Environment } from './environment.ts';
+import { requireRoom } from './reserve.ts';
 import { RowCheck } from './row-check.ts';
 import {
   directoryRow,
@@ -25,6 +27,8 @@ import type { Table } from './table.ts';
 export const INLINE_LIMIT = 64 * 1024;
 /** Bytes of rows in one transaction: a writer that is stopped inside one holds up all others. */
 const TRANSACTION_BYTES = 4 << 20;
+/** A blob that was found whole is not looked at again for so long, in milliseconds. */
+const WHOLE_MS = 1000;
 /** Rows that wait for their files to be synced; beyond it they are not left waiting for a flush. */
 const MAX_WAITING_ROWS = 1 << 16;
 
@@ -55,6 +59,9 @@ export class LocalWriter {
   /** The session before, which ends a while after it was replaced. */
   #retired: Session | undefined;
   #renewal: NodeJS.Timeout | undefined;
+  /** Blobs of several chunks that were found whole just now, in this session: many ask for the same one at once. */
+  #whole = new DigestMap();
+  #wholeUntil = 0;
   /** Keys of all rows that are not committed yet. */
   readonly #uncommitted = new Set<string>();
   /** Rows that depend on no file: they may be committed at any time. */
@@ -81,6 +88,7 @@ export class LocalWriter {
   get #current(): Session {
     if (!this.#session) {
       this.#session = Session.begin(this.#env);
+      this.#whole = new DigestMap();
       if (this.#renews) this.#renewLater();
     }
     return this.#session;
@@ -122,6 +130,7 @@ export class LocalWriter {
     const { epoch, tag } = this.#current;
     if (this.#failed) await this.flush();
     if (await this.#find(this.#env.chunks, digest.bytes)) return;
+    requireRoom(this.#env.dir, bytes.length);
     const key = digest.bytes;
     if (bytes.length <= INLINE_LIMIT) {
       this.#remember(this.#env.chunks, key);
@@ -166,16 +175,26 @@ export class LocalWriter {
   /** At once, but for older rows. */
   #find(table: Table, digest: Uint8Array): boolean | Promise<boolean> {
     if (this.#uncommitted.has(uncommittedKey(table, digest))) return true;
-    const row = table.get(digest);
-    if (!row || !this.#check.isSound(table, digest, row)) return false;
-    return rowEpoch(row) >= this.epoch || this.#touch(table, digest, this.epoch);
+    const row = table.view(digest);
+    if (!row) return false;
+    // Before another row is looked at, which may take the place of this one.
+    const epoch = row.length < EPOCH_LENGTH ? 0 : rowEpoch(row);
+    if (!this.#check.isSound(table, digest, row)) return false;
+    return epoch >= this.epoch || this.#touch(table, digest, this.epoch);
   }
 
   /** Whether a blob is there, by its chunk list or as a single chunk. Then it stays until this session ends. */
   async hasBlob(digest: Uint8Array, chunks: readonly Chunk[] | undefined): Promise<boolean> {
     if (!chunks) return this.has(this.#env.chunks, digest);
+    if (performance.now() > this.#wholeUntil) {
+      this.#wholeUntil = performance.now() + WHOLE_MS;
+      this.#whole = new DigestMap();
+    }
+    if (this.#whole.has(digest)) return true;
     const found = await Promise.all(chunks.map((chunk) => this.has(this.#env.chunks, chunk.digest.bytes)));
-    return found.every(Boolean) && this.has(this.#env.manifests, digest);
+    if (!found.every(Boolean) || !(await this.has(this.#env.manifests, digest))) return false;
+    this.#whole.set(digest);
+    return true;
   }
 
   /** Takes a row into a later epoch; false when it has just been deleted. */
@@ -193,6 +212,7 @@ export class LocalWriter {
   }
 
   async #wait(row: Row): Promise<void> {
+    requireRoom(this.#env.dir, row.value.length);
     this.#remember(row.table, row.key);
     this.#waiting.push(row);
     if (this.#waiting.length >= MAX_WAITING_ROWS) await this.flush();

@@ -10,6 +10,7 @@ import { Command } from '../command.ts';
 import type { EndFlags, Target } from '../copy-ends.ts';
 import { checkTarget, openSource, openTarget } from '../copy-ends.ts';
 import { interruptible } from '../interruptible.ts';
+import { withKeepFree } from '../keep-free.ts';
 import { ProgressLine } from '../progress.ts';
 import { namesStore, withStoreOptions } from '../store-options.ts';
 
@@ -19,7 +20,7 @@ interface CopyFlags extends EndFlags {
 }
 
 export function copyCommand(): Command {
-  return withStoreOptions(new Command('copy'))
+  return withKeepFree(withStoreOptions(new Command('copy')))
     .summary('copy store paths from one store to another')
     .description(
       'Copies store paths, and everything they refer to, from one store to another. Prints each path as soon ' +

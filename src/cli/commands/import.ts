@@ -7,6 +7,7 @@ import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { argument, nameArgument } from '../arguments.ts';
 import { Command } from '../command.ts';
+import { withKeepFree } from '../keep-free.ts';
 import { ProgressLine } from '../progress.ts';
 import type { SigningFlags, StoreFlags } from '../store-options.ts';
 import { addressesOf, signingOption, withStoreOptions } from '../store-options.ts';
@@ -16,7 +17,7 @@ interface ImportFlags extends StoreFlags, SigningFlags {
 }
 
 export function importCommand(): Command {
-  return withStoreOptions(new Command('import'))
+  return withKeepFree(withStoreOptions(new Command('import')))
     .summary('import files, directories or symbolic links as store paths')
     .description(
       'Imports each path (a file, a directory or a symbolic link) and prints its store path, one per line, in ' +

@@ -11,6 +11,7 @@ import { formatSize } from '../../util/bytes.ts';
 import { reasonOf, StoreError, UsageError } from '../../util/errors.ts';
 import { nameArgument } from '../arguments.ts';
 import { Command } from '../command.ts';
+import { withKeepFree } from '../keep-free.ts';
 import { ProgressLine } from '../progress.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { addressesOf, withStoreOptions } from '../store-options.ts';
@@ -47,7 +48,7 @@ async function dump(argument: string, flags: StoreFlags): Promise<void> {
 }
 
 function importCommand(): Command {
-  return withStoreOptions(new Command('import'))
+  return withKeepFree(withStoreOptions(new Command('import')))
     .summary('import a NAR as a store path')
     .description(
       'Imports a NAR as a store path, content-addressed and without references, and prints the path. A NAR that ' +

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Environment } from '../../castore/local/environment.ts';
 import { evict } from '../../castore/local/evictor.ts';
 import { RecentUse } from '../../castore/local/recent-use.ts';
+import { lackOfRoom } from '../../castore/local/reserve.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
@@ -13,7 +14,10 @@ const MEASURE_EVERY = 10;
 /** How long closing takes at most, in milliseconds. */
 const CLOSE_MS = 2000;
 
-/** Keeps a cache below a size, in the background. */
+/** After so many bytes that were added it is looked whether enough is left free on the disk. */
+const ROOM_EVERY = 64 << 20;
+
+/** Keeps a cache below a size, and leaves room on its disk (`setKeepFree`), in the background. */
 export class CacheLimit {
   readonly #env: Environment;
   readonly #limit: number;
@@ -21,6 +25,7 @@ export class CacheLimit {
   readonly #timer: NodeJS.Timeout;
   /** As measured last, and what was added since. */
   #size = Number.POSITIVE_INFINITY;
+  #added = 0;
   #looks = 0;
   #running: Promise<void> | undefined;
   #writing: Promise<void> | undefined;
@@ -37,7 +42,9 @@ export class CacheLimit {
   added(digest: Uint8Array, size: number): void {
     this.#uses.note(digest);
     this.#size += size;
+    this.#added += size;
     if (this.#size > this.#limit && Number.isFinite(this.#size)) this.#run();
+    else if (this.#added > ROOM_EVERY) this.#lookForRoom();
   }
 
   used(digests: readonly string[]): void {
@@ -46,7 +53,13 @@ export class CacheLimit {
 
   #look(): void {
     void this.#writeUses();
+    this.#lookForRoom();
     if (this.#size > this.#limit || ++this.#looks % MEASURE_EVERY === 0) this.#run();
+  }
+
+  #lookForRoom(): void {
+    this.#added = 0;
+    if (lackOfRoom(this.#env.dir) > 0) this.#run();
   }
 
   /** One at a time: another writer may keep us waiting. */
