@@ -75,7 +75,7 @@ export class Environment {
     this.owner = new Ownership(dir);
     this.#root = root;
     if (!isReadOnly) writable.set(this.databasePath, (writable.get(this.databasePath) ?? 0) + 1);
-    this.#lock = new WriterLock(dir, this.databasePath);
+    this.#lock = new WriterLock(dir, this.databasePath, true);
     this.#meta = this.table('meta');
     this.kind = this.#readMeta(create);
     this.directories = this.table('directory');
@@ -109,7 +109,7 @@ export class Environment {
     try {
       if (create) makeDirectories(dir);
       checkDatabase(dir);
-      if (!readOnly) new WriterLock(dir, path).wait();
+      if (!readOnly) new WriterLock(dir, path, writable.has(path)).wait();
       // Whoever makes nothing new is to delete, or nearly so.
       if (!readOnly && !create) makeRoomToDelete(dir);
       const isNew = !existsSync(path);

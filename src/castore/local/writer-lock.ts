@@ -18,10 +18,13 @@ const GIVEN_UP_AFTER_MS = 30_000;
 export class WriterLock {
   readonly #dir: string;
   readonly #path: string;
+  readonly #isOpen: boolean;
   #mapped: number | undefined;
 
-  constructor(dir: string, database: string) {
+  /** `isOpen`: this process has the database open. */
+  constructor(dir: string, database: string, isOpen: boolean) {
     this.#dir = dir;
+    this.#isOpen = isOpen;
     this.#path = `${existsSync(database) ? realpathSync(database) : database}-lock`;
   }
 
@@ -55,6 +58,7 @@ export class WriterLock {
   #holder(): number {
     try {
       this.#mapped ??= addressOf(this.#path);
+      if (this.#mapped === undefined && this.#isOpen) return 0;
       const word =
         this.#mapped === undefined
           ? readWord(this.#path, MUTEX_AT)
