@@ -1,86 +1,42 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
-import type { Directory } from '../../src/castore/directory.ts';
 import { tvix } from '../../src/proto/messages.ts';
-import { decodePathInfo, encodePathInfo } from '../../src/store/path-info/message.ts';
+import { encodePathInfo } from '../../src/store/path-info/message.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { directoryOf, EMPTY } from '../contract/directories.ts';
 import { pathInfo } from '../contract/path-infos.ts';
-import type { TestDaemon } from '../helpers/daemon.ts';
 import { startDaemon } from '../helpers/daemon.ts';
-import { describeFacts, facts } from '../helpers/facts.ts';
-import { counterBytes, randomBytes } from '../helpers/random.ts';
+import { randomBytes } from '../helpers/random.ts';
+import {
+  blobDigest,
+  CALCULATE_NAR,
+  calculateNar,
+  call,
+  GET_DIRECTORY,
+  GET_PATH_INFO,
+  getDirectory,
+  getPathInfo,
+  LIST,
+  METHODS,
+  NOTHING,
+  NOWHERE,
+  PUT_BLOB,
+  PUT_DIRECTORY,
+  PUT_PATH_INFO,
+  putBlob,
+  putDirectories,
+  READ,
+  read,
+  stat,
+} from '../helpers/raw-daemon.ts';
 import { type Answer, RawClient } from '../helpers/raw-grpc.ts';
 import { localStore } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 
-const { castore, store } = tvix;
-const {
-  BlobChunk,
-  GetDirectoryRequest,
-  Node,
-  PutBlobResponse,
-  PutDirectoryResponse,
-  ReadBlobRequest,
-  StatBlobRequest,
-} = castore.v1;
-const { CalculateNARResponse, GetPathInfoRequest, PathInfo } = store.v1;
-
-const STAT = '/tvix.castore.v1.BlobService/Stat';
-const READ = '/tvix.castore.v1.BlobService/Read';
-const PUT_BLOB = '/tvix.castore.v1.BlobService/Put';
-const GET_DIRECTORY = '/tvix.castore.v1.DirectoryService/Get';
-const PUT_DIRECTORY = '/tvix.castore.v1.DirectoryService/Put';
-const GET_PATH_INFO = '/tvix.store.v1.PathInfoService/Get';
-const PUT_PATH_INFO = '/tvix.store.v1.PathInfoService/Put';
-const CALCULATE_NAR = '/tvix.store.v1.PathInfoService/CalculateNAR';
-const LIST = '/tvix.store.v1.PathInfoService/List';
-const METHODS = [
-  STAT,
-  READ,
-  PUT_BLOB,
-  GET_DIRECTORY,
-  PUT_DIRECTORY,
-  GET_PATH_INFO,
-  PUT_PATH_INFO,
-  CALCULATE_NAR,
-  LIST,
-];
-
-const dir = tempDir();
-let daemon: TestDaemon;
-let client: RawClient;
-
-beforeAll(async () => {
-  daemon = await startDaemon(`local://${dir}/store`);
-  client = new RawClient(daemon.at);
-});
-afterAll(async () => {
-  client.close();
-  await daemon.stop('SIGKILL');
-});
-
-const call = (path: string, ...requests: Uint8Array[]) => client.call(path, ...requests);
-const stat = (digest: Uint8Array) => call(STAT, StatBlobRequest.encode({ digest }).finish());
-const read = (digest: Uint8Array) => call(READ, ReadBlobRequest.encode({ digest }).finish());
-const putBlob = (...parts: Uint8Array[]) =>
-  call(PUT_BLOB, ...parts.map((data) => BlobChunk.encode({ data }).finish()));
-const getDirectory = (digest: Uint8Array, recursive = false) =>
-  call(GET_DIRECTORY, GetDirectoryRequest.encode({ digest, recursive }).finish());
-const putDirectories = (...list: Directory[]) => call(PUT_DIRECTORY, ...list.map(({ bytes }) => bytes));
-const getPathInfo = (byOutputHash: Uint8Array) =>
-  call(GET_PATH_INFO, GetPathInfoRequest.encode({ byOutputHash }).finish());
-const calculateNar = (node: tvix.castore.v1.INode) => call(CALCULATE_NAR, Node.encode(node).finish());
-const NOWHERE = new Uint8Array(32).fill(0xff);
-const NOTHING = new Uint8Array(0);
-
-async function blobDigest(...parts: Uint8Array[]): Promise<Uint8Array> {
-  const { code, messages } = await putBlob(...parts);
-  expect(code).toBe('OK');
-  return PutBlobResponse.decode(messages[0]!).digest;
-}
+const { BlobChunk, GetDirectoryRequest, Node, PutDirectoryResponse, ReadBlobRequest } = tvix.castore.v1;
+const { PathInfo } = tvix.store.v1;
 
 describe('the status of a call', () => {
   const missing = directoryOf({ missing: 'nowhere' });
@@ -265,140 +221,5 @@ describe('what is put comes back', () => {
     const { messages } = await getDirectory(large.digest.bytes);
     expect(messages.length).toBe(1);
     expect(messages[0]!.equals(large.bytes)).toBe(true);
-  });
-});
-
-/** What each fact calls for, and where ours differs on purpose. */
-const STATUS_FACTS: Record<string, { work: () => Promise<Answer>; ours?: string }> = {
-  blob_stat_bad_digest_len: { work: () => stat(randomBytes(31)) },
-  blob_read_bad_digest_len: { work: () => read(randomBytes(31)) },
-  blob_stat_missing: { work: () => stat(NOWHERE) },
-  blob_read_missing: { work: () => read(NOWHERE) },
-  dir_get_bad_digest_len: { work: () => getDirectory(randomBytes(31)) },
-  dir_get_missing_nonrecursive: { work: () => getDirectory(NOWHERE) },
-  dir_get_no_by_what: { work: () => call(GET_DIRECTORY, NOTHING) },
-  // A client's fault is INVALID_ARGUMENT with us.
-  dir_put_empty_stream: { work: () => call(PUT_DIRECTORY), ours: 'INVALID_ARGUMENT' },
-  calculate_nar_named_or_invalid_node: { work: () => call(CALCULATE_NAR, NOTHING) },
-  castore_Error_InvalidRequest: { work: () => call(PUT_PATH_INFO, NOTHING) },
-  castore_Error_StorageError: { work: () => calculateNar({ file: { digest: NOWHERE, size: 1 } }) },
-};
-
-describeFacts('grpc_status', (all) => {
-  for (const { name, expected } of all) {
-    const fact = STATUS_FACTS[name];
-    // A fault of the disk or the database cannot be made from outside; DATA_LOSS is tested above.
-    if (!fact) test.skip(`${name} (not to be made from outside)`);
-    else
-      test(name, async () => {
-        expect((await fact.work()).code).toBe(fact.ours ?? /^[A-Z_]+/.exec(expected.code)![0]);
-      });
-  }
-});
-
-describeFacts('grpc_calculate_nar', (all) => {
-  test.each(all)('$name', async ({ input, expected }) => {
-    await blobDigest(Buffer.from('Hello World!'));
-    const { code, messages } = await call(CALCULATE_NAR, Buffer.from(input.node_proto_hex, 'hex'));
-    expect(code).toBe('OK');
-    const { narSize, narSha256 } = CalculateNARResponse.decode(messages[0]!);
-    expect(Number(narSize)).toBe(expected.nar_size);
-    expect(toHex(narSha256)).toBe(expected.nar_sha256_hex);
-  });
-});
-
-/** The directories of the facts, by the names that they have there. */
-const A = EMPTY;
-const FIXTURES: Record<string, Directory> = {
-  A,
-  B: directoryOf({ a: A }),
-  C: directoryOf({ a: A, "a'": A }),
-  '{foo: A with size+42}': directoryOf({ foo: A }, 42n),
-  BROKEN: directoryOf({ foo: A }, 42n),
-};
-
-describeFacts('directory_put_order', (all) => {
-  test.each(all)('$name', async ({ input, expected }) => {
-    const list = (input.stream as string[]).map((name) => FIXTURES[name]!);
-    const { code, messages } = await putDirectories(...list);
-    expect(code).toBe(expected.ok ? 'OK' : 'INVALID_ARGUMENT');
-    if (expected.ok)
-      expect(toHex(PutDirectoryResponse.decode(messages[0]!).rootDigest)).toBe(list.at(-1)!.digest.hex);
-  });
-});
-
-describeFacts('directory_get_recursive_order', (all) => {
-  // What a client accepts is tested in lies.test.ts; here is what the daemon sends.
-  for (const { name, input, expected } of all) {
-    if (expected.accept === false) continue;
-    test(name, async () => {
-      const names: string[] = input.received ?? [];
-      const list = names.map((of) => FIXTURES[of]!);
-      if (list.length > 0) await putDirectories(...list.toReversed());
-      const { code, messages } = await getDirectory(list[0]?.digest.bytes ?? NOWHERE, true);
-      expect(code).toBe('OK');
-      expect(messages.map(toHex)).toEqual(list.map(({ bytes }) => toHex(bytes)));
-    });
-  }
-});
-
-describeFacts('castore_directory', (all) => {
-  /** Children that a fixture refers to come before it. */
-  const empty = Buffer.from(A.bytes);
-  const WITH_KEEP = all.length > 0 ? keepDirectory() : empty;
-  const NESTED: Record<string, Buffer[]> = {
-    DIRECTORY_A: [],
-    DIRECTORY_B: [empty],
-    DIRECTORY_COMPLICATED: [WITH_KEEP],
-  };
-  const golden = all
-    .filter(({ name }) => NESTED[name])
-    .flatMap(({ name, expected }) =>
-      ['spec_size', 'rust_2024_2025_size_quirk'].map((counting) => ({
-        name,
-        counting,
-        ...expected[counting],
-      })),
-    );
-  test.each(golden)('$name, $counting: the same bytes come back', async (fact) => {
-    const bytes = Buffer.from(fact.proto_hex, 'hex');
-    const { code, details, messages } = await call(PUT_DIRECTORY, ...NESTED[fact.name]!, bytes);
-    expect(code, details).toBe('OK');
-    expect(messages[0]!.toString('hex')).toBe(`0a20${fact.blake3_hex}`);
-    const got = await getDirectory(Buffer.from(fact.blake3_hex, 'hex'));
-    expect(got.messages.map(toHex)).toEqual([fact.proto_hex]);
-  });
-});
-
-/** `{.keep: empty file}`. */
-function keepDirectory(): Buffer {
-  const file = { name: Buffer.from('.keep'), digest: Digest.hash(NOTHING).bytes };
-  return Buffer.from(castore.v1.Directory.encode({ files: [file] }).finish());
-}
-
-describeFacts('pathinfo_proto', (all) => {
-  test.each(all)('$name: the same bytes come back', async ({ expected }) => {
-    const bytes = Buffer.from(expected.proto_hex, 'hex');
-    const put = await call(PUT_PATH_INFO, bytes);
-    // Contents that nobody can have are missed; that the bytes are kept is tested where they are decoded.
-    if (decodePathInfo(bytes).node.kind !== 'symlink') {
-      expect(put).toMatchObject({ code: 'FAILED_PRECONDITION' });
-      return;
-    }
-    expect(put).toMatchObject({ code: 'OK' });
-    expect(put.messages.map(toHex)).toEqual([expected.proto_hex]);
-    const got = await getPathInfo(new Uint8Array(20));
-    expect(got.messages.map(toHex)).toEqual([expected.proto_hex]);
-  });
-});
-
-describeFacts('objectstore_layout', () => {
-  const fact = facts('objectstore_layout').find(({ name }) => name === 'stat_blob_response_4MiB');
-  test.skipIf(!fact)('Blob.Stat gives the golden chunk list', async () => {
-    const contents = counterBytes(4 << 20);
-    const parts = Array.from({ length: 16 }, (_, i) => contents.subarray(i << 18, (i + 1) << 18));
-    const digest = await blobDigest(...parts);
-    const { messages } = await stat(digest);
-    expect(messages.map(toHex)).toEqual([fact!.expected.proto_hex]);
   });
 });

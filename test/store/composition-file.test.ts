@@ -1,4 +1,3 @@
-import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -7,22 +6,12 @@ import type { Located } from '../../src/store/open/composition/parse.ts';
 import { parseToml } from '../../src/store/open/composition/parse.ts';
 import { UsageError } from '../../src/util/errors.ts';
 import { forAll } from '../helpers/arbitraries.ts';
+import { compositionFile, MEMORY } from '../helpers/composition.ts';
 import { tempDir } from '../helpers/temp.ts';
-
-/** What stands in every file here, of sections that a test does not give itself. */
-const MEMORY = (section: string) => `[${section}.root]\ntype = "memory"\n`;
-const SECTIONS = ['blobservices', 'directoryservices', 'pathinfoservices'];
-
-function fileOf(text: string, complete = true): string {
-  const rest = SECTIONS.filter((section) => complete && !text.includes(section)).map(MEMORY);
-  const file = join(tempDir(), 'store.toml');
-  writeFileSync(file, `${text}\n${rest.join('')}`);
-  return file;
-}
 
 /** What reading a file is refused with, without the folder. */
 function refusal(text: string, complete = true): string {
-  const file = fileOf(text, complete);
+  const file = compositionFile(text, complete);
   try {
     readComposition(file);
   } catch (error) {

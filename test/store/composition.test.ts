@@ -1,26 +1,22 @@
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openStore } from '../../src/store/open/open-store.ts';
 import { pathInfo } from '../contract/path-infos.ts';
+import { compositionFile, SECTIONS } from '../helpers/composition.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { all, codeOf, localStore, readBlob } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 
-/** What stands in every file here, of sections that a test does not give itself. */
-const MEMORY = (section: string) => `[${section}.root]\ntype = "memory"\n`;
-const SECTIONS = ['blobservices', 'directoryservices', 'pathinfoservices'];
-
-function fileOf(text: string, complete = true): string {
-  const rest = SECTIONS.filter((section) => complete && !text.includes(section)).map(MEMORY);
-  const file = join(tempDir(), 'store.toml');
-  writeFileSync(file, `${text}\n${rest.join('')}`);
-  return file;
-}
-
 const open = (text: string, use: 'read' | 'write' = 'write') =>
   openStore(
-    { blobs: 'no', directories: 'no', pathInfos: 'no', cacheDir: '/nowhere', composition: fileOf(text) },
+    {
+      blobs: 'no',
+      directories: 'no',
+      pathInfos: 'no',
+      cacheDir: '/nowhere',
+      composition: compositionFile(text),
+    },
     use,
   );
 

@@ -1,26 +1,15 @@
-import { spawnSync } from 'node:child_process';
-import { closeSync, openSync, readdirSync, rmSync, statfsSync, statSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, rmSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { LocalStore } from '../../src/castore/local/store.ts';
 import { run, tvixStore } from '../helpers/cli.ts';
 import { randomBytes } from '../helpers/random.ts';
+import { freeOf, smallDisk } from '../helpers/small-disk.ts';
 import { tempDir } from '../helpers/temp.ts';
 import type { Tree } from '../helpers/trees.ts';
 import { directory, file, writeTree } from '../helpers/trees.ts';
 
-const mounted: string[] = [];
-afterAll(() => {
-  for (const dir of mounted) spawnSync('umount', ['-l', dir]);
-});
-
-/** A small file system of its own; `undefined` where this user may not mount one. */
-function small(): string | undefined {
-  const dir = tempDir();
-  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=32m', 'none', dir]).status !== 0) return undefined;
-  mounted.push(dir);
-  return dir;
-}
+const small = () => smallDisk(32);
 
 /** Leaves not a byte free, but for what is deleted later. */
 function fill(disk: string): string {
@@ -34,7 +23,7 @@ function fill(disk: string): string {
     }
   }
   closeSync(fd);
-  expect(statfsSync(disk).bavail).toBe(0);
+  expect(freeOf(disk)).toBe(0);
   return path;
 }
 
@@ -73,7 +62,7 @@ describe.skipIf(!small())('on a disk without a byte free', () => {
     const collected = await tvixStore(['gc', '--store', store, '--older-than', '0']);
     expect([collected.status, collected.stderr]).toEqual([0, '']);
     expect(collected.stdout).toContain('1 store paths are left');
-    expect(statfsSync(disk).bavail * statfsSync(disk).bsize).toBeGreaterThan(3_500_000);
+    expect(freeOf(disk)).toBeGreaterThan(3_500_000);
     const target = tempDir();
     expect(await tvixStore(['realise', '--store', store, paths.kept!, target])).toMatchObject({ status: 0 });
     const name = paths.kept!.slice('/nix/store/'.length);

@@ -1,29 +1,16 @@
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, statfsSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { run, tvixStore } from '../helpers/cli.ts';
 import { startDaemon } from '../helpers/daemon.ts';
 import { mount } from '../helpers/mount.ts';
 import { randomBytes } from '../helpers/random.ts';
+import { freeOf, smallDisk } from '../helpers/small-disk.ts';
 import { tempDir } from '../helpers/temp.ts';
 import { directory, file, writeTree } from '../helpers/trees.ts';
 
 const MIB = 1 << 20;
-const mounted: string[] = [];
-afterAll(() => {
-  for (const dir of mounted) spawnSync('umount', ['-l', dir]);
-});
-
-/** A file system of 48 MiB; `undefined` where this user may not mount one. */
-function small(): string | undefined {
-  const dir = tempDir();
-  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=48m', 'none', dir]).status !== 0) return undefined;
-  mounted.push(dir);
-  return dir;
-}
-
-const freeOf = (dir: string) => statfsSync(dir).bavail * statfsSync(dir).bsize;
+const small = () => smallDisk(48);
 
 /** A tree of 60 MiB, in files of 3. */
 function largeTree(): string {
