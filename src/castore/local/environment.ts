@@ -74,7 +74,6 @@ export class Environment {
     this.isReadOnly = isReadOnly;
     this.owner = new Ownership(dir);
     this.#root = root;
-    if (!isReadOnly) writable.set(this.databasePath, (writable.get(this.databasePath) ?? 0) + 1);
     this.#lock = new WriterLock(dir, this.databasePath, true);
     this.#meta = this.table('meta');
     this.kind = this.#readMeta(create);
@@ -115,6 +114,7 @@ export class Environment {
       const isNew = !existsSync(path);
       const root = openDatabase(path, { readOnly });
       const environment = new Environment(dir, root, create, readOnly);
+      if (!readOnly) writable.set(path, (writable.get(path) ?? 0) + 1);
       if (create) keepReserve(dir, environment.owner);
       if (isNew) for (const made of [path, `${path}-lock`]) environment.owner.give(made);
       return environment;
