@@ -21,8 +21,8 @@ export default defineConfig({
     hookTimeout: 60_000,
     pool: 'forks',
     globalSetup: ['test/helpers/environment-global.ts', 'test/helpers/s3-global.ts'],
-    // On two cores, more files at once only make each slower.
-    maxWorkers: Math.max(2, availableParallelism()),
+    // Many of them wait for processes and clocks: one more than there are cores for every two.
+    maxWorkers: Math.ceil(availableParallelism() * 1.5),
     sequence: { sequencer: LongFirst },
   },
 });

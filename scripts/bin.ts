@@ -3,19 +3,17 @@
 import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Linux reads so much of a first line. */
-const LONGEST_LINE = 250;
-
 const root = join(import.meta.dirname, '..');
 const command = join(root, 'dist/cli/main.js');
 const brought = join(root, 'node_modules/.bin/node');
-const line = `#!${brought}`;
 
-// Linux cuts the line at a blank; env finds whatever Node is in PATH.
-if (existsSync(brought) && Buffer.byteLength(line) < LONGEST_LINE && !/\s/.test(line)) {
+if (existsSync(brought)) {
+  // Both a shell and Node can read this. Linux would cut the path of a Node in the first line at a blank, or where it is
+  // long.
+  const start = `#!/bin/sh\n':' //; exec '${brought.replaceAll("'", "'\\''")}' "$0" "$@"`;
   writeFileSync(
     command,
-    readFileSync(command, 'utf8').replace(/^#!.*/, () => line),
+    readFileSync(command, 'utf8').replace(/^#!.*/, () => start),
   );
 }
 chmodSync(command, 0o755);

@@ -9,7 +9,7 @@ import type { PathInfo } from '../store/path-info/path-info.ts';
 import { fetchDirectory, fileContents, findPathInfo, lookUpPathInfo, resolveNode } from '../store/resolve.ts';
 import type { OpenedStore } from '../store/services.ts';
 import { asBuffer } from '../util/bytes.ts';
-import { invalid } from '../util/errors.ts';
+import { invalid, StoreError } from '../util/errors.ts';
 import { shownAddress } from '../util/url.ts';
 import type { Mount, MountOptions, Server } from './served.ts';
 import { serveDaemon, serveMount, serveNarBridge } from './serving.ts';
@@ -136,7 +136,7 @@ export class Store {
    */
   async mount(directory: string, options: MountOptions = {}): Promise<Mount> {
     const where = { storeName: shownAddress(this.#address), cacheDir: this.#cache };
-    return this.#track(await serveMount(this.#store, directory, options, where));
+    return this.#track(() => serveMount(this.#store, directory, options, where));
   }
 
   /**
@@ -144,12 +144,12 @@ export class Store {
    * connect can read everything; putting is for those on this machine.
    */
   async serveDaemon(listenAddress: string): Promise<Server> {
-    return this.#track(await serveDaemon(this.#store, listenAddress));
+    return this.#track(() => serveDaemon(this.#store, listenAddress));
   }
 
   /** Serves the store over HTTP as a binary cache of Nix; otherwise as `serveDaemon`. */
   async serveNarBridge(listenAddress: string): Promise<Server> {
-    return this.#track(await serveNarBridge(this.#store, listenAddress));
+    return this.#track(() => serveNarBridge(this.#store, listenAddress));
   }
 
   /** Ends what is mounted and served, and closes the store. */
@@ -172,15 +172,27 @@ export class Store {
     return node;
   }
 
-  /** Notes what has to be stopped before the store is closed; it is stopped once, however often that is asked for. */
-  #track<T extends { stop(): Promise<void> }>(served: T): T {
+  /** What is served, and what is only beginning to be, is stopped once, and before the store is closed. */
+  async #track<T extends { stop(): Promise<void> }>(serve: () => Promise<T>): Promise<T> {
+    if (this.#closed) throw new StoreError('FAILED_PRECONDITION', 'the store is closed');
+    const beginning = serve();
     let stopped: Promise<void> | undefined;
     const stop = () => {
-      stopped ??= served.stop().finally(() => this.#serving.delete(stop));
+      stopped ??= beginning
+        .then(
+          (served) => served.stop(),
+          () => {},
+        )
+        .finally(() => this.#serving.delete(stop));
       return stopped;
     };
     this.#serving.add(stop);
-    return { ...served, stop };
+    try {
+      return { ...(await beginning), stop };
+    } catch (error) {
+      this.#serving.delete(stop);
+      throw error;
+    }
   }
 }
 

@@ -7,7 +7,7 @@ import { copyPaths, copyToBinaryCache, describeWhole, planCopy } from '../store/
 import { askNix, copyFromFiles, MAX_JSON_LENGTH, planImport } from '../store/moving/nix-store.ts';
 import { describeAddress } from '../store/open/address.ts';
 import type { Addresses } from '../store/open/open-store.ts';
-import { openStore } from '../store/open/open-store.ts';
+import { NOWHERE, openStore } from '../store/open/open-store.ts';
 import { parseNixJson } from '../store/path-info/nix-json.ts';
 import type { PathDescription } from '../store/path-info/path-info.ts';
 import type { PathInfoService } from '../store/path-info/service.ts';
@@ -77,8 +77,6 @@ async function openToLook(at: Addresses): Promise<Store> {
     return openStore({ ...at, ...NOWHERE }, 'read');
   }
 }
-
-const NOWHERE = { blobs: 'memory://', directories: 'memory://', pathInfos: 'memory://' };
 
 async function binaryCache(address: string, create: boolean): Promise<Target> {
   const dir = binaryCacheDirectory(address);

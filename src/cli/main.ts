@@ -4,6 +4,8 @@
 
 /** As `engines` in package.json has it. */
 const NEEDED = [22, 19] as const;
+/** Between two long-term lines; its first releases lack what the needed one has. */
+const SKIPPED = 23;
 
 /** Commands that move contents, or go on for long. */
 const BULK = [
@@ -22,10 +24,10 @@ const BULK = [
 ];
 
 const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-if (major > NEEDED[0] || (major === NEEDED[0] && minor >= NEEDED[1])) void start();
+if (major > SKIPPED || (major === NEEDED[0] && minor >= NEEDED[1])) void start();
 else {
   process.stderr.write(
-    `tvix-store needs Node ${NEEDED.join('.')} or newer; this is ${process.version} (${process.execPath}). ` +
+    `tvix-store needs Node ${NEEDED.join('.')} or newer${major === SKIPPED ? `, and not ${SKIPPED}` : ''}; this is ${process.version} (${process.execPath}). ` +
       'Install one from https://nodejs.org/, and let it come first in PATH.\n',
   );
   process.exitCode = 2;

@@ -3,7 +3,7 @@ import { Option } from 'commander';
 import type { ServedStore, ServeOptions } from '../mount/serve-store.ts';
 import { toFields, toJson } from '../mount/statistics.ts';
 import type { Addresses } from '../store/open/open-store.ts';
-import { openStore } from '../store/open/open-store.ts';
+import { NOWHERE, openStore } from '../store/open/open-store.ts';
 import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
 import { StoreError, UsageError } from '../util/errors.ts';
@@ -77,9 +77,6 @@ async function openThere(addresses: Addresses): Promise<OpenedStore> {
     return openStore(addresses, 'write');
   }
 }
-
-/** Stands for the store when nobody is to be asked. */
-const NOWHERE = { blobs: 'memory:', directories: 'memory:', pathInfos: 'memory:', composition: undefined };
 
 /** Flags about what is fetched. */
 const FETCHING: Record<string, string> = {

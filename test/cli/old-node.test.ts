@@ -40,6 +40,6 @@ test('the file that tells so can be read by any Node: it imports and awaits noth
 
 test('the version that is asked for is that of package.json', () => {
   const { engines } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
-  expect(engines.node).toBe(`>=${NEEDED.join('.')}`);
+  expect(engines.node).toBe(`>=${NEEDED.join('.')} <23 || >=24`);
   expect(readFileSync(CLI, 'utf8')).toContain(`[${NEEDED.join(', ')}]`);
 });

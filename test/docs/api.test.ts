@@ -66,6 +66,26 @@ test('importing the package changes nothing in the process, and loads nothing th
   expect({ stdout, stderr }).toEqual({ stdout: 'true true\n\n', stderr: '' });
 });
 
+test('a store that is closed serves nothing, not even what was only beginning to be served', async () => {
+  const probe = `
+    import { existsSync, mkdirSync } from 'node:fs';
+    import { Store } from 'tvix-store';
+    const store = await Store.open('local://${join(dir, 'closing')}');
+    mkdirSync('${join(dir, 'mount')}');
+    const beginning = [store.mount('${join(dir, 'mount')}'), store.serveDaemon('${join(dir, 'socket')}')];
+    await store.close();
+    await Promise.all(beginning);
+    console.log(existsSync('${join(dir, 'socket')}'));
+    await store.serveDaemon('[::1]:0').catch((error) => console.log(error.code, error.message));`;
+  writeFileSync(join(dir, 'closing.mjs'), probe);
+  const { stdout, stderr } = await run(process.execPath, ['closing.mjs'], { cwd: dir });
+  expect({ stdout, stderr }).toEqual({
+    stdout: 'false\nFAILED_PRECONDITION the store is closed\n',
+    stderr: '',
+  });
+  expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(join(dir, 'mount'));
+});
+
 test('a package has what runs and what describes it, and neither sources nor tests', () => {
   expect(files).toEqual(expect.arrayContaining(['README.md', 'LICENSE', 'dist/index.js', 'dist/index.d.ts']));
   const others = files.filter((file) => !/^(dist|protos)\/|^(README\.md|LICENSE|package\.json)$/.test(file));

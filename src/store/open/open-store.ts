@@ -24,6 +24,14 @@ export interface Addresses {
   readonly signingKeyFile?: string | undefined;
 }
 
+/** In place of addresses: an empty store of its own. */
+export const NOWHERE = {
+  blobs: 'memory://',
+  directories: 'memory://',
+  pathInfos: 'memory://',
+  composition: undefined,
+} as const;
+
 /**
  * Opens the services at these addresses; what is at the same address is opened once. Throws a UsageError for
  * an address, or a composition, that means nothing.

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, linkSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { reasonOf, StoreError, systemCode } from '../errors.ts';
 
@@ -12,7 +12,7 @@ export interface NewFile {
 
 /**
  * Writes a file that appears whole and on disk, over one that may be there, or not at all. A kill may leave a
- * file named `.tmp-…` beside it. Throws NO_SPACE and PERMISSION_DENIED, and FAILED_PRECONDITION when the file is there
+ * file named `.tmp-…` beside it, and an empty one in its place where it is exclusive. Throws NO_SPACE and PERMISSION_DENIED, and FAILED_PRECONDITION when the file is there
  * and must not be.
  */
 export async function writeWholeFile(
@@ -29,8 +29,9 @@ export async function writeWholeFile(
       for (let at = 0; at < part.length; ) at += writeSync(fd, part, at, part.length - at);
     }
     fsyncSync(fd);
-    if (exclusive) linkSync(temporary, path);
-    else renameSync(temporary, path);
+    // Its name is taken first: not every file system has hard links, nor a rename that replaces nothing.
+    if (exclusive) closeSync(openSync(path, 'wx', mode));
+    renameSync(temporary, path);
     syncFolder(folder);
   } catch (error) {
     throw writeFailure(path, error);
