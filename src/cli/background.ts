@@ -6,6 +6,7 @@ import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf, StoreError, UsageError } from '../util/errors.ts';
+import type { ListenAddress } from '../util/listen-address.ts';
 import type { Fields } from '../util/log.ts';
 import { log } from '../util/log.ts';
 import { libc } from '../util/system/libc.ts';
@@ -39,11 +40,22 @@ delete process.env[AWAITED];
 /** Adds them to a command. */
 export function withBackgroundOptions(command: Command): Command {
   return command
-    .option('--background', 'return when it serves, and print the id of the process that goes on')
+    .option(
+      '--background',
+      'run in the background: return once it is serving, and print its process id (with --json, an object)',
+    )
     .option(
       '--log-file <file>',
-      'with --background: where it logs (default: a file named for what is served, in /var/log/tvix-store for root, ' +
+      'with --background: where it logs, behind what is there (default: a file named for what is served, in /var/log/tvix-store for root, ' +
         'else in $XDG_STATE_HOME/tvix-store)',
+    );
+}
+
+/** Throws a UsageError for sockets that are for the process that systemd started. */
+export function refuseInBackground(listen: ListenAddress, { background }: BackgroundFlags): void {
+  if (background && listen.kind === 'systemd')
+    throw new UsageError(
+      '--background has no effect with sd-listen: the sockets are for the process that systemd started',
     );
 }
 

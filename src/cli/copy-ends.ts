@@ -1,5 +1,6 @@
 import { createReadStream, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import type { LocalStore } from '../castore/local/store.ts';
 import { STORE_DIR } from '../nix/store-path.ts';
 import { BinaryCacheFolder } from '../store/moving/binary-cache-folder.ts';
 import type { CopyPathsOptions, CopyPlan } from '../store/moving/copy.ts';
@@ -36,6 +37,8 @@ export interface Target extends Pick<PathInfoService, 'describe'> {
   copy(from: Store, plan: CopyPlan, options: CopyPathsOptions): Promise<void>;
   /** From a folder of real files. */
   copyFiles(storeDir: string, plan: CopyPlan, options: CopyPathsOptions): Promise<void>;
+  /** Set when it is a local store, which has roots. */
+  readonly local?: LocalStore | undefined;
   close(): Promise<void>;
 }
 
@@ -43,6 +46,8 @@ export interface Target extends Pick<PathInfoService, 'describe'> {
 export interface Source {
   plan(to: Target, signal: AbortSignal): Promise<CopyPlan>;
   copy(to: Target, plan: CopyPlan, options: CopyPathsOptions): Promise<void>;
+  /** Set when it is a local store, which has roots. */
+  readonly local?: LocalStore | undefined;
   close(): Promise<void>;
 }
 
@@ -64,6 +69,7 @@ export async function openTarget(flags: EndFlags): Promise<Target> {
     describe: (hash, signal) => describeWhole(store, hash, signal),
     copy: (from, plan, options) => copyPaths(from, store, plan, options),
     copyFiles: (storeDir, plan, options) => copyFromFiles(storeDir, store, plan, options),
+    local: store.local,
     close: () => store.close(),
   };
 }
@@ -116,6 +122,7 @@ async function opened(chosen: Chosen, flags: EndFlags): Promise<Source> {
     return {
       plan: (to, signal) => planCopy(from.pathInfos, to, roots, { closure, signal }),
       copy: (to, plan, options) => to.copy(from, plan, options),
+      local: from.local,
       close: () => from.close(),
     };
   } catch (error) {

@@ -12,7 +12,7 @@ export interface KeepFreeFlags {
 export function withKeepFree<C extends Command>(command: C): C {
   const option = new Option(
     '--keep-free <size>',
-    'leave so much free on the disk of a local store or cache, and refuse or evict what would take it: 5G',
+    'keep at least so much of the disk free, such as 5G: a store refuses what would use it, a cache evicts',
   )
     .argParser(sizeArgument)
     .helpGroup(STORE_OPTIONS);

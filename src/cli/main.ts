@@ -16,6 +16,8 @@ const BULK = [
   'nar-bridge',
   'nar',
   'copy',
+  'backup',
+  'restore',
   'realise',
   'realize',
   'cat',

@@ -27,6 +27,9 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['root', async () => (await import('./commands/root.ts')).rootCommand],
   ['gc', async () => (await import('./commands/gc.ts')).gcCommand],
   ['fsck', async () => (await import('./commands/fsck.ts')).fsckCommand],
+  ['backup', async () => (await import('./commands/backup.ts')).backupCommand],
+  ['restore', async () => (await import('./commands/restore.ts')).restoreCommand],
+  ['compact', async () => (await import('./commands/compact.ts')).compactCommand],
   ['upgrade', async () => (await import('./commands/upgrade.ts')).upgradeCommand],
   ['stats', async () => (await import('./commands/stats.ts')).statsCommand],
   [

@@ -3,14 +3,13 @@ import type { RunningServer } from '../server/listen.ts';
 import { openStore } from '../store/open/open-store.ts';
 import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
-import { UsageError } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { parseListenAddress } from '../util/listen-address.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { numberArgument, socketModeOption } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
-import { announce, waitedForServer, withBackgroundOptions } from './background.ts';
+import { announce, refuseInBackground, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
 import { endProcess } from './end.ts';
 import { withKeepFree } from './keep-free.ts';
@@ -31,7 +30,7 @@ export function withListenOptions(command: Command, address: string): Command {
   return withKeepFree(withBackgroundOptions(command))
     .option(
       '-l, --listen-address <address>',
-      'where to listen: host:port, [v6]:port, /path, @abstract or sd-listen',
+      'where to listen: host:port, [v6]:port, /path, ./path, @abstract, sd-listen or sd-listen:NAME',
       address,
     )
     .addOption(socketModeOption())
@@ -53,10 +52,7 @@ export async function runServer(
 ): Promise<void> {
   const listen = parseListenAddress(flags.listenAddress);
   const ownership = socketOwnership(listen, flags);
-  if (flags.background && listen.kind === 'systemd')
-    throw new UsageError(
-      '--background has no effect with sd-listen: the sockets are for the process that systemd started',
-    );
+  refuseInBackground(listen, flags);
   if (await waitedForServer(flags)) return;
   containFaults();
   const store = await openStore({ ...addressesOf(flags), ...PATIENT }, 'serve');

@@ -38,7 +38,10 @@ export function withStoreOptions<C extends Command>(command: C): C {
     new Option('--path-info-service-addr <url>', 'address of the path infos, if elsewhere').env(
       'PATH_INFO_SERVICE_ADDR',
     ),
-    new Option('--cache <dir>', 'where to keep what is fetched from a store that is elsewhere')
+    new Option(
+      '--cache <dir>',
+      'where mount and virtiofs, and for binary caches and buckets all commands, keep what they fetch',
+    )
       .env('TVIX_STORE_CACHE')
       .default(
         defaultDirectory('tvix-store-cache'),
@@ -56,6 +59,10 @@ export function withStoreOptions<C extends Command>(command: C): C {
 
 /** What is given on the command line counts more than what the environment gives, and is never left out silently. */
 function settle(command: Command): void {
+  if (isGiven(command, 'store')) {
+    for (const name of ADDRESSES.filter((other) => command.getOptionValueSource(other) === 'env'))
+      command.setOptionValue(name, undefined);
+  }
   if (ADDRESSES.some((name) => isGiven(command, name))) {
     if (isGiven(command, 'storeComposition'))
       command.error('error: give either --store-composition or addresses of the store, not both');

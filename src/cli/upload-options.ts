@@ -18,7 +18,10 @@ const OTHERS_READ = 0o044;
 /** Adds the flags about uploads to a command. */
 export function withUploadOptions(command: Command): Command {
   return command
-    .option('--upload-token-file <file>', 'only clients with the token in this file may upload')
+    .option(
+      '--upload-token-file <file>',
+      'only clients with the token in this file may upload, wherever they are',
+    )
     .option(
       '--allow-anonymous-upload',
       'let every client upload without a token, not only those on this machine',

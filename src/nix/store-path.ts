@@ -13,6 +13,11 @@ export const STORE_PATH_HASH_LENGTH = 20;
 const HASH_CHARACTERS = base32Length(STORE_PATH_HASH_LENGTH);
 const MAX_NAME_LENGTH = 211;
 
+/** How a store path is called of which only the hash is known. */
+export function unnamedPath(hash: Uint8Array): string {
+  return `${STORE_DIR}/${encodeBase32(hash)}-?`;
+}
+
 /** A store path: the hash that identifies it, and its name. */
 export class StorePath {
   /** 20 bytes. */

@@ -4,7 +4,10 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
+import { LocalStore } from '../../src/castore/local/store.ts';
 import { encodeBase32 } from '../../src/nix/base32.ts';
+import { StorePath } from '../../src/nix/store-path.ts';
+import { UseTable } from '../../src/store/keeping/uses.ts';
 import { pathInfo } from '../contract/path-infos.ts';
 import { CLI, run, tvixStore } from '../helpers/cli.ts';
 import { randomBytes } from '../helpers/random.ts';
@@ -48,6 +51,60 @@ describe('ls', () => {
     expect(status).toBe(0);
     const bases = [tree, script, link].map((path) => path.slice('/nix/store/'.length));
     expect(stdout.trimEnd().split('\n').sort()).toEqual(bases.sort());
+  });
+
+  test('sorts store paths by name, by size, and by when they were added or used', async () => {
+    const at = ['--store', `local://${dir}/sorted`];
+    const made: string[] = [];
+    for (const [name, size] of Object.entries({ b: 10, a: 2000, c: 300 })) {
+      writeTree(join(dir, `sorted-${name}`), file('x'.repeat(size)));
+      made.push(
+        (await tvixStore(['import', ...at, '--name', name, join(dir, `sorted-${name}`)])).stdout.trim(),
+      );
+    }
+    const namesBy = async (key: string) => {
+      const { stdout } = await tvixStore(['ls', ...at, '--sort', key]);
+      return stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.at(-1));
+    };
+    expect(await namesBy('name')).toEqual(['a', 'b', 'c']);
+    expect(await namesBy('size')).toEqual(['a', 'c', 'b']);
+    // As if there were days between them.
+    const local = LocalStore.open(join(dir, 'sorted'), 'store');
+    const uses = new UseTable(local.env);
+    const real = Date.now;
+    try {
+      for (const [days, path] of [
+        [3, made[0]!],
+        [1, made[1]!],
+        [2, made[2]!],
+      ] as const) {
+        const { hash } = StorePath.parseAbsolute(path);
+        local.env.transaction(() => uses.table.removeSync(hash));
+        Date.now = () => real() - days * 86_400_000;
+        local.env.transaction(() => uses.note(hash, 0));
+      }
+      Date.now = real;
+      // A use of the one that was added first.
+      local.env.transaction(() => uses.note(StorePath.parseAbsolute(made[0]!).hash, 0));
+    } finally {
+      Date.now = real;
+      await local.close();
+    }
+    expect(await namesBy('added')).toEqual(['a', 'c', 'b']);
+    expect(await namesBy('used')).toEqual(['b', 'a', 'c']);
+    const long = await tvixStore(['ls', ...at, '-l', '--sort', 'added']);
+    expect(long.stdout).toMatch(/^\d{4}-\d\d-\d\dT[\d:]{8}Z -r--r--r-- +2000 \w{32}-a\n/);
+    const [first] = (await tvixStore(['ls', ...at, '--json', '--sort', 'added'])).stdout.split('\n');
+    const { added, used, narSize } = JSON.parse(first!);
+    expect([narSize > 2000, added, used]).toEqual([true, used, expect.stringMatching(/Z$/)]);
+    const ago = (Date.now() - Date.parse(added)) / 86_400_000;
+    expect(Math.abs(ago - 1)).toBeLessThan(0.1);
+    // Who does not know times says so.
+    expect(await tvixStore(['ls', '--store', 'memory://', '--sort', 'used'])).toMatchObject({ status: 2 });
+    expect(await tvixStore(['ls', ...at, '--sort', 'used', made[0]!])).toMatchObject({ status: 2 });
   });
 
   test('lists a directory by its names alone', async () => {

@@ -120,6 +120,21 @@ declare(`a store in S3${reason}`, () => {
     expect(await completePaths(address)).toEqual([stdout.trim()]);
   });
 
+  test('is collected: what nothing holds goes, and what a root holds is whole', async () => {
+    const at = ['--store', server.address(), '--cache', newCache()];
+    const script = join(dir, 'script');
+    writeFileSync(script, 'echo of no use');
+    const gone = (await tvixStore(['import', ...at, script])).stdout.trim();
+    const kept = (await tvixStore(['import', ...at, tree])).stdout.trim();
+    expect(await tvixStore(['root', 'add', ...at, 'kept', kept])).toMatchObject({ status: 0 });
+    const report = await tvixStore(['gc', ...at, '--older-than', '0', '--grace', '0', '--json']);
+    expect(report.status, report.stderr).toBe(0);
+    expect(JSON.parse(report.stdout)).toMatchObject({ paths: 1, kept: 1, chunks: 1 });
+    expect((await tvixStore(['path-info', ...at, '--all'])).stdout).toBe(`${kept}\n`);
+    expect((await tvixStore(['fsck', ...at])).stdout).toContain('all is well');
+    expect(await tvixStore(['import', ...at, script])).toMatchObject({ status: 0, stdout: `${gone}\n` });
+  });
+
   test('says that its gateway is gone, and shows no part of the path', async () => {
     const address = server.address();
     const other = join(dir, 'other');

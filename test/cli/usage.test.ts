@@ -23,7 +23,7 @@ const COMMANDS = [
   'composition',
   'realise',
   'copy',
-  ...['root', 'gc', 'fsck', 'upgrade', 'stats'],
+  ...['root', 'gc', 'fsck', 'backup', 'restore', 'compact', 'upgrade', 'stats'],
 ];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
 

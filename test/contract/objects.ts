@@ -30,14 +30,16 @@ export function objectStoreContract(open: () => Promise<ObjectStore>): void {
 
     test('knows nothing of a key that was never put', async () => {
       expect(await objects.get('never/put', LIMIT)).toBeUndefined();
-      expect(await objects.has('never/put')).toBe(false);
+      expect(await objects.facts('never/put')).toBeUndefined();
       expect(await all(objects.list('never/'))).toEqual([]);
     });
 
     test.each([0, 1, 100_000, 3_000_000])('gives back %i bytes', async (length) => {
       const bytes = randomBytes(length, `object ${length}`);
       expect(await objects.put(`sizes/${length}`, bytes, 'absent')).toBe(true);
-      expect(await objects.has(`sizes/${length}`)).toBe(true);
+      const facts = await objects.facts(`sizes/${length}`);
+      expect(facts?.size).toBe(length);
+      expect(Math.abs(Date.now() - facts!.modified)).toBeLessThan(60_000);
       const found = await objects.get(`sizes/${length}`, length);
       expect(bytes.equals(found!.bytes)).toBe(true);
     });
@@ -60,7 +62,7 @@ export function objectStoreContract(open: () => Promise<ObjectStore>): void {
       expect(await text('tagged')).toBe('second');
       expect(await objects.put('tagged', Buffer.from('third'), { tag })).toBe(false);
       expect(await objects.put('untagged', Buffer.from('third'), { tag })).toBe(false);
-      expect([await text('tagged'), await objects.has('untagged')]).toEqual(['second', false]);
+      expect([await text('tagged'), await objects.facts('untagged')]).toEqual(['second', undefined]);
     });
 
     test('lets one of many writers win', async () => {
@@ -89,18 +91,37 @@ export function objectStoreContract(open: () => Promise<ObjectStore>): void {
     test('lists the keys that begin so', async () => {
       const keys = ['list/a/1', 'list/a/2', 'list/ab', 'list/b', 'lists'];
       for (const key of keys) await put(key, key);
-      const listed = async (prefix: string) => (await all(objects.list(prefix))).sort();
+      const listed = async (prefix: string) => (await all(objects.list(prefix))).map(({ key }) => key).sort();
       expect(await listed('list/')).toEqual(keys.slice(0, 4));
       expect(await listed('list/a')).toEqual(keys.slice(0, 3));
       expect(await listed('list/a/')).toEqual(keys.slice(0, 2));
       expect(await listed('list/c')).toEqual([]);
     });
 
+    test('lists sizes, and when objects were put last', async () => {
+      await put('dated/one', '12345');
+      await objects.put('dated/one', Buffer.from('1234567'), 'always');
+      const [object] = await all(objects.list('dated/'));
+      expect(object).toMatchObject({ key: 'dated/one', size: 7 });
+      expect(await objects.facts('dated/one')).toEqual({ size: 7, modified: expect.any(Number) });
+      expect(Math.abs(Date.now() - object!.modified)).toBeLessThan(60_000);
+    });
+
+    test('removes objects, those that are not there as well', async () => {
+      const keys = Array.from({ length: 1100 }, (_, i) => `removed/${i}`);
+      for (const key of keys.slice(0, 5)) await put(key, key);
+      await put('removed-not', 'stays');
+      await objects.remove(keys);
+      expect(await all(objects.list('removed/'))).toEqual([]);
+      expect(await text('removed-not')).toBe('stays');
+      expect(await put('removed/0', 'again')).toBe(true);
+    });
+
     test('does nothing for a caller who has left', async () => {
       const signal = AbortSignal.abort(new Error('left'));
       await expect(objects.get('never/put', LIMIT, signal)).rejects.toThrow('left');
       await expect(objects.put('left', Buffer.alloc(1), 'absent', signal)).rejects.toThrow('left');
-      expect(await objects.has('left')).toBe(false);
+      expect(await objects.facts('left')).toBeUndefined();
     });
   });
 }

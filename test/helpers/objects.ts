@@ -56,9 +56,9 @@ export class RecordingObjects implements ObjectStore {
     return this.#inner.get(key, limit, signal);
   }
 
-  has(key: string, signal?: AbortSignal) {
+  facts(key: string, signal?: AbortSignal) {
     this.requests.push(`has ${key}`);
-    return this.#inner.has(key, signal);
+    return this.#inner.facts(key, signal);
   }
 
   put(key: string, bytes: Uint8Array, condition: Condition, signal?: AbortSignal) {
@@ -69,6 +69,11 @@ export class RecordingObjects implements ObjectStore {
   list(prefix: string, signal?: AbortSignal) {
     this.requests.push(`list ${prefix}`);
     return this.#inner.list(prefix, signal);
+  }
+
+  remove(keys: readonly string[], signal?: AbortSignal) {
+    this.requests.push(`remove ${keys.length}`);
+    return this.#inner.remove(keys, signal);
   }
 
   close() {

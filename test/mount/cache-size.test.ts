@@ -35,9 +35,20 @@ test('a mount with --cache-size shows all of a store that is larger than that', 
   }
   await daemon.stop();
   const at = ['--store', `local://${cache}`];
+  const foreseen = await tvixStore(['gc', '--max-size', '1M', '--dry-run', '--json', ...at]);
+  const [ofPath, ofAll] = foreseen.stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(ofPath).toEqual({ path, freed: expect.any(Number) });
   const shrunk = JSON.parse((await tvixStore(['gc', '--max-size', '1M', '--json', ...at])).stdout);
   expect(shrunk.size).toBeLessThanOrEqual(1 << 20);
   expect(shrunk.size + shrunk.freed).toBeLessThan(7 << 20);
+  // What was said before, but for what a row takes in the database.
+  expect(ofPath.freed).toBeGreaterThan(shrunk.freed * 0.9);
+  expect(Math.abs(ofAll.freed - shrunk.freed)).toBeLessThan(shrunk.freed * 0.1);
+  const compacted = JSON.parse((await tvixStore(['compact', '--json', ...at])).stdout);
+  expect(compacted.after).toBeLessThanOrEqual(compacted.before);
   expect((await tvixStore(['fsck', ...at])).status).toBe(0);
   expect((await tvixStore(['gc', ...at])).stderr).toContain('--max-size');
 });

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, onTestFailed, test } from 'vitest';
 import { LocalStore } from '../../src/castore/local/store.ts';
@@ -11,6 +11,7 @@ import { importStorePath } from '../../src/store/moving/import.ts';
 import { localBackend } from '../../src/store/open/backends/local.ts';
 import { startTvixStore, tvixStore } from '../helpers/cli.ts';
 import { randomBytes, randomNumbers, SEED } from '../helpers/random.ts';
+import { chunkFiles } from '../helpers/rot.ts';
 import { checkLocalStore, codeOf, localStore } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 import type { Tree } from '../helpers/trees.ts';
@@ -60,12 +61,6 @@ function flip(path: string, at: number, bit = 0): void {
   bytes[at]! ^= 1 << bit;
   chmodSync(path, 0o644);
   writeFileSync(path, bytes);
-}
-
-function chunkFiles(store: string): string[] {
-  const chunks = join(store, 'chunks');
-  const names = readdirSync(chunks, { recursive: true, encoding: 'utf8' }).sort();
-  return names.map((name) => join(chunks, name)).filter((name) => statSync(name).isFile());
 }
 
 /** Changes a byte in the first row of a table. */

@@ -1,4 +1,4 @@
-import { chmodSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { LocalStore } from '../../src/castore/local/store.ts';
@@ -7,6 +7,7 @@ import { startDaemon } from '../helpers/daemon.ts';
 import type { TestMount } from '../helpers/mount.ts';
 import { DRIVERS, mount } from '../helpers/mount.ts';
 import { randomBytes } from '../helpers/random.ts';
+import { chunkFiles, rot } from '../helpers/rot.ts';
 import { tempDir } from '../helpers/temp.ts';
 import { directory, file, writeTree } from '../helpers/trees.ts';
 
@@ -26,20 +27,6 @@ async function importInto(store: string, tree: string): Promise<string> {
   const { status, stdout, stderr } = await tvixStore(['import', '--store', store, tree]);
   expect(status, stderr).toBe(0);
   return stdout.trim();
-}
-
-function chunkFiles(dir: string): string[] {
-  const chunks = join(dir, 'chunks');
-  const names = readdirSync(chunks, { recursive: true, encoding: 'utf8' }).map((name) => join(chunks, name));
-  return names.filter((name) => statSync(name).isFile()).sort();
-}
-
-/** Changes four bytes in the middle of a file. */
-function rot(path: string): void {
-  const bytes = readFileSync(path);
-  for (let at = 1000; at < 1004; at++) bytes[at]! ^= 0x55;
-  chmodSync(path, 0o644);
-  writeFileSync(path, bytes);
 }
 
 const DAMAGES: Record<string, (dir: string) => void> = {

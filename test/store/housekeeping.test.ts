@@ -14,7 +14,7 @@ import { LocalStore } from '../../src/castore/local/store.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
 import { UseTable } from '../../src/store/keeping/uses.ts';
 import { PathInfoTable } from '../../src/store/path-info/local.ts';
-import { run, tvixStore } from '../helpers/cli.ts';
+import { run, startTvixStore, tvixStore } from '../helpers/cli.ts';
 import { mount } from '../helpers/mount.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { tempDir } from '../helpers/temp.ts';
@@ -246,5 +246,45 @@ describe('fsck', () => {
       expect(await succeeds('ls', '--store', store)).toBe(`${nameOf(path)}\n`);
       await succeeds('fsck', '--store', store);
     }
+  });
+});
+
+describe('compact', () => {
+  test('gives back the room of what was deleted, and everything is there', async () => {
+    const dir = tempDir();
+    const store = ['--store', `local://${dir}/store`];
+    const files = (seed: string, count: number) =>
+      Object.fromEntries(
+        Array.from({ length: count }, (_, i) => [`f${i}`, file(randomBytes(20_000, seed + i))]),
+      );
+    writeTree(join(dir, 'kept'), directory(files('kept', 20)));
+    writeTree(join(dir, 'gone'), directory(files('gone', 200)));
+    const kept = (await tvixStore(['import', ...store, join(dir, 'kept')])).stdout.trim();
+    await tvixStore(['import', ...store, join(dir, 'gone')]);
+    await tvixStore(['root', 'add', ...store, 'kept', kept]);
+    await tvixStore(['gc', ...store, '--older-than', '0']);
+    const { before, after } = JSON.parse((await tvixStore(['compact', ...store, '--json'])).stdout);
+    expect(before).toBeGreaterThan(4_000_000);
+    expect(after).toBeLessThan(1_000_000);
+    expect(readdirSync(join(dir, 'store')).filter((name) => /alone|new/.test(name))).toEqual([]);
+    expect(await tvixStore(['fsck', ...store])).toMatchObject({ status: 0 });
+    expect(await tvixStore(['verify', ...store, '--all'])).toMatchObject({ status: 0 });
+    expect((await tvixStore(['root', 'list', ...store])).stdout).toContain(kept);
+    expect(await tvixStore(['import', ...store, join(dir, 'gone')])).toMatchObject({ status: 0 });
+  });
+
+  test('of a store that is in use, or is none, leaves everything as it is', async () => {
+    const dir = tempDir();
+    const store = ['--store', `local://${dir}/store`];
+    writeTree(join(dir, 'tree'), file('contents'));
+    await tvixStore(['import', ...store, join(dir, 'tree')]);
+    const daemon = await startTvixStore(['daemon', ...store, '-l', join(dir, 'socket')], 'listening');
+    const refused = await tvixStore(['compact', ...store]);
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toContain(`stop process ${daemon.pid} first`);
+    expect(readdirSync(join(dir, 'store')).filter((name) => /alone|new/.test(name))).toEqual([]);
+    daemon.kill();
+    expect(await tvixStore(['compact', '--store', `local://${dir}/nowhere`])).toMatchObject({ status: 1 });
+    expect(await tvixStore(['compact', '--store', 'memory://'])).toMatchObject({ status: 2 });
   });
 });

@@ -1,4 +1,3 @@
-import { LRUCache } from 'lru-cache';
 import { toBigInt } from '../../proto/long.ts';
 import { tvix } from '../../proto/messages.ts';
 import { mapAhead } from '../../util/async/iterables.ts';
@@ -7,7 +6,8 @@ import { zstdCompress, zstdDecompress } from '../../util/compression/zstd.ts';
 import { damaged, type StoreError } from '../../util/errors.ts';
 import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
-import { keyOf, putOnce } from '../objects/object-store.ts';
+import { keyOf } from '../objects/object-store.ts';
+import { Reliance } from '../objects/reliance.ts';
 import { chunkerFor } from './parallel-chunker.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { MAX_CHUNK_LENGTH, SINGLE_CHUNK_LIMIT } from './service.ts';
@@ -19,8 +19,6 @@ const MAX_INDEX_OBJECT = 256 << 20;
 /** Chunks of one blob that are on their way at once. */
 const SENT_AT_ONCE = 32;
 const READ_AT_ONCE = 8;
-/** Chunks that are known to be there, so that they need not be sent again. */
-const MAX_KNOWN = 1 << 16;
 
 /**
  * Blobs among objects, as tvix and snix lay them out: `chunks/b3/<4 digits>/<64 digits>` is a chunk, compressed by
@@ -30,18 +28,19 @@ const MAX_KNOWN = 1 << 16;
  */
 export class ObjectStoreBlobService implements BlobService {
   readonly #objects: ObjectStore;
-  readonly #known = new LRUCache<string, true>({ max: MAX_KNOWN });
   readonly #flights = new SingleFlight<void>();
+  readonly #reliance: Reliance;
 
-  constructor(objects: ObjectStore) {
+  constructor(objects: ObjectStore, reliance = new Reliance(objects)) {
     this.#objects = objects;
+    this.#reliance = reliance;
   }
 
   async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
     if (digest.equals(EMPTY_DIGEST)) return [];
     const list = await this.#list(digest, signal);
     if (list) return list.length > 1 ? list : [];
-    return (await this.#objects.has(keyOf('chunks', digest), signal)) ? [] : undefined;
+    return (await this.#objects.facts(keyOf('chunks', digest), signal)) ? [] : undefined;
   }
 
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
@@ -161,17 +160,15 @@ export class ObjectStoreBlobService implements BlobService {
   async #sendList(digest: Digest, chunks: readonly Chunk[], signal: AbortSignal | undefined): Promise<void> {
     const list = { chunks: chunks.map((chunk) => ({ digest: chunk.digest.bytes, size: chunk.size })) };
     const make = () => tvix.castore.v1.StatBlobResponse.encode(list).finish();
-    await putOnce(this.#objects, keyOf('blobs', digest), 0, make, signal);
+    await this.#reliance.putOnce(keyOf('blobs', digest), 0, make, signal);
   }
 
-  /** Sends a chunk unless this process knows that it is there; the empty one is a list without chunks. */
+  /** Sends a chunk unless it is known to be there; the empty one is a list without chunks. */
   async #send(digest: Digest, bytes: Uint8Array, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#known.has(digest.hex)) return;
     const send = async (shared: AbortSignal) => {
       const isEmpty = bytes.length === 0;
       const key = keyOf(isEmpty ? 'blobs' : 'chunks', digest);
-      await putOnce(this.#objects, key, bytes.length, () => (isEmpty ? bytes : zstdCompress(bytes)), shared);
-      this.#known.set(digest.hex, true);
+      await this.#reliance.putOnce(key, bytes.length, () => (isEmpty ? bytes : zstdCompress(bytes)), shared);
     };
     await this.#flights.run(digest.hex, send, signal);
   }

@@ -35,8 +35,10 @@ export class LocalTreeCopier implements TreeCopier {
 
   /** One tree after another: there is nothing to wait for. */
   copy(root: Node, signal?: AbortSignal): Promise<void> {
-    this.#last = this.#last.then(() => this.#copy(root, signal));
-    return this.#last;
+    const copied = this.#last.then(() => this.#copy(root, signal));
+    // Of what failed, the next one can rely on nothing.
+    this.#last = copied.catch(() => this.#seen.clear());
+    return copied;
   }
 
   async #copy(root: Node, signal: AbortSignal | undefined): Promise<void> {

@@ -2,7 +2,8 @@ import { damaged, StoreError } from '../../util/errors.ts';
 import type { Digest } from '../digest.ts';
 import { Directory } from '../directory.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
-import { keyOf, putOnce } from '../objects/object-store.ts';
+import { keyOf } from '../objects/object-store.ts';
+import { Reliance } from '../objects/reliance.ts';
 import { decodePack, encodePack } from './pack.ts';
 import { RootFirstValidator } from './root-first.ts';
 import type { DirectoryPutter, DirectoryService } from './service.ts';
@@ -17,9 +18,11 @@ const MAX_PACK = 256 << 20;
  */
 export class ObjectStoreDirectoryService implements DirectoryService {
   readonly #objects: ObjectStore;
+  readonly #reliance: Reliance;
 
-  constructor(objects: ObjectStore) {
+  constructor(objects: ObjectStore, reliance = new Reliance(objects)) {
     this.#objects = objects;
+    this.#reliance = reliance;
   }
 
   async get(digest: Digest): Promise<Directory | undefined> {
@@ -79,7 +82,7 @@ export class ObjectStoreDirectoryService implements DirectoryService {
 
   async #put(root: Digest, closure: readonly Directory[]): Promise<void> {
     const size = closure.reduce((sum, { bytes }) => sum + bytes.length, 0);
-    await putOnce(this.#objects, keyOf('dirs', root), size, () => encodePack(closure));
+    await this.#reliance.putOnce(keyOf('dirs', root), size, () => encodePack(closure));
   }
 
   /** A put is acknowledged when it is durable. */

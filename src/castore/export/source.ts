@@ -64,8 +64,9 @@ export class LocalTreeSource implements TreeSource {
     }
     const bytes = asBuffer(this.#buffer).subarray(0, size);
     if (this.#reader.readChunk(digest.bytes, 0, size, bytes, 0) !== size) {
-      if (this.#reader.isRotten(digest.bytes)) throw damaged(`chunk ${digest} is damaged in the local store`);
-      throw missing(digest, size);
+      if (!this.#reader.isRotten(digest.bytes)) throw missing(digest, size);
+      this.#reader.noteRotten(digest);
+      throw damaged(`chunk ${digest} is damaged in the local store`);
     }
     return bytes;
   }

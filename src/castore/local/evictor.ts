@@ -1,12 +1,13 @@
 import { closeSync } from 'node:fs';
 import { deleteRows, lockForDeleting } from './collector.ts';
+import { DigestMap } from './digest-map.ts';
 import type { Environment } from './environment.ts';
 import { removeOrphans } from './orphans.ts';
 import type { RecentUse } from './recent-use.ts';
 import { lackOfRoom, rowsAtOnce } from './reserve.ts';
 import { parseChunkRow } from './rows.ts';
 import { scan } from './scan.ts';
-import type { Table } from './table.ts';
+import type { Table, TableRow } from './table.ts';
 
 /** How far below its limit a cache is brought: so it is not done for every chunk. */
 const TARGET = 0.9;
@@ -19,25 +20,59 @@ export interface Eviction {
 }
 
 /**
- * Brings a cache below a size, and gives back what is to be left free on its disk: what was used least recently goes. Nobody relies on what is in a cache; who
- * misses something fetches it again, and a file that is open stays readable. So this needs no epochs, only
- * that one does it at a time. Throws UNAVAILABLE when another process does.
+ * Brings a cache below a size, and gives back what is to be left free on its disk: what was used least recently goes.
+ * Nobody relies on what is in a cache; who misses something fetches it again, and a file that is open stays readable. So
+ * this needs no epochs, only that one does it at a time. Throws UNAVAILABLE when another process does.
  */
 export async function evict(env: Environment, uses: RecentUse, limit: number): Promise<Eviction> {
   const lock = lockForDeleting(env);
   try {
     // Then what is left on the disk is what rows tell of.
     const orphaned = await removeOrphans(env);
-    const byMinute = await measure(env, uses);
-    const size = sizeOf(env, byMinute.files);
-    const lack = lackOfRoom(env.dir);
-    if (size <= limit && lack === 0) return { size, freed: orphaned };
-    const excess = size > limit ? size - limit * TARGET : 0;
-    const freed = await remove(env, uses, oldest(byMinute.bytes, Math.max(excess, lack / TARGET)));
+    const { size, until } = await measured(env, uses, limit);
+    const freed = until ? await remove(env, uses, until) : 0;
     return { size: size - freed, freed: freed + orphaned };
   } finally {
     closeSync(lock);
   }
+}
+
+/** What `evict` would take, as things are now. */
+export async function planEviction(
+  env: Environment,
+  uses: RecentUse,
+  limit: number,
+): Promise<Eviction & { readonly going: DigestMap }> {
+  const { size, until } = await measured(env, uses, limit);
+  const going = new DigestMap();
+  let freed = 0;
+  for await (const { table, rows } of until ? leastUsed(env, uses, until) : []) {
+    for (const { key, value } of rows) {
+      freed += rowSize(env, table, key, value);
+      going.set(key);
+    }
+  }
+  return { size: size - freed, freed, going };
+}
+
+/** What was used last before this minute goes, and so many bytes of what was used in it. */
+interface Until {
+  readonly minute: number;
+  readonly ofIt: number;
+}
+
+/** The size of a cache, and until when all is to go, if it is too large. */
+async function measured(
+  env: Environment,
+  uses: RecentUse,
+  limit: number,
+): Promise<{ size: number; until?: Until }> {
+  const byMinute = await measure(env, uses);
+  const size = sizeOf(env, byMinute.files);
+  const lack = lackOfRoom(env.dir);
+  if (size <= limit && lack === 0) return { size };
+  const excess = size > limit ? size - limit * TARGET : 0;
+  return { size, until: oldest(byMinute.bytes, Math.max(excess, lack / TARGET)) };
 }
 
 /** The size of a cache in bytes: its chunk files, and the used part of its database. */
@@ -63,7 +98,7 @@ async function measure(env: Environment, uses: RecentUse) {
 }
 
 /** Until which minute all may go, and how many bytes of that one, so that `excess` bytes are freed. */
-function oldest(bytes: ReadonlyMap<number, number>, excess: number): { minute: number; ofIt: number } {
+function oldest(bytes: ReadonlyMap<number, number>, excess: number): Until {
   let left = excess;
   for (const [minute, size] of [...bytes].sort(([a], [b]) => a - b)) {
     if (size >= left) return { minute, ofIt: left };
@@ -72,35 +107,42 @@ function oldest(bytes: ReadonlyMap<number, number>, excess: number): { minute: n
   return { minute: Number.POSITIVE_INFINITY, ofIt: 0 };
 }
 
-async function remove(
+async function* leastUsed(
   env: Environment,
   uses: RecentUse,
-  until: { minute: number; ofIt: number },
-): Promise<number> {
-  const marks = env.table('provisional');
-  let ofIt = until.ofIt;
-  let freed = 0;
+  until: Until,
+): AsyncGenerator<{ table: Table; rows: TableRow[] }> {
+  let { ofIt } = until;
   for (const table of tables(env)) {
-    for await (const rows of scan(env, table)) {
-      const going = rows.filter(({ key, value }) => {
+    for await (const slice of scan(env, table)) {
+      const rows = slice.filter(({ key, value }) => {
         const minute = uses.lastUse(key);
         if (minute !== until.minute) return minute < until.minute;
+        const before = ofIt;
         ofIt -= rowSize(env, table, key, value);
-        return ofIt >= 0 || ofIt + rowSize(env, table, key, value) > 0;
+        return before > 0;
       });
-      for (let next = 0; next < going.length; ) {
-        const keys = going.slice(next, next + rowsAtOnce(env.dir, BATCH)).map(({ key }) => key);
-        next += keys.length;
-        const deleted = await env.transactionSoon(() => {
-          for (const key of keys) {
-            uses.forget(key);
-            if (table === env.manifests) marks.removeSync(key);
-          }
-          return deleteRows(env, table, keys, () => true);
-        });
-        deleted.removeFiles();
-        freed += deleted.bytes;
-      }
+      yield { table, rows };
+    }
+  }
+}
+
+async function remove(env: Environment, uses: RecentUse, until: Until): Promise<number> {
+  const marks = env.table('provisional');
+  let freed = 0;
+  for await (const { table, rows } of leastUsed(env, uses, until)) {
+    for (let next = 0; next < rows.length; ) {
+      const keys = rows.slice(next, next + rowsAtOnce(env.dir, BATCH)).map(({ key }) => key);
+      next += keys.length;
+      const deleted = await env.transactionSoon(() => {
+        for (const key of keys) {
+          uses.forget(key);
+          if (table === env.manifests) marks.removeSync(key);
+        }
+        return deleteRows(env, table, keys, () => true);
+      });
+      deleted.removeFiles();
+      freed += deleted.bytes;
     }
   }
   return freed;

@@ -1,7 +1,6 @@
-import { linkSync, rmSync } from 'node:fs';
 import { StoreError } from '../../util/errors.ts';
-import { databasePath, openDatabase } from './database.ts';
-import { takeExclusively } from './exclusive.ts';
+import { openDatabase } from './database.ts';
+import { withDatabaseAlone } from './exclusive.ts';
 import { Table } from './table.ts';
 
 /** Of the tables and rows, in the table `meta`: the one that this program reads and writes. */
@@ -41,22 +40,7 @@ export function isNewer(found: string | undefined): boolean {
  * when another process has it open, or its format is a newer one.
  */
 export async function upgradeStore(dir: string, upgrades = UPGRADES): Promise<number> {
-  const path = databasePath(dir);
-  const exclusive = takeExclusively(dir);
-  if ('heldBy' in exclusive) {
-    throw new StoreError(
-      'FAILED_PRECONDITION',
-      `the store in ${dir} is in use: stop process ${exclusive.heldBy} first`,
-    );
-  }
-  // LMDB would wait for our lock: under another name the database has another.
-  const alias = `${path}.upgrade`;
-  const clear = () => {
-    for (const name of [alias, `${alias}-lock`]) rmSync(name, { force: true });
-  };
-  try {
-    clear();
-    linkSync(path, alias);
+  return withDatabaseAlone(dir, `the store in ${dir} has to be converted`, async (alias) => {
     const root = openDatabase(alias);
     try {
       return root.transactionSync(() => {
@@ -74,10 +58,7 @@ export async function upgradeStore(dir: string, upgrades = UPGRADES): Promise<nu
     } finally {
       await root.close();
     }
-  } finally {
-    clear();
-    exclusive.release();
-  }
+  });
 }
 
 export const FORMAT_KEY = Buffer.from('format');

@@ -12,6 +12,16 @@ export interface Gap {
   readonly to?: string;
 }
 
+interface RowsOptions {
+  readonly first?: string;
+  readonly onKey?: (hex: string) => void;
+}
+
+/** The least key behind another one. */
+export function keyBehind(key: Uint8Array): string {
+  return `${toHex(key)}00`;
+}
+
 /**
  * The tables of a database that may be damaged, for reading alone. Reading it may end the process; then
  * the next one is told to keep away from where that happened. All reads come from one state of the
@@ -45,16 +55,16 @@ export class RawDatabase {
   }
 
   /**
-   * The rows of a table outside the gaps, in the order of their keys. `onKey` hears how far it is, so that a
-   * crash can be placed. Throws DATA_LOSS when the keys are not in order.
+   * The rows of a table outside the gaps, in the order of their keys, from `first` (in hexadecimal) on. `onKey` hears
+   * how far it is, so that a crash can be placed. Throws DATA_LOSS when the keys are not in order.
    */
-  *rows(name: string, onKey: (hex: string) => void = () => {}): Generator<TableRow> {
+  *rows(name: string, { first = '', onKey = () => {} }: RowsOptions = {}): Generator<TableRow> {
     const gaps = this.#gaps.filter(({ table }) => table === name).sort((a, b) => (a.from < b.from ? -1 : 1));
-    let start = '';
+    let start = first;
     for (const { from, to } of [...gaps, { from: undefined, to: undefined }]) {
       yield* this.#range(name, start, from, onKey);
       if (to === undefined) return;
-      start = to;
+      if (to > start) start = to;
     }
   }
 
@@ -73,7 +83,7 @@ export class RawDatabase {
       if (last && Buffer.compare(last, row.key) >= 0) throw damaged(`the keys of ${name} are not in order`);
       last = row.key;
       yield row;
-      const behind = `${toHex(row.key)}00`;
+      const behind = keyBehind(row.key);
       onKey(behind);
       // Not even a look at what comes next: that is where the gap is.
       if (behind === end) return;

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache';
 import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
 import { systemCode } from '../../util/errors.ts';
 import type { Chunk } from '../blob/service.ts';
-import { isDigestOf } from '../digest.ts';
+import { type Digest, isDigestOf } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import type { Environment } from './environment.ts';
 import type { ChunkRow } from './rows.ts';
@@ -92,6 +92,11 @@ export class LocalReader {
       : row !== undefined;
   }
 
+  /** Has nobody who writes rely on a chunk that is rotten. */
+  noteRotten(digest: Digest): void {
+    this.#env.rotten.note(digest);
+  }
+
   #chunkRow(digest: Uint8Array): ChunkRow | undefined {
     return this.#lookUp(this.#env.chunks, digest, (bytes) => parseChunkRow(bytes, digest));
   }
@@ -131,7 +136,11 @@ export class LocalReader {
       if (open) return readSync(open.fd, out, at, Math.min(length, out.length - at), offset);
       const read = (bytes: Uint8Array) => {
         const row = parseChunkRow(bytes, digest);
-        if (row.kind === 'file') return this.#openFile(key, digest, row) ? 'opened' : 'gone';
+        if (row.kind === 'file') {
+          const isAllWanted = offset === 0 && length >= row.size && out.length - at >= row.size;
+          // Hashed where it is wanted, so that it need not be copied there.
+          return this.#openFile(key, digest, row, isAllWanted ? out.subarray(at, at + row.size) : undefined);
+        }
         return this.#isSound(digest, row.bytes) ? copied(row.bytes) : 'gone';
       };
       const found = fresh && attempt === 0 ? read(fresh) : this.#lookUp(this.#env.chunks, digest, read);
@@ -142,36 +151,45 @@ export class LocalReader {
     return undefined;
   }
 
-  #openFile(key: string, digest: Uint8Array, { size, suffix }: ChunkRow & { kind: 'file' }): boolean {
+  /** Opens the file of a chunk. If it is to be hashed, that is done in `whole`, which then holds it: gives its size. */
+  #openFile(
+    key: string,
+    digest: Uint8Array,
+    { size, suffix }: ChunkRow & { kind: 'file' },
+    whole: Uint8Array | undefined,
+  ): number | 'opened' | 'gone' {
     const path = this.#files.path(toHex(digest), suffix);
-    if (this.#rotten.has(path)) return false;
+    if (this.#rotten.has(path)) return 'gone';
     let fd: number;
     try {
       fd = openSync(path, 'r');
     } catch (error) {
-      if (systemCode(error) === 'ENOENT') return false;
+      if (systemCode(error) === 'ENOENT') return 'gone';
       throw error;
     }
     if (this.#checks && !this.#sound.has(digest)) {
-      const bytes = this.#whole(fd, size);
-      if (!bytes || !this.#isSound(digest, bytes)) {
+      const bytes = whole ?? this.#emptied(size);
+      const isRead = fstatSync(fd).size === size && readSync(fd, bytes, 0, size, 0) === size;
+      if (!isRead || !this.#isSound(digest, bytes)) {
         closeSync(fd);
         if (this.#rotten.size < MAX_ROTTEN) this.#rotten.add(path);
-        return false;
+        return 'gone';
+      }
+      if (whole) {
+        closeSync(fd);
+        return size;
       }
       this.#hashed = { key, bytes };
     }
     this.#open.set(key, { fd, size });
-    return true;
+    return 'opened';
   }
 
-  /** All of a file, in memory that the next one is read into; `undefined` when it has another length. */
-  #whole(fd: number, size: number): Uint8Array | undefined {
+  /** The memory for a chunk of which only a part is wanted, until the next one. */
+  #emptied(size: number): Uint8Array {
     this.#hashed = NOTHING_HASHED;
-    if (fstatSync(fd).size !== size) return undefined;
     if (this.#buffer.length < size) this.#buffer = Buffer.allocUnsafeSlow(size);
-    const bytes = this.#buffer.subarray(0, size);
-    return readSync(fd, bytes, 0, size, 0) === size ? bytes : undefined;
+    return this.#buffer.subarray(0, size);
   }
 
   /** Whether bytes are what a digest says, or have been. */

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { access, link, mkdir, open, readdir, readFile, rename, unlink } from 'node:fs/promises';
+import { link, mkdir, open, readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
@@ -10,7 +10,7 @@ import { log } from '../../util/log.ts';
 import { lockDescriptor, readLocked } from '../../util/system/file-lock.ts';
 import { writeWholeFile } from '../../util/system/whole-file.ts';
 import { Digest } from '../digest.ts';
-import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
+import type { Condition, ListedObject, ObjectFacts, ObjectStore, StoredObject } from './object-store.ts';
 
 const LOCK_WAIT_MS = 5;
 const LOCK_TRIES = 3;
@@ -83,17 +83,15 @@ export class FileObjectStore implements ObjectStore {
     }
   }
 
-  async has(key: string): Promise<boolean> {
-    return access(join(this.#dir, key)).then(
-      () => true,
-      (error) => absent(error) ?? false,
-    );
+  async facts(key: string): Promise<ObjectFacts | undefined> {
+    const found = await stat(join(this.#dir, key)).catch(absent);
+    return found && { size: found.size, modified: found.mtimeMs };
   }
 
   async put(key: string, bytes: Uint8Array, condition: Condition, signal?: AbortSignal): Promise<boolean> {
     signal?.throwIfAborted();
     if (condition === 'absent') {
-      if (await this.has(key)) return false;
+      if (await this.facts(key)) return false;
       return this.#written(key, bytes, async (unnamed, path) => {
         try {
           await link(unnamed, path);
@@ -104,12 +102,15 @@ export class FileObjectStore implements ObjectStore {
         }
       });
     }
-    return this.#locked(async () => {
-      if ((await this.get(key, Number.MAX_SAFE_INTEGER))?.tag !== condition.tag) return false;
-      return this.#written(key, bytes, async (unnamed, path) => {
+    const replace = () =>
+      this.#written(key, bytes, async (unnamed, path) => {
         await rename(unnamed, path);
         return true;
       });
+    if (condition === 'always') return replace();
+    return this.#locked(async () => {
+      if ((await this.get(key, Number.MAX_SAFE_INTEGER))?.tag !== condition.tag) return false;
+      return replace();
     });
   }
 
@@ -179,12 +180,18 @@ export class FileObjectStore implements ObjectStore {
     }
   }
 
-  async *list(prefix: string): AsyncGenerator<string> {
+  async remove(keys: readonly string[]): Promise<void> {
+    for (const key of keys) await unlink(join(this.#dir, key)).catch(absent);
+  }
+
+  async *list(prefix: string): AsyncGenerator<ListedObject> {
     const folder = join(this.#dir, prefix.slice(0, prefix.lastIndexOf('/') + 1));
     const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(absent);
     for (const entry of entries ?? []) {
       const key = relative(this.#dir, join(entry.parentPath, entry.name));
-      if (entry.isFile() && key.startsWith(prefix)) yield key;
+      if (!entry.isFile() || !key.startsWith(prefix)) continue;
+      const facts = await this.facts(key);
+      if (facts) yield { key, ...facts };
     }
   }
 

@@ -6,8 +6,20 @@ export interface StoredObject {
   readonly tag: string;
 }
 
-/** When a put takes effect: where there is nothing, or over what has this tag. */
-export type Condition = 'absent' | { readonly tag: string };
+/** The facts about an object. */
+export interface ObjectFacts {
+  /** Bytes of the object. */
+  readonly size: number;
+  /** When it was put last, in milliseconds since 1970, by the clock of the store. */
+  readonly modified: number;
+}
+
+export interface ListedObject extends ObjectFacts {
+  readonly key: string;
+}
+
+/** When a put takes effect: where there is nothing, over what has this tag, or whatever is there. */
+export type Condition = 'absent' | 'always' | { readonly tag: string };
 
 /** Byte strings by keys, as a bucket holds them. */
 export interface ObjectStore {
@@ -19,7 +31,8 @@ export interface ObjectStore {
   /** `undefined` when there is none. Throws DATA_LOSS for one of more than `limit` bytes. */
   get(key: string, limit: number, signal?: AbortSignal): Promise<StoredObject | undefined>;
 
-  has(key: string, signal?: AbortSignal): Promise<boolean>;
+  /** `undefined` when there is none. */
+  facts(key: string, signal?: AbortSignal): Promise<ObjectFacts | undefined>;
 
   /**
    * Stores an object whole and durably, or gives false and does nothing where the condition does not hold, even
@@ -28,8 +41,11 @@ export interface ObjectStore {
    */
   put(key: string, bytes: Uint8Array, condition: Condition, signal?: AbortSignal): Promise<boolean>;
 
-  /** The keys that begin so, in any order. */
-  list(prefix: string, signal?: AbortSignal): AsyncIterable<string>;
+  /** The objects whose keys begin so, in any order. */
+  list(prefix: string, signal?: AbortSignal): AsyncIterable<ListedObject>;
+
+  /** Removes objects. Those that are not there are no failure. */
+  remove(keys: readonly string[], signal?: AbortSignal): Promise<void>;
 
   close(): Promise<void>;
 }
@@ -39,19 +55,4 @@ export type Kind = 'chunks' | 'blobs' | 'dirs';
 
 export function keyOf(kind: Kind, { hex }: Digest): string {
   return `${kind}/b3/${hex.slice(0, 4)}/${hex}`;
-}
-
-/** Objects up to this many bytes are sent without asking whether they are there. */
-const SMALL = 128 * 1024;
-
-/** Stores the only object that a key can stand for, made of `size` bytes, if it is not there. */
-export async function putOnce(
-  objects: ObjectStore,
-  key: string,
-  size: number,
-  make: () => Uint8Array,
-  signal?: AbortSignal,
-): Promise<void> {
-  if (size > SMALL && (await objects.has(key, signal))) return;
-  await objects.put(key, make(), 'absent', signal);
 }

@@ -2,12 +2,11 @@ import type { Readable } from 'node:stream';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { orAborted } from '../../util/async/abort.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
-
 import { Limiter } from '../../util/async/limiter.ts';
 import { retrying } from '../../util/async/retry.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
-import type { Condition, ObjectStore, StoredObject } from './object-store.ts';
+import type { Condition, ListedObject, ObjectFacts, ObjectStore, StoredObject } from './object-store.ts';
 import type { FailureContext } from './s3-failure.ts';
 import { failureOf, isConditionFailure, isMissingObject } from './s3-failure.ts';
 
@@ -17,6 +16,8 @@ const CONNECT_MS = 10_000;
 /** A request fails when nothing moved for so long, in milliseconds. */
 const IDLE_MS = 30_000;
 const FIRST_WAIT_MS = 100;
+/** As S3 has it. */
+const REMOVED_AT_ONCE = 1000;
 /** Tries of a request that fails for a reason that may pass: some six seconds. */
 const ATTEMPTS = 7;
 /** Tries until there has been a first answer: without one, the address is probably wrong. */
@@ -98,15 +99,19 @@ export class S3ObjectStore implements ObjectStore {
     });
   }
 
-  has(key: string, signal?: AbortSignal): Promise<boolean> {
+  facts(key: string, signal?: AbortSignal): Promise<ObjectFacts | undefined> {
     return this.#request(signal, async () => {
       const command = new this.#sdk.HeadObjectCommand(this.#at(key));
-      return (await absentOr(this.#client.send(command, until(signal)))) !== undefined;
+      const found = await absentOr(this.#client.send(command, until(signal)));
+      return (
+        found && { size: found.ContentLength ?? 0, modified: found.LastModified?.getTime() ?? Date.now() }
+      );
     });
   }
 
   async put(key: string, bytes: Uint8Array, condition: Condition, signal?: AbortSignal): Promise<boolean> {
     if (condition === 'absent') return this.#put(key, bytes, { IfNoneMatch: '*' }, signal);
+    if (condition === 'always') return this.#put(key, bytes, {}, signal);
     // Ceph compares the bare tag, against the standard. Whatever compares the quoted one refuses the bare one.
     const bare = condition.tag.replaceAll('"', '');
     return (
@@ -118,7 +123,7 @@ export class S3ObjectStore implements ObjectStore {
   #put(
     key: string,
     Body: Uint8Array,
-    condition: { IfNoneMatch: string } | { IfMatch: string },
+    condition: { IfNoneMatch?: string; IfMatch?: string },
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
     return this.#request(signal, async () => {
@@ -133,7 +138,27 @@ export class S3ObjectStore implements ObjectStore {
     });
   }
 
-  async *list(prefix: string, signal?: AbortSignal): AsyncGenerator<string> {
+  async remove(keys: readonly string[], signal?: AbortSignal): Promise<void> {
+    for (let next = 0; next < keys.length; next += REMOVED_AT_ONCE) {
+      const some = keys.slice(next, next + REMOVED_AT_ONCE);
+      await this.#request(signal, async () => {
+        const Objects = some.map((key) => ({ Key: this.#prefix + key }));
+        const command = new this.#sdk.DeleteObjectsCommand({
+          Bucket: this.#bucket,
+          Delete: { Objects, Quiet: true },
+        });
+        const { Errors = [] } = await this.#client.send(command, until(signal));
+        const [first] = Errors;
+        if (first)
+          throw new StoreError(
+            first.Code === 'AccessDenied' ? 'PERMISSION_DENIED' : 'UNAVAILABLE',
+            `${this.address}: cannot remove ${first.Key} and ${Errors.length - 1} more: ${first.Message ?? first.Code}`,
+          );
+      });
+    }
+  }
+
+  async *list(prefix: string, signal?: AbortSignal): AsyncGenerator<ListedObject> {
     let token: string | undefined;
     do {
       const page = await this.#request(signal, () =>
@@ -146,7 +171,14 @@ export class S3ObjectStore implements ObjectStore {
           until(signal),
         ),
       );
-      for (const { Key } of page.Contents ?? []) if (Key) yield Key.slice(this.#prefix.length);
+      for (const { Key, Size = 0, LastModified } of page.Contents ?? []) {
+        if (Key === undefined) continue;
+        yield {
+          key: Key.slice(this.#prefix.length),
+          size: Size,
+          modified: LastModified?.getTime() ?? Date.now(),
+        };
+      }
       token = page.IsTruncated ? page.NextContinuationToken : undefined;
     } while (token !== undefined);
   }

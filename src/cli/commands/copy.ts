@@ -1,13 +1,14 @@
 import { STORE_DIR } from '../../nix/store-path.ts';
+import { copyRoots } from '../../store/keeping/roots.ts';
 import type { CopyPlan } from '../../store/moving/copy.ts';
 import { STORE_PATH_FORMS } from '../../store/named-path.ts';
-import { formatSize } from '../../util/bytes.ts';
+import { formatSize, latin1 } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Chosen } from '../chosen-paths.ts';
 import { allOption, choosePaths } from '../chosen-paths.ts';
 import { Command } from '../command.ts';
-import type { EndFlags, Target } from '../copy-ends.ts';
+import type { EndFlags, Source, Target } from '../copy-ends.ts';
 import { checkTarget, openSource, openTarget } from '../copy-ends.ts';
 import { interruptible } from '../interruptible.ts';
 import { withKeepFree } from '../keep-free.ts';
@@ -16,6 +17,7 @@ import { namesStore, withStoreOptions } from '../store-options.ts';
 
 interface CopyFlags extends EndFlags {
   readonly all?: boolean;
+  readonly roots?: boolean;
   readonly json?: boolean;
 }
 
@@ -31,6 +33,7 @@ export function copyCommand(): Command {
     .addOption(allOption())
     .option('--from <url>', `the store to copy from, or a Nix store: ${STORE_DIR} (default: --store)`)
     .option('--to <url>', 'the store to copy to, or a binary cache: nix+file:///dir (default: --store)')
+    .option('--roots', 'between local stores: copy the roots that name these paths, too')
     .option('--no-closure', 'copy only these paths, without what they refer to')
     .option(
       '--reference-graph <file>',
@@ -42,6 +45,7 @@ export function copyCommand(): Command {
       'tvix-store copy --to grpc+http://store.example:8000 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
       'tvix-store copy --from /nix/store "$(readlink -f result)"',
       'tvix-store copy --to nix+file:///srv/cache 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
+      'tvix-store copy --all --roots --to local:///mnt/other/store',
     )
     .action(run);
 }
@@ -66,6 +70,8 @@ async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortS
   let target: Target | undefined;
   try {
     target = await openTarget(flags);
+    if (flags.roots && !(source.local && target.local))
+      throw new UsageError('--roots: only local stores have roots, and one of these is none');
     const plan = await source.plan(target, signal);
     total = plan.paths.length;
     if (!flags.dryRun) {
@@ -81,7 +87,8 @@ async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortS
       });
     }
     line.clear();
-    tell(plan, flags, progress.bytes);
+    const roots = flags.roots && !flags.dryRun ? addRoots(source, target, plan) : undefined;
+    tell(plan, flags, progress.bytes, roots);
   } finally {
     line.clear();
     await source.close();
@@ -104,7 +111,12 @@ function choose(
   return chosen;
 }
 
-function tell(plan: CopyPlan, { dryRun, json }: CopyFlags, bytes: number): void {
+function addRoots({ local: from }: Source, { local: to }: Target, { paths, present }: CopyPlan): number {
+  const copied = new Set([...paths, ...present].map(({ storePath }) => latin1(storePath.hash)));
+  return copyRoots(from!.env, to!.env, (hash) => copied.has(latin1(hash)));
+}
+
+function tell(plan: CopyPlan, { dryRun, json }: CopyFlags, bytes: number, roots: number | undefined): void {
   const narSize = plan.paths.reduce((sum, path) => sum + path.narSize, 0n);
   const present = plan.present.length;
   if (json) {
@@ -113,7 +125,8 @@ function tell(plan: CopyPlan, { dryRun, json }: CopyFlags, bytes: number): void 
       narSize: Number(path.narSize),
     }));
     const copied = dryRun ? {} : { copiedBytes: bytes };
-    process.stdout.write(`${JSON.stringify({ paths, narSize: Number(narSize), present, ...copied })}\n`);
+    const result = { paths, narSize: Number(narSize), present, ...copied, roots };
+    process.stdout.write(`${JSON.stringify(result)}\n`);
     return;
   }
   if (dryRun) {
@@ -124,5 +137,6 @@ function tell(plan: CopyPlan, { dryRun, json }: CopyFlags, bytes: number): void 
     nars: formatSize(Number(narSize)),
     present,
     bytes: dryRun ? undefined : formatSize(bytes),
+    roots,
   });
 }

@@ -21,8 +21,9 @@ export function daemonCommand(): Command {
   return command
     .summary('serve the store to others over gRPC')
     .description(
-      'Serves the blobs, directories and path infos of the store over gRPC until SIGINT or SIGTERM. It answers ' +
-        'under the package names of tvix and of snix, and offers reflection and health checks.',
+      'Serves the blobs, directories and path infos of the store over gRPC until SIGINT, SIGTERM or SIGHUP. It answers ' +
+        'under the package names of tvix and of snix, and offers reflection and health checks. Whoever can connect can ' +
+        'read everything; without other flags, clients on this machine may upload.',
     )
     .option('--tls-cert <file>', 'serve over TLS with this certificate chain (PEM)')
     .option('--tls-key <file>', 'the private key of the certificate (PEM)')

@@ -1,4 +1,7 @@
+import { Option } from 'commander';
 import type { Node } from '../../castore/node.ts';
+import type { PathFacts, SortKey } from '../../store/keeping/listing.ts';
+import { listed, SORT_KEYS } from '../../store/keeping/listing.ts';
 import type { NamedPlace } from '../../store/named-path.ts';
 import { parsePlace, STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
@@ -15,6 +18,7 @@ interface LsFlags extends StoreFlags {
   readonly all?: boolean;
   readonly long?: boolean;
   readonly recursive?: boolean;
+  readonly sort?: SortKey;
   readonly json?: boolean;
 }
 
@@ -22,7 +26,11 @@ interface Row {
   /** Path relative to what was listed, as bytes. */
   readonly path: Buffer;
   readonly node: Node;
+  /** Of a store path itself. */
+  readonly facts?: PathFacts;
 }
+
+const DATE_LENGTH = '2026-01-31T12:00:00Z'.length;
 
 export function lsCommand(): Command {
   return withStoreOptions(new Command('ls'))
@@ -30,10 +38,24 @@ export function lsCommand(): Command {
     .description('Lists the store paths in the store, or the contents of one of them.')
     .argument('[STORE_PATH[/SUB]]', STORE_PATH_FORMS)
     .addOption(allOption())
-    .option('-l, --long', 'show modes, sizes and the targets of symbolic links')
+    .option(
+      '-l, --long',
+      'show modes, sizes and the targets of symbolic links; what --sort goes by comes first',
+    )
     .option('-R, --recursive', 'list subdirectories too')
+    .addOption(
+      new Option(
+        '--sort <by>',
+        'list the store paths by their names, the sizes of their NARs (largest first), or the times when they were ' +
+          'added or used (latest first); only a local store knows times, and notes a use within 10 minutes',
+      ).choices(SORT_KEYS),
+    )
     .option('--json', 'print one JSON object per line')
-    .example('tvix-store ls', 'tvix-store ls -lR 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
+    .example(
+      'tvix-store ls',
+      'tvix-store ls -l --sort used',
+      'tvix-store ls -lR 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir',
+    )
     .action(run);
 }
 
@@ -41,20 +63,25 @@ async function run(argument: string | undefined, flags: LsFlags): Promise<void> 
   if (flags.all && argument !== undefined)
     throw new UsageError('give either a STORE_PATH or --all, not both');
   const place = argument === undefined ? 'all' : parsePlace(argument);
+  if (flags.sort && place !== 'all')
+    throw new UsageError('--sort is for the store paths of a store: leave out STORE_PATH');
   const store = await openStore(addressesOf(flags), 'read');
   try {
-    for await (const row of rows(store, place, flags.recursive ?? false))
-      process.stdout.write(`${format(row, flags)}\n`);
+    for await (const row of rows(store, place, flags)) process.stdout.write(`${format(row, flags)}\n`);
   } finally {
     await store.close();
   }
 }
 
-async function* rows(store: Store, place: NamedPlace | 'all', recursive: boolean): AsyncGenerator<Row> {
+async function* rows(
+  store: Store,
+  place: NamedPlace | 'all',
+  { recursive = false, sort }: LsFlags,
+): AsyncGenerator<Row> {
   if (place === 'all') {
-    for await (const { storePath, node } of store.pathInfos.list()) {
+    for await (const { storePath, node, ...facts } of listed(store, sort)) {
       const path = Buffer.from(storePath.toString());
-      yield { path, node };
+      yield { path, node, facts };
       if (recursive && node.kind === 'directory') yield* below(store, path, node, true);
     }
     return;
@@ -78,10 +105,28 @@ async function* below(
   }
 }
 
-function format({ path, node }: Row, flags: LsFlags): string {
-  if (flags.json) return JSON.stringify(toJson(path, node));
+function format({ path, node, facts }: Row, flags: LsFlags): string {
+  if (flags.json) return JSON.stringify({ ...toJson(path, node), ...(facts && factsToJson(facts)) });
   const name = printable(path);
   if (!flags.long) return name;
+  const by = facts && flags.sort && flags.sort !== 'name' ? `${sortedBy(facts, flags.sort)} ` : '';
+  return by + longFormat(name, node);
+}
+
+function sortedBy(facts: PathFacts, by: Exclude<SortKey, 'name'>): string {
+  if (by === 'size') return String(facts.narSize).padStart(12);
+  return (dateOf(facts[by]) ?? '-').padEnd(DATE_LENGTH);
+}
+
+function factsToJson({ narSize, added, used }: PathFacts) {
+  return { narSize, added: dateOf(added), used: dateOf(used) };
+}
+
+function dateOf(seconds: number | undefined): string | undefined {
+  return seconds === undefined ? undefined : new Date(seconds * 1000).toISOString().replace('.000Z', 'Z');
+}
+
+function longFormat(name: string, node: Node): string {
   switch (node.kind) {
     case 'directory':
       return `dr-xr-xr-x ${String(node.size).padStart(12)} ${name}`;

@@ -17,7 +17,7 @@ export function mountCommand(): Command {
   return withFileSystemOptions(new Command('mount'))
     .summary('mount the store as a read-only file system')
     .description(
-      'Mounts the store at a directory, usually /nix/store, and serves it until SIGINT or SIGTERM. Contents are ' +
+      'Mounts the store at a directory, usually /nix/store, and serves it until SIGINT, SIGTERM or SIGHUP. Contents are ' +
         'read when somebody asks for them. If the store is not on this machine, they are fetched once and kept ' +
         'in the cache.',
     )

@@ -21,7 +21,7 @@ export function narBridgeCommand(): Command {
   return withUploadOptions(withListenOptions(withStoreOptions(new Command('nar-bridge')), '[::]:9000'))
     .summary('serve the store to Nix, as a binary cache')
     .description(
-      'Serves the store over HTTP as a binary cache for Nix until SIGINT or SIGTERM: a substituter, and a place ' +
+      'Serves the store over HTTP as a binary cache for Nix until SIGINT, SIGTERM or SIGHUP: a substituter, and a place ' +
         'to nix copy to and from. Without --upload-token-file only this machine may upload, over a unix socket ' +
         'or from a loopback address.',
     )

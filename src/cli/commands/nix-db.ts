@@ -11,7 +11,7 @@ import { addressesOf, withStoreOptions } from '../store-options.ts';
 
 export function nixDbCommand(): Command {
   return withStoreOptions(new Command('nix-db'))
-    .summary('print what makes store paths valid for Nix')
+    .summary('print the registration of store paths for nix-store --load-db')
     .description(
       'Prints the registration of store paths and of everything they refer to, for nix-store --load-db; after ' +
         'that, Nix uses the mount as its store. No contents are fetched. References that are not in the store ' +

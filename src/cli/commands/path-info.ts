@@ -20,7 +20,10 @@ interface PathInfoFlags extends StoreFlags {
 export function pathInfoCommand(): Command {
   return withStoreOptions(new Command('path-info'))
     .summary('show what is known about store paths')
-    .description('Shows what is known about store paths: those given, or all of them.')
+    .description(
+      'Shows what is known about store paths. Without any, or with --all, lists the names of all, and with --json what is ' +
+        'known about them.',
+    )
     .argument('[STORE_PATH...]', STORE_PATH_FORMS)
     .addOption(allOption())
     .option('--json', 'print one JSON object, keyed by store path')

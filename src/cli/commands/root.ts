@@ -1,11 +1,14 @@
 import { Option } from 'commander';
 import type { LocalStore } from '../../castore/local/store.ts';
+import type { ObjectStore } from '../../castore/objects/object-store.ts';
+import { BucketRoots } from '../../store/keeping/bucket/roots.ts';
 import type { Root } from '../../store/keeping/roots.ts';
 import { checkRootName, isExpired, RootTable } from '../../store/keeping/roots.ts';
 import { parseStorePath, STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { findPathInfo } from '../../store/resolve.ts';
 import type { Store } from '../../store/services.ts';
 import { argument, durationArgument } from '../arguments.ts';
+import { namesBucket, withBucket } from '../bucket.ts';
 import { Command } from '../command.ts';
 import { withLocalStore } from '../local-store.ts';
 import type { StoreFlags } from '../store-options.ts';
@@ -34,18 +37,24 @@ function addCommand(): Command {
     .argument('<NAME>', 'name of the root')
     .argument('<STORE_PATH>', STORE_PATH_FORMS)
     .addOption(
-      new Option('--ttl <duration>', 'keep the path only this long: 90m, 12h, 7d').argParser(
-        durationArgument('1s'),
-      ),
+      new Option(
+        '--ttl <duration>',
+        'from now on, keep the path only this long (default: for ever)',
+      ).argParser(durationArgument('1s')),
     )
     .example('tvix-store root add --ttl 7d ci-1234 8vbqaxapywkvv1hacdja3pi075r14d43-a_dir')
     .action(async (name: string, text: string, flags: StoreFlags & { ttl?: number }) => {
       argument(() => checkRootName(name));
       const path = parseStorePath(text);
-      const add = async ({ env }: LocalStore, store: Store) => {
-        const { storePath } = await findPathInfo(store, path);
-        new RootTable(env).add(name, storePath, flags.ttl);
-      };
+      const found = async (store: Store) => (await findPathInfo(store, path)).storePath;
+      if (namesBucket(flags)) {
+        const add = async (objects: ObjectStore, store: Store) =>
+          new BucketRoots(objects).add(store.pathInfos, name, await found(store), flags.ttl);
+        await withBucket(flags, add, 'change');
+        return;
+      }
+      const add = async ({ env }: LocalStore, store: Store) =>
+        new RootTable(env).add(name, await found(store), flags.ttl);
       await withLocalStore(flags, add, 'change');
     });
 }
@@ -60,7 +69,9 @@ function removeCommand(): Command {
     .example('tvix-store root remove ci-1234')
     .action(async (name: string, flags: StoreFlags) => {
       argument(() => checkRootName(name));
-      await withLocalStore(flags, ({ env }) => new RootTable(env).remove(name), 'change');
+      if (namesBucket(flags))
+        await withBucket(flags, (objects) => new BucketRoots(objects).remove(name), 'change');
+      else await withLocalStore(flags, ({ env }) => new RootTable(env).remove(name), 'change');
     });
 }
 
@@ -70,11 +81,12 @@ function listCommand(): Command {
     .description('Lists the roots, the store paths that they keep, and until when.')
     .option('--json', 'print one JSON object per line')
     .example('tvix-store root list')
-    .action((flags: StoreFlags & { json?: boolean }) =>
-      withLocalStore(flags, ({ env }) => {
-        for (const one of new RootTable(env).list()) process.stdout.write(`${format(one, flags.json)}\n`);
-      }),
-    );
+    .action(async (flags: StoreFlags & { json?: boolean }) => {
+      const roots = namesBucket(flags)
+        ? await withBucket(flags, (objects, _, signal) => new BucketRoots(objects).list(signal))
+        : await withLocalStore(flags, ({ env }) => new RootTable(env).list());
+      for (const one of roots) process.stdout.write(`${format(one, flags.json)}\n`);
+    });
 }
 
 function format(root: Root, json = false): string {

@@ -9,9 +9,9 @@ import { withStoreOptions } from '../store-options.ts';
 
 export function upgradeCommand(): Command {
   return withStoreOptions(new Command('upgrade'))
-    .summary('take a local store to the format of this version')
+    .summary("convert a local store to this version's format")
     .description(
-      'Takes a local store that an earlier version made to the format that this one reads and writes. Nobody else may ' +
+      'Converts a local store that an earlier version made to the format that this one reads and writes. Nobody else may ' +
         'have the store open. It happens as a whole or not at all, and there is no way back: make a backup first.',
     )
     .example('tvix-store upgrade --store local:///var/lib/tvix-store')

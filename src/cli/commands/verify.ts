@@ -28,7 +28,10 @@ export function verifyCommand(): Command {
     )
     .argument('[STORE_PATH...]', STORE_PATH_FORMS)
     .addOption(allOption())
-    .option('--trusted-public-keys <key...>', 'one of these keys must have signed, as NAME:BASE64')
+    .option(
+      '--trusted-public-keys <key...>',
+      'one of these keys must have signed, as NAME:BASE64; a STORE_PATH goes before this',
+    )
     .option('--no-contents', 'do not read contents; check only signatures and content addresses')
     .option('--json', 'print one JSON object, keyed by store path')
     .example('tvix-store verify --all --trusted-public-keys "$(tvix-store key public --file secret.key)"')

@@ -2,6 +2,7 @@ import type { Virtiofs } from '../../mount/virtiofs.ts';
 import { serveVirtiofs } from '../../mount/virtiofs.ts';
 import { parseUnixAddress } from '../../util/listen-address.ts';
 import { socketModeOption } from '../arguments.ts';
+import { refuseInBackground } from '../background.ts';
 import { Command } from '../command.ts';
 import type { FileSystemFlags } from '../run-file-system.ts';
 import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
@@ -14,7 +15,7 @@ export function virtiofsCommand(): Command {
   return withFileSystemOptions(new Command('virtiofs'))
     .summary('serve the store to a virtual machine, as a virtio file system')
     .description(
-      'Serves the store to a virtual machine over a vhost-user socket until SIGINT or SIGTERM. The guest mounts ' +
+      'Serves the store to a virtual machine over a vhost-user socket until SIGINT, SIGTERM or SIGHUP. The guest mounts ' +
         'it, read-only, with "mount -t virtiofs". One guest is served at a time; when it has gone, the next may ' +
         'connect.',
     )
@@ -33,6 +34,7 @@ export function virtiofsCommand(): Command {
 async function run(socket: string, flags: VirtiofsFlags): Promise<void> {
   const words = { begun: 'listening', ended: 'stopped', where: ({ address }: Virtiofs) => ({ at: address }) };
   const listen = parseUnixAddress(socket);
+  refuseInBackground(listen, flags);
   const ownership = socketOwnership(listen, flags);
   return runFileSystem(flags, words, (options) => serveVirtiofs({ ...options, listen, ownership }));
 }

@@ -1,4 +1,6 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { CheckSummary } from '../../store/keeping/check/record.ts';
+import { loadCheck } from '../../store/keeping/check/record.ts';
 import type { Exchange } from './exchange.ts';
 
 /** Metrics of the server, for Prometheus. */
@@ -36,8 +38,38 @@ export class HttpMetrics {
     registers: [this.#registry],
   });
 
-  constructor() {
+  /** `dir`: of the local store that is served, if it is one. */
+  constructor(dir?: string) {
     collectDefaultMetrics({ register: this.#registry });
+    if (dir !== undefined) this.#tellOfChecks(dir);
+  }
+
+  /** The result of the last fsck, when there was one. */
+  #tellOfChecks(dir: string): void {
+    const gauge = (name: string, help: string, value: (last: CheckSummary) => number) =>
+      new Gauge({
+        name: `tvix_store_fsck_${name}`,
+        help,
+        registers: [this.#registry],
+        collect() {
+          const { last } = loadCheck(dir);
+          if (last) this.set(value(last));
+          else this.reset();
+        },
+      });
+    gauge('last_finished_seconds', 'When the last fsck of the store ended, 0 for never.', ({ finished }) =>
+      Math.floor(finished / 1000),
+    );
+    gauge(
+      'damaged_rows',
+      'Damaged rows that the last fsck found.',
+      ({ damages, structure }) => damages + structure,
+    );
+    gauge(
+      'damaged_paths',
+      'Store paths that the last fsck found to be damaged, hidden or missing.',
+      (last) => last.damagedPaths + last.hiddenPaths + last.missingPaths,
+    );
   }
 
   /** Counts a request; call what it gives when it has been answered. */

@@ -30,7 +30,7 @@ export interface NarBridgeOptions {
 export async function serveNarBridge(options: NarBridgeOptions): Promise<RunningServer> {
   const { store, uploads, listen, ownership } = options;
   const tables = new UploadTables(store.records());
-  const metrics = new HttpMetrics();
+  const metrics = new HttpMetrics(store.local?.env.dir);
   const sender = new NarSender(store, tables, options.compress);
   const checkUpload = (exchange: Exchange) =>
     uploads.check({ isLocal: exchange.isLocal, authorization: exchange.header('authorization') });

@@ -1,46 +1,82 @@
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  existsSync,
-  linkSync,
-  renameSync,
-  rmSync,
-  statSync,
-  truncateSync,
-} from 'node:fs';
+import { closeSync, existsSync, renameSync, statSync } from 'node:fs';
 import { Digest } from '../../castore/digest.ts';
-import { emptied, hasChunkFiles, isThere } from '../../castore/local/check-database.ts';
+import { checkDatabase, emptied, hasChunkFiles, isThere } from '../../castore/local/check-database.ts';
 import { deleteRows, lockForDeleting } from '../../castore/local/collector.ts';
 import { databasePath } from '../../castore/local/database.ts';
-import { takeExclusively } from '../../castore/local/exclusive.ts';
-import { freeBytes, makeRoomToDelete, rowsAtOnce } from '../../castore/local/reserve.ts';
+import { replaceDatabase, withDatabaseAlone } from '../../castore/local/exclusive.ts';
+import { makeRoomToDelete, rowsAtOnce } from '../../castore/local/reserve.ts';
 import { LocalStore } from '../../castore/local/store.ts';
 import { ROTTEN } from '../../castore/local/verify.ts';
-import { formatSize } from '../../util/bytes.ts';
 import { messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { localBackend } from '../open/backends/local.ts';
 import type { Services } from '../services.ts';
-import type { CheckReport, DamagedPath } from './check/report.ts';
+import type { CheckProgress } from './check/record.ts';
+import { loadCheck, saveCheck, summaryOf } from './check/record.ts';
+import type { CheckReport, DamagedPath, Pace } from './check/report.ts';
 import { restorePath } from './check/restore.ts';
-import type { OnRows } from './check/scan.ts';
-import { copyGood, findGaps, verify } from './check/scan.ts';
+import type { DatabaseFaults, OnRows } from './check/scan.ts';
+import { copyGood, findFaults, verify } from './check/scan.ts';
 import { finishCollection } from './condemned.ts';
 
 /** Rows taken out in one transaction. */
 const BATCH = 256;
+const NO_FAULTS: DatabaseFaults = { gaps: [], structure: [] };
 
-/** Checks a local store: every row against its key or checksum, every chunk file, and that no path lacks anything. */
-export async function checkStore(dir: string, onRows: OnRows = () => {}): Promise<CheckReport> {
+/**
+ * Checks a local store: every row against its key or checksum, every chunk file, and that no path lacks anything. `rate`
+ * is how many bytes it reads in a second.
+ */
+export async function checkStore(
+  dir: string,
+  onRows: OnRows = () => {},
+  rate?: number,
+): Promise<CheckReport> {
+  requireStore(dir);
   const path = databasePath(dir);
-  if (!existsSync(path) && !hasChunkFiles(dir)) {
-    throw new StoreError('FAILED_PRECONDITION', `there is no store in ${dir}`);
-  }
-  const report = isThere(path) ? await verify(dir, await findGaps(dir, path, onRows), onRows) : undefined;
-  if (!report?.objects && hasChunkFiles(dir)) throw emptied(dir);
-  if (report) await remember(dir, report);
-  return report ?? verify(dir, [], onRows);
+  const begun = Date.now();
+  const { gaps, structure } = isThere(path) ? await findFaults(dir, path, onRows) : NO_FAULTS;
+  const report = await verify(dir, gaps, { structure, rate }, onRows);
+  if (report.objects === 0 && hasChunkFiles(dir)) throw emptied(dir);
+  await remember(dir, report);
+  saveCheck(dir, { last: summaryOf(report, begun) });
+  return report;
+}
+
+/**
+ * Checks a part of a local store: it begins where the last one of its kind has stopped, and goes on for as long as its
+ * pace lets it. What was found on the way is told again, until it is mended. The database as such is read only where rows
+ * are.
+ */
+export async function checkOn(
+  dir: string,
+  pace: Pace,
+  onRows: OnRows = () => {},
+): Promise<CheckReport & { readonly since: CheckProgress }> {
+  requireStore(dir);
+  checkDatabase(dir);
+  const { last, running } = loadCheck(dir);
+  const before = running ?? { begun: Date.now(), objects: 0, bytes: 0, damages: [] };
+  const task = { structure: [], from: before.next, known: before.damages, ...pace };
+  const report = await verify(dir, [], task, onRows);
+  await remember(dir, report);
+  const since: CheckProgress = {
+    begun: before.begun,
+    objects: before.objects + report.objects,
+    bytes: before.bytes + report.bytes,
+    damages: report.damages,
+    next: report.next,
+  };
+  saveCheck(
+    dir,
+    report.next ? { last, running: since } : { last: summaryOf({ ...report, ...since }, since.begun) },
+  );
+  return { ...report, since };
+}
+
+function requireStore(dir: string): void {
+  if (existsSync(databasePath(dir)) || hasChunkFiles(dir)) return;
+  throw new StoreError('FAILED_PRECONDITION', `there is no store in ${dir}`);
 }
 
 /** Has nobody rely on the chunks that were found rotten, so that they are written anew when somebody brings them. */
@@ -74,6 +110,7 @@ export interface RepairReport {
  * database itself that is damaged, this throws FAILED_PRECONDITION.
  */
 export async function repairStore(dir: string, from?: Services, onRows?: OnRows): Promise<RepairReport> {
+  const begun = Date.now();
   const found = await checkStore(dir, onRows);
   const rebuilt = await rebuild(dir, found);
   if (found.hidden.length > 0) await finish(dir);
@@ -95,6 +132,7 @@ export async function repairStore(dir: string, from?: Services, onRows?: OnRows)
       if (from && (await tryToRestore(local, from, path))) restored.push(path);
       else missing.push(path);
     }
+    saveCheck(dir, { last: { ...summaryOf(found, begun), isRepaired: true } });
     return { found, rebuilt, restored, removed, missing };
   } finally {
     await local.close();
@@ -121,45 +159,13 @@ async function tryToRestore(local: LocalStore, from: Services, path: DamagedPath
 async function rebuild(dir: string, { structure }: CheckReport): Promise<boolean> {
   // Rows that are wrong can be taken out as they are.
   if (structure.length === 0) return false;
-  const needed = statSync(databasePath(dir)).size;
-  if (freeBytes(dir) < needed) {
-    throw new StoreError(
-      'NO_SPACE',
-      `the database in ${dir} has to be rebuilt (${structure[0]}), which takes up to ${formatSize(needed)}; ` +
-        `${formatSize(freeBytes(dir))} are free on that disk`,
-    );
-  }
-  const exclusive = takeExclusively(dir);
-  if ('heldBy' in exclusive) {
-    throw new StoreError(
-      'FAILED_PRECONDITION',
-      `the database in ${dir} is damaged (${structure[0]}) and in use: stop process ${exclusive.heldBy} first`,
-    );
-  }
+  const why = `the database in ${dir} has to be rebuilt (${structure[0]})`;
   const path = databasePath(dir);
-  const fresh = `${path}.new`;
-  // LMDB would wait for our lock: under another name the database has another.
-  const old = `${path}.old`;
-  const clear = (...databases: string[]) => {
-    for (const one of databases.flatMap((database) => [database, `${database}-lock`]))
-      rmSync(one, { force: true });
-  };
-  try {
-    clear(fresh, old);
-    linkSync(path, old);
-    await copyGood(dir, old, fresh);
-    const { uid, gid, mode } = statSync(old);
-    chownSync(fresh, uid, gid);
-    chmodSync(fresh, mode);
-    renameSync(fresh, path);
+  await withDatabaseAlone(dir, why, async (old) => {
+    await replaceDatabase(dir, statSync(path).size, why, (fresh) => copyGood(dir, old, fresh));
     // What could not be read is left for others to look at.
     renameSync(old, `${path}.damaged`);
-    // Whoever begins to wait for it just now fails; the next one makes a new one of it.
-    truncateSync(`${path}-lock`);
-  } finally {
-    clear(fresh, old);
-    exclusive.release();
-  }
+  });
   return true;
 }
 

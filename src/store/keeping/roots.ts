@@ -53,7 +53,7 @@ export class RootTable {
   remove(name: string): void {
     checkRootName(name);
     if (!this.#env.transaction(() => this.#table.removeSync(Buffer.from(name)))) {
-      throw new StoreError('NOT_FOUND', `there is no root ${JSON.stringify(name)}`);
+      throw noRoot(name);
     }
   }
 
@@ -74,8 +74,28 @@ export class RootTable {
   }
 }
 
+/** Gives another store the roots of store paths that both have. Gives how many there are. */
+export function copyRoots(
+  from: Environment,
+  to: Environment,
+  isCopied: (hash: Uint8Array) => boolean,
+): number {
+  const target = new RootTable(to);
+  const roots = new RootTable(from)
+    .list()
+    .filter((root) => !isExpired(root) && isCopied(root.storePath.hash));
+  for (const { name, storePath, expires } of roots) {
+    target.add(name, storePath, expires === undefined ? undefined : Math.max(1, expires - now()));
+  }
+  return roots.length;
+}
+
 export function isExpired({ expires }: Root): boolean {
   return expires !== undefined && expires <= now();
+}
+
+export function noRoot(name: string): StoreError {
+  return new StoreError('NOT_FOUND', `there is no root ${JSON.stringify(name)}`);
 }
 
 /** Reads a row. Throws DATA_LOSS for a damaged one. */

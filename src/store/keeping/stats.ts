@@ -4,6 +4,8 @@ import { scan } from '../../castore/local/scan.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import { TreeWalker } from '../../castore/local/walk.ts';
 import { PathInfoTable } from '../path-info/local.ts';
+import type { CheckRecord } from './check/record.ts';
+import { loadCheck } from './check/record.ts';
 
 /** Stands for more than one store path. */
 const SHARED = 0xffff_ffff;
@@ -26,6 +28,8 @@ export interface StoreStats {
   /** Of the stored ones, what no store path refers to. */
   readonly unreferenced: { readonly objects: number; readonly size: number };
   readonly database: { readonly bytes: number; readonly used: number };
+  /** The last check, and one that goes on another time. */
+  readonly check: CheckRecord;
   /** The store paths that hold the most: what they alone refer to would go with them. */
   readonly largest: readonly PathSize[];
 }
@@ -80,6 +84,7 @@ export async function statsOf(
     savedSize: Math.max(0, apparentSize - counts.storedSize + unreferenced.size),
     unreferenced,
     database: env.databaseSize(),
+    check: loadCheck(env.dir),
     largest: paths.sort((a, b) => b.ownSize - a.ownSize || b.narSize - a.narSize).slice(0, largest),
   };
 }

@@ -2,7 +2,9 @@ import type { Environment } from '../../castore/local/environment.ts';
 import { rowEpoch, sealedBody, sealedRow } from '../../castore/local/rows.ts';
 import type { Table } from '../../castore/local/table.ts';
 
-const LENGTH = 4;
+const LENGTH = 8;
+/** Of rows by earlier versions, which do not tell when the path was added. */
+const SHORT = 4;
 /** A use is noted again after so many seconds. */
 const EXACTNESS = 600;
 /** Rows in one transaction. */
@@ -14,9 +16,13 @@ export interface Use {
   readonly epoch: number;
   /** In seconds since 1970. */
   readonly time: number;
+  /** When it was first put, 0 when that is not known. */
+  readonly added: number;
 }
 
-/** The table of uses, by the hash of the store path: epoch u32 | time u32 | crc u32. */
+const NOTHING_KNOWN: Use = { epoch: 0, time: 0, added: 0 };
+
+/** The table of uses, by the hash of the store path: epoch u32 | time u32 | added u32 | crc u32. */
 export class UseTable {
   readonly table: Table;
   readonly #env: Environment;
@@ -30,14 +36,18 @@ export class UseTable {
     const row = this.table.get(hash);
     // What is damaged only says that nothing is known.
     const body = row && sealedBody(row);
-    return body ? { epoch: rowEpoch(row), time: body.readUInt32LE(0) } : { epoch: 0, time: 0 };
+    if (!body) return NOTHING_KNOWN;
+    const added = body.length > SHORT ? body.readUInt32LE(SHORT) : 0;
+    return { epoch: rowEpoch(row), time: body.readUInt32LE(0), added };
   }
 
   /** Notes a use, within a transaction of the caller's. */
   note(hash: Uint8Array, epoch: number): void {
+    const before = this.get(hash);
     const body = Buffer.alloc(LENGTH);
     body.writeUInt32LE(now());
-    this.table.putSync(hash, sealedRow(Math.max(epoch, this.get(hash).epoch), body));
+    body.writeUInt32LE(this.table.has(hash) ? before.added : now(), SHORT);
+    this.table.putSync(hash, sealedRow(Math.max(epoch, before.epoch), body));
   }
 
   /** Uses that a clock which was ahead has noted count from now on, and not until that time comes. */

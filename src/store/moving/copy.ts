@@ -4,7 +4,7 @@ import { ServiceTreeCopier } from '../../castore/copy/services.ts';
 import type { StorePath } from '../../nix/store-path.ts';
 import { eachOf } from '../../util/async/each-of.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
-import { damaged } from '../../util/errors.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
 import { keepTree } from '../keeping/keep-tree.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
 import type { PathInfoService } from '../path-info/service.ts';
@@ -35,6 +35,8 @@ type Describing = Pick<PathInfoService, 'describe'>;
 export interface CopyPathsOptions extends CopyOptions {
   /** Called for each store path that is durable. */
   readonly onCopied?: (path: PathDescription) => void;
+  /** Called for each one that its store does not have whole: then the others are copied all the same. */
+  readonly onFailed?: (path: PathDescription, error: StoreError) => void;
 }
 
 /**
@@ -99,15 +101,21 @@ export async function copyPaths(
   from: Store,
   to: Store,
   plan: CopyPlan,
-  { onCopied, ...options }: CopyPathsOptions = {},
+  { onCopied, onFailed, ...options }: CopyPathsOptions = {},
 ): Promise<void> {
   const isLocal = from.local !== undefined && to.local !== undefined;
   const copier = copierFor(from, to, options);
   await inOrder(plan.paths, isLocal ? COMMITTED_AT_ONCE : COPIED_AT_ONCE, options.signal, {
     async send(path, signal) {
-      const info = await contentsOf(from, path, signal);
-      await copier.copy(info.node, signal);
-      return info;
+      try {
+        const info = await contentsOf(from, path, signal);
+        await copier.copy(info.node, signal);
+        return info;
+      } catch (error) {
+        if (!onFailed || !(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+        onFailed(path, error);
+        return undefined;
+      }
     },
     async name(info, signal) {
       await register(to, info, signal);
@@ -121,7 +129,7 @@ export async function copyToBinaryCache(
   from: Store,
   to: BinaryCacheFolder,
   plan: CopyPlan,
-  { onCopied, ...options }: CopyPathsOptions = {},
+  { onCopied, ...options }: Omit<CopyPathsOptions, 'onFailed'> = {},
 ): Promise<void> {
   await inOrder(plan.paths, COPIED_AT_ONCE, options.signal, {
     async send(path, signal) {
@@ -136,13 +144,16 @@ export async function copyToBinaryCache(
   });
 }
 
-/** Sends many paths at once, and names each when those that it refers to have been named. */
+/**
+ * Sends many paths at once, and names each when those that it refers to have been named. One for which `send` gives
+ * nothing is left out.
+ */
 export async function inOrder<T extends PathDescription>(
   paths: readonly T[],
   atOnce: number,
   signal: AbortSignal | undefined,
   work: {
-    send(path: T, signal: AbortSignal): Promise<PathInfo>;
+    send(path: T, signal: AbortSignal): Promise<PathInfo | undefined>;
     name(info: PathInfo, signal: AbortSignal): Promise<void>;
   },
 ): Promise<void> {
@@ -153,7 +164,7 @@ export async function inOrder<T extends PathDescription>(
     const one = (async () => {
       const info = await work.send(path, abort);
       await Promise.all(before);
-      await work.name(info, abort);
+      if (info) await work.name(info, abort);
     })();
     named.set(latin1(path.storePath.hash), one);
     return one;

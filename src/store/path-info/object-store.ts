@@ -1,19 +1,21 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ObjectStore, StoredObject } from '../../castore/objects/object-store.ts';
+import type { ListedObject, ObjectStore, StoredObject } from '../../castore/objects/object-store.ts';
+import { Reliance } from '../../castore/objects/reliance.ts';
 import { BASE32_ALPHABET, encodeBase32 } from '../../nix/base32.ts';
-import type { Signature } from '../../nix/signature.ts';
 import { mapAhead, merged } from '../../util/async/iterables.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import { decodePathInfo, encodePathInfo } from './message.ts';
 import type { PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
+import { united } from './united.ts';
 
 const FORMAT_KEY = 'format';
 const FORMAT = '1';
-const PREFIX = 'pathinfo/v1/';
+/** Before the keys of path infos. */
+export const PREFIX = 'pathinfo/v1/';
 /** As much as a message may be. */
-const MAX_OBJECT = 64 << 20;
+export const MAX_OBJECT = 64 << 20;
 /** Path infos of one of the 32 listings that are fetched at once. */
 const LISTED_AT_ONCE = 4;
 /** Writers of the same path info at the same moment take turns; this many in a row do not happen. */
@@ -26,15 +28,20 @@ const TURN_MS = 20;
  */
 export class ObjectStorePathInfoService implements PathInfoService {
   readonly #objects: ObjectStore;
+  readonly #reliance: Reliance;
   #isMarked: boolean;
 
-  private constructor(objects: ObjectStore, isMarked: boolean) {
+  private constructor(objects: ObjectStore, reliance: Reliance, isMarked: boolean) {
     this.#objects = objects;
+    this.#reliance = reliance;
     this.#isMarked = isMarked;
   }
 
   /** Throws FAILED_PRECONDITION for a layout of another version. */
-  static async open(objects: ObjectStore): Promise<ObjectStorePathInfoService> {
+  static async open(
+    objects: ObjectStore,
+    reliance = new Reliance(objects),
+  ): Promise<ObjectStorePathInfoService> {
     const format = await objects.get(FORMAT_KEY, 1024);
     const version = format && asBuffer(format.bytes).toString('latin1').trim();
     if (version !== undefined && version !== FORMAT) {
@@ -43,11 +50,11 @@ export class ObjectStorePathInfoService implements PathInfoService {
         `${objects.address} has format ${JSON.stringify(version)}, this program knows ${FORMAT}`,
       );
     }
-    return new ObjectStorePathInfoService(objects, version !== undefined);
+    return new ObjectStorePathInfoService(objects, reliance, version !== undefined);
   }
 
   async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
-    const key = keyOf(hash);
+    const key = pathInfoKey(hash);
     const object = await this.#objects.get(key, MAX_OBJECT, signal);
     return object && this.#read(key, object);
   }
@@ -63,7 +70,7 @@ export class ObjectStorePathInfoService implements PathInfoService {
     } catch (error) {
       throw damaged(`${this.#objects.address}: ${key} is damaged`, { cause: error });
     }
-    if (keyOf(info.storePath.hash) !== key) {
+    if (pathInfoKey(info.storePath.hash) !== key) {
       throw damaged(`${this.#objects.address}: ${key} is the path info of ${info.storePath}`);
     }
     return info;
@@ -73,16 +80,17 @@ export class ObjectStorePathInfoService implements PathInfoService {
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
     if (!this.#isMarked) await this.#objects.put(FORMAT_KEY, Buffer.from(FORMAT), 'absent', signal);
     this.#isMarked = true;
-    const key = keyOf(info.storePath.hash);
+    await this.#reliance.requireKept(signal);
+    const key = pathInfoKey(info.storePath.hash);
     for (let turn = 0; turn < MAX_TURNS; turn++) {
       if (await this.#objects.put(key, encodePathInfo(info), 'absent', signal)) return info;
       const object = await this.#objects.get(key, MAX_OBJECT, signal);
       if (!object) continue;
       const present = this.#read(key, object);
-      const united = isEqual(present, info) ? unite(present, info) : info;
-      const bytes = encodePathInfo(united);
-      if (asBuffer(object.bytes).equals(bytes)) return united;
-      if (await this.#objects.put(key, bytes, { tag: object.tag }, signal)) return united;
+      const both = united(present, info);
+      const bytes = encodePathInfo(both);
+      if (asBuffer(object.bytes).equals(bytes)) return both;
+      if (await this.#objects.put(key, bytes, { tag: object.tag }, signal)) return both;
       await delay(Math.random() * TURN_MS);
     }
     throw new StoreError('UNAVAILABLE', `${this.#objects.address}: ${key} changes all the time`);
@@ -90,7 +98,7 @@ export class ObjectStorePathInfoService implements PathInfoService {
 
   /** By the 32 characters that a hash may begin with, at once. */
   async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
-    const get = async (key: string) => {
+    const get = async ({ key }: ListedObject) => {
       const object = await this.#objects.get(key, MAX_OBJECT, signal);
       return object && this.#read(key, object);
     };
@@ -101,19 +109,7 @@ export class ObjectStorePathInfoService implements PathInfoService {
   }
 }
 
-function keyOf(hash: Uint8Array): string {
+/** The key of a path info. */
+export function pathInfoKey(hash: Uint8Array): string {
   return PREFIX + encodeBase32(hash);
-}
-
-/** Whether two path infos differ in their signatures only, if at all. */
-function isEqual(a: PathInfo, b: PathInfo): boolean {
-  const unsigned = (info: PathInfo) => asBuffer(encodePathInfo({ ...info, signatures: [] }));
-  return unsigned(a).equals(unsigned(b));
-}
-
-function unite(present: PathInfo, more: PathInfo): PathInfo {
-  const has = (one: Signature) =>
-    present.signatures.some(({ name, data }) => name === one.name && asBuffer(data).equals(one.data));
-  const added = more.signatures.filter((one) => !has(one));
-  return { ...present, signatures: [...present.signatures, ...added] };
 }

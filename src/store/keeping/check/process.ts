@@ -1,4 +1,4 @@
-import { writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { openDatabase } from '../../../castore/local/database.ts';
 import { FORMAT, FORMAT_KEY, isNewer } from '../../../castore/local/format.ts';
 import { RawDatabase } from '../../../castore/local/raw-database.ts';
@@ -6,13 +6,14 @@ import { rowEpoch, withEpoch } from '../../../castore/local/rows.ts';
 import type { TableRow } from '../../../castore/local/table.ts';
 import { Table } from '../../../castore/local/table.ts';
 import type { CheckMessage, CheckTask } from './report.ts';
+import { EPOCHAL, faultsOf } from './structure.ts';
 import { Verification } from './verification.ts';
 
 /**
  * The process that reads a database which may be damaged. A damaged page may kill it: so it says at every row
  * how far it is, past all buffers, and keeps nothing that its parent needs.
  */
-const task = JSON.parse(process.argv[2]!) as CheckTask;
+const task = JSON.parse(readFileSync(0, 'utf8')) as CheckTask;
 const database = new RawDatabase(task.database, task.gaps);
 
 let verified = 0;
@@ -26,9 +27,9 @@ const format = database.get('meta', FORMAT_KEY)?.toString();
 
 // What a newer program has written is not damage.
 if (isNewer(format)) say({ newer: format! });
-else if (task.mode === 'touch') for (const name of database.names) touch(name);
+else if (task.mode === 'touch') say({ structure: database.names.flatMap(touch) });
 else if (task.mode === 'verify')
-  say({ report: new Verification(task.dir, database, task.gaps).run(everyFew) });
+  say({ report: new Verification(task.dir, database, task.gaps).run(task.verify!, everyFew) });
 else copy(task.target!);
 
 /** Says now and then that it goes on. */
@@ -36,13 +37,13 @@ function everyFew(table: string, key: Buffer): void {
   if (verified++ % task.every! === 0) say({ table, at: key.toString('hex') });
 }
 
-/** Reads a table to its end. */
-function touch(table: string): void {
+/** Reads a table to its end; gives its faults. */
+function touch(table: string): string[] {
   let rows = 0;
   const onKey = (at: string) => {
     if (rows++ % task.every! === 0) say({ table, at });
   };
-  for (const _ of database.rows(table, onKey));
+  return faultsOf(database, table, onKey);
 }
 
 /** Writes what is good into a new database. */
@@ -67,16 +68,12 @@ function copy(target: string): void {
     };
     for (const { key, value } of database.rows(name)) {
       if (verification.verify(name, key, value).problem !== undefined) continue;
-      batch.push({ key, value: isEpochal(name) ? atMost(value, epoch) : value });
+      batch.push({ key, value: EPOCHAL.includes(name) ? atMost(value, epoch) : value });
       if (batch.length >= 256) flush();
     }
     flush();
   }
   void root.close().then(() => say({ copied }));
-}
-
-function isEpochal(table: string): boolean {
-  return ['directory', 'manifest', 'chunk', 'use'].includes(table);
 }
 
 /** The row with an epoch that has been. */

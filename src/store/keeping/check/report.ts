@@ -16,6 +16,20 @@ export interface DamagedPath {
   readonly problems: readonly string[];
 }
 
+/** Where a check goes on: a table, and the least key in it that has not been looked at, in hexadecimal. */
+export interface Position {
+  readonly table: string;
+  readonly key: string;
+}
+
+/** How much of the machine a check may take. */
+export interface Pace {
+  /** It stops after so many milliseconds. */
+  readonly budgetMs?: number | undefined;
+  /** Bytes it reads in a second. */
+  readonly rate?: number | undefined;
+}
+
 /** Findings of a check of a local store. */
 export interface CheckReport {
   /** Faults of the database itself: it has to be rebuilt then. */
@@ -27,14 +41,21 @@ export interface CheckReport {
   readonly hidden: readonly string[];
   /** Store paths that others refer to, and that are not there. */
   readonly missing: readonly DamagedPath[];
+  /** Rows that were looked at, and bytes that were read. */
   readonly objects: number;
   readonly bytes: number;
+  /** Rows in the store. */
+  readonly total: number;
+  /** Where the next check goes on, when this one has stopped before the end. */
+  readonly next?: Position | undefined;
 }
 
 /** Messages of the process that checks, one JSON object a line. */
 export type CheckMessage =
   | { readonly at: string; readonly table: string }
   | { readonly report: CheckReport }
+  /** Faults of the database, seen by reading all of it. */
+  | { readonly structure: readonly string[] }
   | { readonly copied: number }
   /** The format is one that this program does not know yet. */
   | { readonly newer: string };
@@ -50,4 +71,14 @@ export interface CheckTask {
   /** Say how far it is after so many rows. */
   readonly every?: number;
   readonly gaps: readonly Gap[];
+  readonly verify?: VerifyTask;
+}
+
+/** What a verification is told. */
+export interface VerifyTask extends Pace {
+  /** Faults that reading all of the database has shown. */
+  readonly structure: readonly string[];
+  /** Where to begin, and what was found before it. */
+  readonly from?: Position | undefined;
+  readonly known?: readonly Damage[];
 }

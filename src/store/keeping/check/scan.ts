@@ -9,7 +9,7 @@ import { requireFormat } from '../../../castore/local/format.ts';
 import type { Gap } from '../../../castore/local/raw-database.ts';
 import { StoreError } from '../../../util/errors.ts';
 import { log } from '../../../util/log.ts';
-import type { CheckMessage, CheckReport, CheckTask } from './report.ts';
+import type { CheckMessage, CheckReport, CheckTask, VerifyTask } from './report.ts';
 
 /** A process that says nothing for so long hangs, in milliseconds. Verifying a row takes as long as a disk does. */
 const SILENCE_MS = 60_000;
@@ -26,17 +26,24 @@ const WIDER = 3;
 
 const WAY_OUT = 'put it back from a backup; or, to begin anew, move the directory away';
 
-/** Where the pages of a database cannot be read, found by reading all of it. */
-export async function findGaps(
+/** The faults of a database as such. */
+export interface DatabaseFaults {
+  /** Where its pages cannot be read. */
+  readonly gaps: readonly Gap[];
+  readonly structure: readonly string[];
+}
+
+/** Finds the faults of a database by reading all of it. */
+export async function findFaults(
   dir: string,
   database = databasePath(dir),
   onRows: OnRows = () => {},
-): Promise<Gap[]> {
+): Promise<DatabaseFaults> {
   const gaps: Gap[] = [];
   let every = COARSE;
   for (let crashes = 0; crashes < MAX_CRASHES; crashes++) {
-    const { ok, last } = await run({ dir, database, mode: 'touch', gaps, every }, onRows);
-    if (ok) return gaps;
+    const { ok, last, message } = await run({ dir, database, mode: 'touch', gaps, every }, onRows);
+    if (ok) return { gaps, structure: message && 'structure' in message ? message.structure : [] };
     if (every === COARSE) {
       // Once more, to know where exactly.
       every = 1;
@@ -51,17 +58,25 @@ export async function findGaps(
   throw new StoreError('DATA_LOSS', `the database in ${dir} is damaged in too many places: ${WAY_OUT}`);
 }
 
-/** Checks everything. */
-export async function verify(dir: string, gaps: readonly Gap[], onRows: OnRows): Promise<CheckReport> {
-  const task = { dir, database: databasePath(dir), mode: 'verify', gaps, every: COARSE } as const;
-  const { ok, message } = await run(task, onRows);
+/** Checks rows. */
+export async function verify(
+  dir: string,
+  gaps: readonly Gap[],
+  task: VerifyTask,
+  onRows: OnRows,
+): Promise<CheckReport> {
+  const database = databasePath(dir);
+  const { ok, message } = await run(
+    { dir, database, mode: 'verify', gaps, every: COARSE, verify: task },
+    onRows,
+  );
   if (!ok || !message || !('report' in message)) throw crashed(dir);
   return message.report;
 }
 
 /** Writes what is good in a database of a store to a new one. */
 export async function copyGood(dir: string, database: string, target: string): Promise<void> {
-  const gaps = await findGaps(dir, database);
+  const { gaps } = await findFaults(dir, database);
   const { ok, message } = await run({ dir, database, mode: 'copy', gaps, target });
   if (!ok || !message || !('copied' in message)) throw crashed(dir);
 }
@@ -107,9 +122,9 @@ interface Outcome {
 }
 
 async function run(task: CheckTask, onRows: OnRows = () => {}): Promise<Outcome> {
-  const child = spawn(process.execPath, [program(), JSON.stringify(task)], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
+  const child = spawn(process.execPath, [program()], { stdio: 'pipe' });
+  // A process that cannot even read its task says so by its end.
+  child.stdin.on('error', () => {}).end(JSON.stringify(task));
   const ended = once(child, 'close');
   const complaint = text(child.stderr);
   let last: Outcome['last'];

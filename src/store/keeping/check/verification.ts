@@ -2,13 +2,13 @@ import { parseCheckedRow } from '../../../castore/local/checked-row.ts';
 import { DigestMap } from '../../../castore/local/digest-map.ts';
 import { FORMAT } from '../../../castore/local/format.ts';
 import type { Gap, RawDatabase } from '../../../castore/local/raw-database.ts';
-import { EPOCH_LENGTH, parseManifestRow, rowEpoch, sealedBody } from '../../../castore/local/rows.ts';
+import { keyBehind } from '../../../castore/local/raw-database.ts';
+import { EPOCH_LENGTH, parseManifestRow, sealedBody } from '../../../castore/local/rows.ts';
 import type { Verdict, VerifyRow } from '../../../castore/local/verify.ts';
 import { castoreVerifiers } from '../../../castore/local/verify.ts';
 import type { TreeSource } from '../../../castore/local/walk.ts';
 import { TreeWalker } from '../../../castore/local/walk.ts';
-import { encodeBase32 } from '../../../nix/base32.ts';
-import { STORE_DIR, STORE_PATH_HASH_LENGTH } from '../../../nix/store-path.ts';
+import { STORE_PATH_HASH_LENGTH, unnamedPath } from '../../../nix/store-path.ts';
 import { toHex } from '../../../util/bytes.ts';
 import { messageOf } from '../../../util/errors.ts';
 import { parseNarRow } from '../../nar/index.ts';
@@ -16,7 +16,9 @@ import { parsePathInfoRow } from '../../path-info/local.ts';
 import type { PathInfo } from '../../path-info/path-info.ts';
 import { CONDEMNED } from '../condemned.ts';
 import { parseRootRow } from '../roots.ts';
-import type { CheckReport, Damage, DamagedPath } from './report.ts';
+import type { CheckReport, Damage, DamagedPath, Position, VerifyTask } from './report.ts';
+import { epochOf } from './structure.ts';
+import { Throttle } from './throttle.ts';
 
 /** Tables that every store has, and those that come with use. Others are another layer's. */
 const NEEDED = ['meta', 'directory', 'manifest', 'chunk', 'pathinfo'];
@@ -45,12 +47,12 @@ export class Verification {
     this.#database = database;
     this.#gaps = gaps;
     const meta = (name: string) => database.get('meta', Buffer.from(name))?.toString() ?? '';
-    const epoch = Number(meta('epoch'));
+    const epoch = epochOf(database);
     const kind = meta('kind');
     if (meta('format') !== String(FORMAT)) this.#structure.push('the format is damaged');
-    if (!(epoch >= 1)) this.#structure.push('the epoch is damaged');
+    if (epoch === 0) this.#structure.push('the epoch is damaged');
     if (kind !== 'store' && kind !== 'cache') this.#structure.push('the kind is damaged');
-    this.epoch = Number.isSafeInteger(epoch) ? Math.max(1, epoch) : 1;
+    this.epoch = Math.max(1, epoch);
     // Only caches have that table.
     this.kind =
       kind === 'store' || (kind !== 'cache' && !database.names.includes('provisional')) ? 'store' : 'cache';
@@ -79,13 +81,18 @@ export class Verification {
   }
 
   /** `onRow` hears of each row of a table. */
-  run(onRow: (table: string, key: Buffer) => void): CheckReport {
-    for (const { table, from } of this.#gaps)
-      this.#structure.push(`pages of ${table} at ${from} cannot be read`);
+  run(
+    { structure, from, known = [], ...pace }: VerifyTask,
+    onRow: (table: string, key: Buffer) => void,
+  ): CheckReport {
+    this.#structure.push(...structure);
+    for (const { table, from: at } of this.#gaps)
+      this.#structure.push(`pages of ${table} at ${at} cannot be read`);
     for (const name of NEEDED) {
       if (!this.#database.names.includes(name)) this.#structure.push(`the table ${name} is missing`);
     }
-    for (const name of this.#database.names) this.#verifyTable(name, onRow);
+    for (const damage of known) this.#note(damage);
+    const next = this.#verifyRows(from, new Throttle(pace), onRow);
     // What a collector has taken meanwhile is not damage.
     this.#database.refresh();
     for (const [id, { table, key }] of this.#damages) {
@@ -93,39 +100,65 @@ export class Verification {
       const row = this.#database.get(table, bytes);
       if (!row || this.verify(table, bytes, Buffer.from(row)).problem === undefined) this.#damages.delete(id);
     }
+    const lacks = next === undefined && this.kind === 'store';
     return {
       structure: this.#structure,
       damages: [...this.#damages.values()],
-      paths: this.#damagedPaths(),
+      // All trees are walked for it, which a check that goes on another day does only with reason.
+      paths: next === undefined || this.#damages.size > 0 ? this.#damagedPaths() : [],
       hidden: this.#hiddenPaths(),
-      missing: this.kind === 'store' ? this.#missingPaths() : [],
+      missing: lacks ? this.#missingPaths() : [],
       objects: this.#objects,
       bytes: this.#bytes,
+      total: this.#tables().reduce((sum, name) => sum + this.#database.count(name), 0),
+      next,
     };
   }
 
-  #verifyTable(name: string, onRow: (table: string, key: Buffer) => void): void {
-    let count = 0;
-    let unreachable = 0;
-    let ahead = 0;
-    for (const { key, value } of this.#database.rows(name)) {
-      count++;
-      onRow(name, key);
-      const { problem, bytes } = this.verify(name, key, value);
-      this.#bytes += bytes;
-      if (problem !== undefined) {
-        const damage = { table: name, key: toHex(key), problem };
-        this.#damages.set(`${name}/${damage.key}`, damage);
+  #tables(): readonly string[] {
+    return this.#database.names.filter((name) => name !== 'meta');
+  }
+
+  /** Gives where it stopped, if it did not come to the end. */
+  #verifyRows(
+    from: Position | undefined,
+    throttle: Throttle,
+    onRow: (table: string, key: Buffer) => void,
+  ): Position | undefined {
+    for (const table of this.#tables()) {
+      if (from && table < from.table) continue;
+      let key: string | undefined = table === from?.table ? from.key : '';
+      while (key !== undefined) {
+        if (throttle.isOver) return { table, key };
+        key = this.#verifySlice(table, key, throttle, onRow);
+        // Nothing is read while it waits: so the database may use its old pages again.
+        this.#database.refresh();
+        throttle.rest();
       }
-      if (name in KINDS && value.length >= EPOCH_LENGTH && rowEpoch(value) > this.epoch) ahead++;
-      const found = this.#database.get(name, key);
-      if (!found || Buffer.compare(found, value) !== 0) unreachable++;
     }
-    if (name !== 'meta') this.#objects += count;
-    if (unreachable > 0) this.#structure.push(`${unreachable} rows of ${name} are not found by their keys`);
-    if (ahead > 0) this.#structure.push(`${ahead} rows of ${name} are of an epoch that has yet to come`);
-    const counted = this.#database.count(name);
-    if (counted !== count) this.#structure.push(`${name} has ${count} rows, but should have ${counted}`);
+    return undefined;
+  }
+
+  /** Some rows from a key on; gives the key behind them, if there may be more. */
+  #verifySlice(
+    table: string,
+    first: string,
+    throttle: Throttle,
+    onRow: (table: string, key: Buffer) => void,
+  ): string | undefined {
+    for (const { key, value } of this.#database.rows(table, { first })) {
+      onRow(table, key);
+      const { problem, bytes } = this.verify(table, key, value);
+      this.#objects++;
+      this.#bytes += bytes;
+      if (problem !== undefined) this.#note({ table, key: toHex(key), problem });
+      if (throttle.isDue(bytes)) return keyBehind(key);
+    }
+    return undefined;
+  }
+
+  #note(damage: Damage): void {
+    this.#damages.set(`${damage.table}/${damage.key}`, damage);
   }
 
   #has(table: string, digest: Uint8Array): boolean {
@@ -150,7 +183,7 @@ export class Verification {
         const problems = hash === toHex(key) ? this.#problemsOf(info) : ['its path info is not found'];
         add(info.storePath.absolute(), hash, problems);
       } catch (error) {
-        add(unnamed(toHex(key)), toHex(key), [messageOf(error)]);
+        add(unnamedPath(key), toHex(key), [messageOf(error)]);
       }
     }
     for (const { path, hash, problem } of this.kind === 'store' ? this.#lostPaths() : [])
@@ -195,7 +228,7 @@ export class Verification {
     // Uses can be left over; but where pages were lost, path infos may have been on them.
     for (const { key } of this.#structure.length > 0 ? this.#database.rows('use') : []) {
       if (key.length !== STORE_PATH_HASH_LENGTH || this.#database.get('pathinfo', key)) continue;
-      yield { path: unnamed(toHex(key)), hash: toHex(key), problem: 'it has been used, and is missing' };
+      yield { path: unnamedPath(key), hash: toHex(key), problem: 'it has been used, and is missing' };
     }
   }
 
@@ -236,11 +269,6 @@ export class Verification {
     },
     refresh: () => {},
   };
-}
-
-/** How a path is called of which only the hash is known. */
-function unnamed(hash: string): string {
-  return `${STORE_DIR}/${encodeBase32(Buffer.from(hash, 'hex'))}-?`;
 }
 
 function checking(check: (key: Buffer, row: Buffer) => void): VerifyRow {

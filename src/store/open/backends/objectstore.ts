@@ -76,15 +76,18 @@ export async function storeOver(objects: ObjectStore, site: Pick<Site, 'cache'>)
   const { ObjectStorePathInfoService } = await import('../../path-info/object-store.ts');
   const { ObjectStoreBlobService } = await import('../../../castore/blob/object-store.ts');
   const { ObjectStoreDirectoryService } = await import('../../../castore/directory/object-store.ts');
+  const { Reliance } = await import('../../../castore/objects/reliance.ts');
   const { closureCache } = await import('../../../castore/directory/closure-cache.ts');
   const near = () => ({
     directories: new LocalDirectoryService(site.cache()),
     roots: () => rootsIn(new LocalPathInfoService(site.cache())),
   });
+  const reliance = new Reliance(objects);
   return {
-    blobs: new ObjectStoreBlobService(objects),
-    directories: closureCache(near, new ObjectStoreDirectoryService(objects)),
-    pathInfos: await ObjectStorePathInfoService.open(objects),
+    blobs: new ObjectStoreBlobService(objects, reliance),
+    directories: closureCache(near, new ObjectStoreDirectoryService(objects, reliance)),
+    pathInfos: await ObjectStorePathInfoService.open(objects, reliance),
+    objects,
     far: objects.isFar,
     close: () => objects.close(),
   };

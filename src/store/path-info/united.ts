@@ -1,0 +1,17 @@
+import type { Signature } from '../../nix/signature.ts';
+import { asBuffer } from '../../util/bytes.ts';
+import { encodePathInfo } from './message.ts';
+import type { PathInfo } from './path-info.ts';
+
+/** A path info to be put over one that is there: when they differ in their signatures only, it has those of both. */
+export function united(present: PathInfo, info: PathInfo): PathInfo {
+  if (!isSame({ ...present, signatures: [] }, { ...info, signatures: [] })) return info;
+  const has = (one: Signature) =>
+    present.signatures.some(({ name, data }) => name === one.name && asBuffer(data).equals(one.data));
+  const added = info.signatures.filter((one) => !has(one));
+  return { ...present, signatures: [...present.signatures, ...added] };
+}
+
+export function isSame(a: PathInfo, b: PathInfo): boolean {
+  return asBuffer(encodePathInfo(a)).equals(encodePathInfo(b));
+}
