@@ -1,8 +1,10 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { databasePath } from '../castore/local/database.ts';
-import type { EverythingReport, OpenLocalStore } from '../store/moving/everything.ts';
+import { restoreFromFile } from '../store/moving/archive/read.ts';
+import { backUpToFile } from '../store/moving/archive/write.ts';
+import type { EverythingOptions, EverythingReport, OpenLocalStore } from '../store/moving/everything.ts';
 import { copyEverything } from '../store/moving/everything.ts';
 import { localDirectory } from '../store/open/address.ts';
 import { openStore } from '../store/open/open-store.ts';
@@ -15,31 +17,44 @@ import type { StoreFlags } from './store-options.ts';
 import { addressesOf } from './store-options.ts';
 
 /** The directory of the store that is backed up, or restored. */
-export function ownDirectory(flags: StoreFlags): string {
+export function ownDirectory(flags: StoreFlags): BackupPlace {
   const dir = localStoreDirectory(flags);
   if (dir === undefined) throw new UsageError(`this works on a local store only, not on ${flags.store}`);
-  return resolve(dir);
+  return { path: resolve(dir), isFile: false };
 }
 
-/** The directory of a backup, which may be given as an address. */
-export function backupDirectory(text: string, own: string): string {
-  const dir = resolve(localDirectory(text) ?? text);
-  if (dir === own) throw new UsageError(`${text} is the store itself`);
-  return dir;
+/** Where a backup is: a directory, which may be given as an address, or a file. */
+export interface BackupPlace {
+  readonly path: string;
+  readonly isFile: boolean;
+}
+
+/** Reads where a backup is. One that is to be made becomes a file when its name ends in `.backup`. */
+export function backupPlace(text: string, own: string): BackupPlace {
+  const path = resolve(localDirectory(text) ?? text);
+  if (path === own) throw new UsageError(`${text} is the store itself`);
+  const found = statSync(path, { throwIfNoEntry: false });
+  return { path, isFile: found ? !found.isDirectory() : path.endsWith('.backup') };
 }
 
 /** Throws a UsageError for a directory in which something else lies. */
-export function refuseOthers(dir: string): void {
-  if (!existsSync(dir) || existsSync(databasePath(dir)) || readdirSync(dir).length === 0) return;
-  throw new UsageError(`${dir} has something in it, and is no backup: give a new or empty directory`);
+export function refuseOthers({ path, isFile }: BackupPlace): void {
+  if (isFile || !existsSync(path) || existsSync(databasePath(path)) || readdirSync(path).length === 0) return;
+  throw new UsageError(`${path} has something in it, and is no backup: give a new or empty directory`);
 }
 
-/** Copies all of the store in one directory to another one, and tells how far it is, and how it went. */
+/** A direction in which everything is copied. */
+interface Ends {
+  readonly from: BackupPlace;
+  readonly to: BackupPlace;
+}
+
+/** Copies all of a store to a backup, or back, and tells how far it is, and how it went. */
 export async function copyAll(
-  { from, to, verb, json }: { from: string; to: string; verb: string; json: boolean },
+  { from, to, verb, json }: Ends & { verb: string; json: boolean },
   flags: StoreFlags,
 ): Promise<EverythingReport> {
-  const report = await interruptible((signal) => copyWatched(from, to, flags, signal));
+  const report = await interruptible((signal) => copyWatched({ from, to }, flags, signal));
   if (json) print(JSON.stringify(report));
   else {
     for (const { path, problem } of report.damaged) print(`damaged: ${path}\t${problem}`);
@@ -54,43 +69,54 @@ export async function copyAll(
 }
 
 async function copyWatched(
-  from: string,
-  to: string,
+  { from, to }: Ends,
   flags: StoreFlags,
   signal: AbortSignal,
 ): Promise<EverythingReport> {
   const progress = { objects: 0, bytes: 0 };
   let [copied, total] = [0, 0];
-  const line = new ProgressLine(
-    () => `${copied} of ${total} store paths, ${progress.objects} objects, ${formatSize(progress.bytes)}`,
-  );
-  const source = await openLocal(from, flags, 'read');
+  const line = new ProgressLine(() => {
+    const of = total > 0 ? ` of ${total}` : '';
+    return `${copied}${of} store paths, ${progress.objects} objects, ${formatSize(progress.bytes)}`;
+  });
+  const options: EverythingOptions = {
+    signal,
+    progress,
+    onProgress: () => line.update(),
+    onCopied: () => copied++,
+    onPlan: (paths) => {
+      total = paths;
+    },
+  };
   try {
-    const target = await openLocal(to, flags, 'write');
-    try {
-      return await copyEverything(source, target, {
-        signal,
-        progress,
-        onProgress: () => line.update(),
-        onCopied: () => copied++,
-        onPlan: (paths) => {
-          total = paths;
-        },
-      });
-    } finally {
-      await target.close();
-    }
+    if (from.isFile)
+      return await within(to.path, flags, 'write', (target) => restoreFromFile(from.path, target, options));
+    return await within(from.path, flags, 'read', async (source) =>
+      to.isFile
+        ? backUpToFile(source, to.path, options)
+        : within(to.path, flags, 'write', (target) => copyEverything(source, target, options)),
+    );
   } finally {
     line.clear();
-    await source.close();
   }
 }
 
-async function openLocal(dir: string, flags: StoreFlags, use: 'read' | 'write'): Promise<OpenLocalStore> {
+/** Opens a local store, and closes it behind `work`. */
+async function within<T>(
+  dir: string,
+  flags: StoreFlags,
+  use: 'read' | 'write',
+  work: (store: OpenLocalStore) => Promise<T>,
+): Promise<T> {
   const address = pathToFileURL(dir).href.replace(/^file:/, 'local:');
   const { cacheDir } = addressesOf(flags);
   const addresses = { blobs: address, directories: address, pathInfos: address, cacheDir };
-  return (await openStore(addresses, use)) as OpenLocalStore;
+  const store = (await openStore(addresses, use)) as OpenLocalStore;
+  try {
+    return await work(store);
+  } finally {
+    await store.close();
+  }
 }
 
 function print(line: string): void {

@@ -13,7 +13,7 @@ const LINES: readonly (readonly [string, readonly string[]])[] = [
   ['tvix-store g', ['gc']],
   ['tvix-store nar', ['nar', 'nar-bridge']],
   ['tvix-store root ', ['add', 'help', 'list', 'remove']],
-  ['tvix-store --log-level debug com', ['completion', 'composition']],
+  ['tvix-store --log-level debug com', ['compact', 'completion', 'composition']],
   ['tvix-store --log-level ', ['debug', 'error', 'info', 'warn']],
   ['tvix-store completion ', ['bash', 'fish', 'zsh']],
   ['tvix-store man ro', ['root']],

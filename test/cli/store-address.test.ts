@@ -25,10 +25,10 @@ test('an address on the command line counts more than a composition in the envir
 });
 
 test('a store on the command line counts more than the address of a service in the environment', async () => {
-  process.env.BLOB_SERVICE_ADDR = 'grpc+http://127.0.0.1:1';
+  process.env.BLOB_SERVICE_ADDR = 'nonsense';
   try {
-    expect(await inProcess(['stats', '--store', store])).toMatchObject({ status: 0, stderr: '' });
-    expect(await inProcess(['stats'])).toMatchObject({ status: 2 });
+    expect(await inProcess(['ls', '--store', store])).toEqual({ status: 0, stdout: '', stderr: '' });
+    expect((await inProcess(['ls'])).stderr).toContain('nonsense');
   } finally {
     delete process.env.BLOB_SERVICE_ADDR;
   }

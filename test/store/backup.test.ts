@@ -1,9 +1,19 @@
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, describe, expect, onTestFailed, test } from 'vitest';
 import { StorePath } from '../../src/nix/store-path.ts';
 import { startTvixStore, tvixStore } from '../helpers/cli.ts';
-import { randomBytes } from '../helpers/random.ts';
+import { randomBytes, randomNumbers, SEED } from '../helpers/random.ts';
 import { chunkFiles, rot } from '../helpers/rot.ts';
 import { localStore } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
@@ -34,48 +44,54 @@ async function importTree(name: string, at = store): Promise<string> {
 const listOf = async (at: string) => (await good('ls', '--store', at, '--sort', 'name')).split('\n');
 const json = async (...args: string[]) => JSON.parse(await good(...args, '--json'));
 
-test('a backup has all store paths and roots, and a restore gives them back', async () => {
-  const paths = [await importTree('one'), await importTree('two')];
-  await good('root', 'add', '--store', store, 'release', paths[0]!);
-  await good('root', 'add', '--store', store, '--ttl', '7d', 'ci', paths[1]!);
-  expect(await json('backup', '--store', store, '--to', backup)).toMatchObject({
-    copied: 2,
-    present: 0,
-    roots: 2,
+describe.each(['a directory', 'a file'])('in %s', (kind) => {
+  beforeEach(() => {
+    if (kind === 'a file') backup = join(dir, 'store.backup');
   });
 
-  // In use, and only what has come since.
-  const daemon = await startTvixStore(['daemon', '-l', join(dir, 'socket'), '--store', store], 'listening');
-  paths.push(await importTree('three', `grpc+unix://${join(dir, 'socket')}`));
-  expect(await json('backup', '--store', store, '--to', backup)).toMatchObject({ copied: 1, present: 2 });
-  daemon.kill();
+  test('a backup has all store paths and roots, and a restore gives them back', async () => {
+    const paths = [await importTree('one'), await importTree('two')];
+    await good('root', 'add', '--store', store, 'release', paths[0]!);
+    await good('root', 'add', '--store', store, '--ttl', '7d', 'ci', paths[1]!);
+    expect(await json('backup', '--store', store, '--to', backup)).toMatchObject({
+      copied: 2,
+      present: 0,
+      roots: 2,
+    });
 
-  const restored = `local://${dir}/restored`;
-  expect(await good('restore', '--store', restored, '--from', backup)).toBe(
-    'restored 3 store paths, 0 were there; 2 roots',
-  );
-  expect(await listOf(restored)).toEqual(await listOf(store));
-  const roots = await good('root', 'list', '--store', restored);
-  expect(roots).toContain(`release\t${paths[0]}\n`.trimEnd());
-  expect(roots).toMatch(/^ci\t.*\tuntil /m);
-  await good('verify', '--store', restored, '--all');
-  await good('fsck', '--store', restored);
-});
+    // In use, and only what has come since.
+    const daemon = await startTvixStore(['daemon', '-l', join(dir, 'socket'), '--store', store], 'listening');
+    paths.push(await importTree('three', `grpc+unix://${join(dir, 'socket')}`));
+    expect(await json('backup', '--store', store, '--to', backup)).toMatchObject({ copied: 1, present: 2 });
+    daemon.kill();
 
-test('signatures that came later are in the next backup, and none is lost by a restore', async () => {
-  const path = await importTree('signed');
-  await good('backup', '--store', store, '--to', backup);
-  for (const name of ['one', 'two'])
-    await good('key', 'generate', '--file', join(dir, `${name}.key`), `${name}-1`);
-  await good('sign', '--store', store, '--key-file', join(dir, 'one.key'), path);
-  expect(await json('backup', '--store', store, '--to', backup)).toMatchObject({ copied: 1, present: 0 });
-  const other = `local://${dir}/other`;
-  await importTree('signed', other);
-  await good('sign', '--store', other, '--key-file', join(dir, 'two.key'), path);
-  await good('restore', '--store', other, '--from', backup);
-  const info = await json('path-info', '--store', other, path);
-  const { signatures } = info[path];
-  expect(signatures.map((text: string) => text.split(':')[0]).sort()).toEqual(['one-1', 'two-1']);
+    const restored = `local://${dir}/restored`;
+    expect(await good('restore', '--store', restored, '--from', backup)).toBe(
+      'restored 3 store paths, 0 were there; 2 roots',
+    );
+    expect(await listOf(restored)).toEqual(await listOf(store));
+    const roots = await good('root', 'list', '--store', restored);
+    expect(roots).toContain(`release\t${paths[0]}\n`.trimEnd());
+    expect(roots).toMatch(/^ci\t.*\tuntil /m);
+    await good('verify', '--store', restored, '--all');
+    await good('fsck', '--store', restored);
+  });
+
+  test('signatures that came later are in the next backup, and none is lost by a restore', async () => {
+    const path = await importTree('signed');
+    await good('backup', '--store', store, '--to', backup);
+    for (const name of ['one', 'two'])
+      await good('key', 'generate', '--file', join(dir, `${name}.key`), `${name}-1`);
+    await good('sign', '--store', store, '--key-file', join(dir, 'one.key'), path);
+    expect(await json('backup', '--store', store, '--to', backup)).toMatchObject({ copied: 1, present: 0 });
+    const other = `local://${dir}/other`;
+    await importTree('signed', other);
+    await good('sign', '--store', other, '--key-file', join(dir, 'two.key'), path);
+    await good('restore', '--store', other, '--from', backup);
+    const info = await json('path-info', '--store', other, path);
+    const { signatures } = info[path];
+    expect(signatures.map((text: string) => text.split(':')[0]).sort()).toEqual(['one-1', 'two-1']);
+  });
 });
 
 test('what is damaged is named, and keeps nothing else from being copied', async () => {
@@ -93,6 +109,60 @@ test('what is damaged is named, and keeps nothing else from being copied', async
   // It is mended by being imported again; then the backup has it too.
   await importTree('bad');
   expect(await json('backup', '--store', store, '--to', backup)).toMatchObject({ copied: 1, present: 1 });
+});
+
+test('a file grows by what has come, says nothing twice, and is cut where a kill has left it', async () => {
+  const path = join(dir, 'store.backup');
+  const size = () => statSync(path).size;
+  await importTree('one');
+  await good('backup', '--store', store, '--to', path);
+  const first = size();
+  await good('backup', '--store', store, '--to', path);
+  expect(size() - first).toBeLessThan(500);
+  const second = size();
+  await importTree('two');
+  await good('backup', '--store', store, '--to', path);
+  const third = size();
+  expect(third - second).toBeGreaterThan(700_000);
+  // As if it had been killed.
+  truncateSync(path, third - 1000);
+  const restored = await tvixStore(['restore', '--store', `local://${dir}/restored`, '--from', path]);
+  expect(restored).toMatchObject({ status: 1 });
+  expect(restored.stdout).toMatch(/^damaged: .*store\.backup\tit was cut/);
+  expect(await listOf(`local://${dir}/restored`)).toEqual([expect.stringMatching(/-one$/)]);
+  await good('fsck', '--store', `local://${dir}/restored`);
+  // The next one goes on behind what is whole.
+  await good('backup', '--store', store, '--to', path);
+  expect(Math.abs(size() - third)).toBeLessThan(500);
+  await good('restore', '--store', `local://${dir}/restored`, '--from', path);
+  expect(await listOf(`local://${dir}/restored`)).toEqual(await listOf(store));
+  expect(statSync(path).mode & 0o077).toBe(0);
+});
+
+test('of a file with flipped bits everything is restored that is whole, and the rest is named', async () => {
+  const path = join(dir, 'store.backup');
+  for (const name of ['a', 'b', 'c', 'd']) await importTree(name);
+  await good('backup', '--store', store, '--to', path);
+  const random = randomNumbers(SEED);
+  onTestFailed(() => console.error(`to repeat this: TEST_SEED=${SEED}`));
+  for (let i = 0; i < 6; i++) {
+    const bytes = readFileSync(path);
+    const at = Math.floor(random() * bytes.length);
+    bytes[at]! ^= 1 << Math.floor(random() * 8);
+    const bad = join(dir, `bad-${i}.backup`);
+    writeFileSync(bad, bytes);
+    const restored = `local://${dir}/restored-${i}`;
+    const { status, stdout, stderr } = await tvixStore(['restore', '--store', restored, '--from', bad]);
+    // The first line says what the file is.
+    if (status === 2) {
+      expect(stderr).toContain('is not a backup');
+      continue;
+    }
+    expect([status, stdout]).toEqual([1, expect.stringContaining('damaged: ')]);
+    await good('fsck', '--store', restored);
+    expect(await tvixStore(['verify', '--store', restored, '--all'])).toMatchObject({ status: 0 });
+    for (const line of (await listOf(restored)).filter(Boolean)) expect(await listOf(store)).toContain(line);
+  }
 });
 
 test('a backup that has lost something gets it again', async () => {
@@ -150,7 +220,12 @@ test('a directory with something else in it is no place for a backup, nor is the
   await importTree('one');
   mkdirSync(join(dir, 'photos'));
   writeFileSync(join(dir, 'photos/cat.jpg'), 'cat');
-  for (const to of [join(dir, 'photos'), join(dir, 'store'), `local://${dir}/store`]) {
+  for (const to of [
+    join(dir, 'photos'),
+    join(dir, 'photos/cat.jpg'),
+    join(dir, 'store'),
+    `local://${dir}/store`,
+  ]) {
     expect(await tvixStore(['backup', '--store', store, '--to', to])).toMatchObject({
       status: 2,
       stdout: '',

@@ -147,6 +147,9 @@ test('a daemon gives no byte of a rotten chunk, and takes it anew', async () => 
   const { status, stderr } = await tvixStore(['cat', '--store', daemon.url, `${made.path}/large`]);
   expect(status).toBe(1);
   expect(stderr).toContain('damaged');
+  await expect
+    .poll(() => daemon.log(), { timeout: 10_000 })
+    .toMatch(new RegExp(`a chunk is damaged.* paths=${made.path}`));
   const other = join(tempDir(), 'other');
   writeTree(other, directory({ large: file(LARGE) }));
   await importInto(daemon.url, other);

@@ -21,6 +21,8 @@ export class RottenChunks {
   readonly #noted = new Set<string>();
   #found = false;
   #until = 0;
+  /** Hears of each chunk that is marked here, once. */
+  onNoted: ((digest: Digest) => void) | undefined;
 
   constructor(storeDir: string) {
     this.#dir = join(storeDir, 'rotten');
@@ -42,7 +44,9 @@ export class RottenChunks {
     return this.#found;
   }
 
-  note({ hex }: Digest): void {
+  note(digest: Digest): void {
+    const { hex } = digest;
+    if (!this.#noted.has(hex)) this.onNoted?.(digest);
     if (this.#noted.size < MAX_NOTED) this.#noted.add(hex);
     try {
       const owner = new Ownership(dirname(this.#dir));

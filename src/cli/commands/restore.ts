@@ -1,5 +1,5 @@
 import { Command } from '../command.ts';
-import { backupDirectory, copyAll, ownDirectory } from '../everything.ts';
+import { backupPlace, copyAll, ownDirectory } from '../everything.ts';
 import { withKeepFree } from '../keep-free.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
@@ -18,12 +18,12 @@ export function restoreCommand(): Command {
         'whatever order its files were copied. Everything is hashed on the way; what is damaged, or is referred to ' +
         'and missing, is named, and it ends with exit code 1 then.',
     )
-    .requiredOption('--from <dir>', 'the directory of the backup')
+    .requiredOption('--from <dir>', 'the directory or the file of the backup')
     .option('--json', 'print one JSON object')
     .example('tvix-store restore --from /mnt/backup/tvix-store')
     .action(async (flags: RestoreFlags) => {
       const to = ownDirectory(flags);
-      const from = backupDirectory(flags.from, to);
+      const from = backupPlace(flags.from, to.path);
       const options = { from, to, verb: 'restored', json: flags.json ?? false };
       const { damaged, missing } = await copyAll(options, flags);
       if (damaged.length + missing.length > 0) process.exitCode = 1;

@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
+import { nameRottenPaths } from '../../store/keeping/rotten-paths.ts';
 import type { Store } from '../../store/services.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import type { RunningServer } from '../listen.ts';
@@ -49,6 +50,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   });
   const limit = new CallLimit(MAX_CALLS);
   const uploads = new UploadPermit(options.uploads, options.tls?.clientCa !== undefined);
+  if (options.store.local) nameRottenPaths(options.store.local);
   addStore(server, options.store, limit, uploads);
   const reflection = Reflection.load();
   const health = new Health(reflection.services);

@@ -1,4 +1,5 @@
 import { STORE_DIR } from '../../nix/store-path.ts';
+import { nameRottenPaths } from '../../store/keeping/rotten-paths.ts';
 import type { OpenedStore } from '../../store/services.ts';
 import { UploadTables } from '../../store/upload/tables.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
@@ -30,6 +31,7 @@ export interface NarBridgeOptions {
 export async function serveNarBridge(options: NarBridgeOptions): Promise<RunningServer> {
   const { store, uploads, listen, ownership } = options;
   const tables = new UploadTables(store.records());
+  if (store.local) nameRottenPaths(store.local);
   const metrics = new HttpMetrics(store.local?.env.dir);
   const sender = new NarSender(store, tables, options.compress);
   const checkUpload = (exchange: Exchange) =>

@@ -80,14 +80,16 @@ export function copyRoots(
   to: Environment,
   isCopied: (hash: Uint8Array) => boolean,
 ): number {
-  const target = new RootTable(to);
   const roots = new RootTable(from)
     .list()
     .filter((root) => !isExpired(root) && isCopied(root.storePath.hash));
-  for (const { name, storePath, expires } of roots) {
-    target.add(name, storePath, expires === undefined ? undefined : Math.max(1, expires - now()));
-  }
+  for (const root of roots) addRoot(to, root);
   return roots.length;
+}
+
+/** Adds a root of another store. */
+export function addRoot(env: Environment, { name, storePath, expires }: Root): void {
+  new RootTable(env).add(name, storePath, expires === undefined ? undefined : Math.max(1, expires - now()));
 }
 
 export function isExpired({ expires }: Root): boolean {

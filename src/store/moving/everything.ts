@@ -1,5 +1,5 @@
 import type { LocalStore } from '../../castore/local/store.ts';
-import { unnamedPath } from '../../nix/store-path.ts';
+import { type StorePath, unnamedPath } from '../../nix/store-path.ts';
 import { latin1 } from '../../util/bytes.ts';
 import { messageOf } from '../../util/errors.ts';
 import { copyRoots } from '../keeping/roots.ts';
@@ -72,18 +72,30 @@ export async function copyEverything(
     },
   );
   report.roots = copyRoots(from.local.env, to.local.env, (hash) => isThere(to.local, { hash }));
-  const gone = new Set(missing.filter((path) => !isThere(to.local, path)).map(({ hash }) => latin1(hash)));
-  for (const { storePath, references } of gone.size > 0 ? infos : []) {
-    for (const path of references) {
-      if (!gone.delete(latin1(path.hash))) continue;
-      report.missing.push({ path: path.absolute(), problem: `${storePath.absolute()} refers to it` });
-    }
-  }
+  report.missing.push(
+    ...referredTo(
+      infos,
+      missing.filter((path) => !isThere(to.local, path)),
+    ),
+  );
   return report;
 }
 
+/** Store paths that are missing, each with one that refers to it. */
+export function referredTo(infos: readonly PathInfo[], missing: readonly StorePath[]): Lacking[] {
+  const wanted = new Set(missing.map(({ hash }) => latin1(hash)));
+  const lacking: Lacking[] = [];
+  for (const { storePath, references } of wanted.size > 0 ? infos : []) {
+    for (const path of references) {
+      if (!wanted.delete(latin1(path.hash))) continue;
+      lacking.push({ path: path.absolute(), problem: `${storePath.absolute()} refers to it` });
+    }
+  }
+  return lacking;
+}
+
 /** All path infos that can be read, as they are at one moment. */
-function pathInfosOf({ env }: LocalStore): { infos: PathInfo[]; damaged: Lacking[] } {
+export function pathInfosOf({ env }: LocalStore): { infos: PathInfo[]; damaged: Lacking[] } {
   env.refresh();
   const infos: PathInfo[] = [];
   const damaged: Lacking[] = [];
@@ -97,7 +109,8 @@ function pathInfosOf({ env }: LocalStore): { infos: PathInfo[]; damaged: Lacking
   return { infos, damaged };
 }
 
-function isThere({ env }: LocalStore, { hash }: { readonly hash: Uint8Array }): boolean {
+/** Whether a store has a path, as things are now. */
+export function isThere({ env }: LocalStore, { hash }: { readonly hash: Uint8Array }): boolean {
   env.refresh();
   return new PathInfoTable(env).table.has(hash);
 }

@@ -2,6 +2,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../../../util/errors.ts';
 import { log } from '../../../util/log.ts';
+import { unlinkIfThere } from '../../../util/system/file-lock.ts';
 import { Ownership } from '../../../util/system/ownership.ts';
 import type { CheckReport, Damage, Position } from './report.ts';
 
@@ -103,13 +104,14 @@ function areStrings(...values: readonly unknown[]): boolean {
 /** Remembers, unless the store can only be read, or its disk is full: what was found has been told. */
 export function saveCheck(dir: string, record: CheckRecord): void {
   const path = pathIn(dir);
+  const fresh = `${path}.new`;
   try {
-    const fresh = `${path}.new`;
     writeFileSync(fresh, `${JSON.stringify(record)}\n`);
     new Ownership(dir).give(fresh);
     renameSync(fresh, path);
   } catch (error) {
     log.debug('cannot remember the check', { path, error: messageOf(error) });
+    unlinkIfThere(fresh);
   }
 }
 
