@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFailed, test } from 'vitest';
@@ -13,7 +13,7 @@ import { directory, file, generateTree, writeTree } from '../helpers/trees.ts';
 
 /** `scripts/soak` makes more. */
 const RUNS = Number(process.env.DISK_RUNS ?? 25);
-const DISK_MIB = 48;
+const DISK_MIB = 64;
 const MIB = 1 << 20;
 
 const random = randomNumbers(SEED);
@@ -33,7 +33,7 @@ test.skipIf(!disk)(
     const at = (name: string) => join(dir, name);
     const good = async (...args: string[]) => {
       const { status, stdout, stderr } = await tvixStore(args);
-      expect({ args, status, stderr }).toMatchObject({ status: 0 });
+      expect(status, JSON.stringify({ args, stdout, stderr })).toBe(0);
       return stdout.trim();
     };
     mkdirSync(at('trees'));
@@ -45,7 +45,7 @@ test.skipIf(!disk)(
     await good('root', 'add', ...store, 'kept', kept);
     await good('key', 'generate', '--file', at('key'), 'test-1');
     await good('import', '--store', `local://${dir}/other`, at('kept'));
-    const daemon = await startDaemon(store[1]!);
+    let daemon = await startDaemon(store[1]!);
 
     let serial = 0;
     const newTree = () => {
@@ -77,7 +77,12 @@ test.skipIf(!disk)(
     /** Takes all of the disk but for so many bytes. */
     const fill = (left: number) => {
       const bytes = freeOf(disk) - left;
-      if (bytes > 0) writeFileSync(filler, Buffer.alloc(bytes), { flag: 'a' });
+      try {
+        if (bytes > 0) writeFileSync(filler, Buffer.alloc(bytes), { flag: 'a' });
+      } catch (error) {
+        // The other one has been faster: so it is full.
+        expect((error as NodeJS.ErrnoException).code).toBe('ENOSPC');
+      }
     };
 
     for (let i = 0; i < RUNS; i++) {
@@ -97,12 +102,11 @@ test.skipIf(!disk)(
         fill(below(MIB));
       }
       const [status, signal] = await closed;
-      const said = { run: i, name, status, signal, stderr };
-      expect(said).toMatchObject({ signal: null });
-      expect([0, 1], JSON.stringify(said)).toContain(status);
+      const said = JSON.stringify({ run: i, name, status, signal, stderr });
+      expect([0, 1], said).toContain(status);
       // In a line, not by a stack.
-      expect(said).not.toMatchObject({ stderr: expect.stringMatching(/^ +at /m) });
-      if (status === 1) expect(said).toMatchObject({ stderr: expect.stringContaining('error: ') });
+      expect(/^ +at /m.test(stderr), said).toBe(false);
+      expect(status === 0 || stderr.includes('error: '), said).toBe(true);
       const outcome = `${name}: ${status === 0 ? 'good' : 'refused'}`;
       done[outcome] = (done[outcome] ?? 0) + 1;
 
@@ -113,9 +117,12 @@ test.skipIf(!disk)(
       rmSync(filler, { force: true });
       await good('fsck', ...store);
       for (const left of ['backup', 'out', 'static', 'bucket'])
-        if (below(2) === 0 && existsSync(join(disk, left))) rmSync(join(disk, left), { recursive: true });
+        rmSync(join(disk, left), { recursive: true, force: true });
       await good('import', ...store, newTree());
+      // What has come while it ran, a collection leaves alone.
+      expect(await daemon.stop()).toBe(0);
       await good('gc', ...store, '--older-than', '0');
+      daemon = await startDaemon(store[1]!);
     }
     expect(await daemon.stop()).toBe(0);
     if (process.env.DISK_RUNS) console.log(done);

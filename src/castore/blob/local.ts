@@ -15,12 +15,15 @@ export class LocalBlobService implements BlobService {
 
   async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
     signal?.throwIfAborted();
-    const { reader, isWritable } = this.#store;
+    const { reader } = this.#store;
     const manifest = reader.manifest(digest.bytes);
     if (!manifest && reader.chunkSize(digest.bytes) === undefined) return undefined;
     // Whoever asks for this before an upload will leave it out.
-    if (isWritable && !(await this.#store.writer.hasBlob(digest.bytes, manifest))) return undefined;
-    return manifest ?? [];
+    const isThere = await this.#store.noting(
+      () => this.#store.writer.hasBlob(digest.bytes, manifest),
+      () => true,
+    );
+    return isThere ? (manifest ?? []) : undefined;
   }
 
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {

@@ -20,7 +20,11 @@ export class LocalDirectoryService implements DirectoryService {
     signal?.throwIfAborted();
     const directory = this.#read(digest);
     // Whoever asks for this before an upload will leave it out.
-    if (directory && this.#store.isWritable) await this.#keeper.keep(digest.bytes);
+    if (directory)
+      await this.#store.noting(
+        () => this.#keeper.keep(digest.bytes),
+        () => undefined,
+      );
     return directory;
   }
 

@@ -277,10 +277,20 @@ export class Environment {
     const left = (writable.get(this.databasePath) ?? 0) - (this.isReadOnly ? 0 : 1);
     if (left > 0) writable.set(this.databasePath, left);
     else writable.delete(this.databasePath);
-    // LMDB would wait for ever for what failed; then the end of the process closes it.
-    if (this.#lastFailed) return;
     // Nor does another writer that does not end keep this process.
-    await Promise.race([this.#root.close(), delay(CLOSE_MS, undefined, { ref: false })]);
+    await Promise.race([this.#closeRoot(), delay(CLOSE_MS, undefined, { ref: false })]);
+  }
+
+  /** LMDB would wait for ever for what failed; then the end of the process closes it. */
+  async #closeRoot(): Promise<void> {
+    if (this.#lastFailed) return;
+    // What nobody waits for any more may still be on its way, and would meet a database that is closed.
+    const isWritten = () =>
+      this.#root.committed.then(
+        () => true,
+        () => false,
+      );
+    if (this.isReadOnly || (await isWritten())) await this.#root.close();
   }
 }
 

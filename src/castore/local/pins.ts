@@ -1,7 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { messageOf, StoreError } from '../../util/errors.ts';
+import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { makeLocked, readLocked } from '../../util/system/file-lock.ts';
 import type { Environment } from './environment.ts';
@@ -35,7 +44,7 @@ export class PinFile {
       const path = join(dir, `${process.pid}-${randomBytes(6).toString('hex')}`);
       const fd = makeLocked(path, env.owner);
       if (fd === undefined) continue;
-      writeSync(fd, new Uint8Array(PIN_LENGTH * FIRST_PINS));
+      makeRoom(fd, path);
       return new PinFile(path, fd);
     }
     throw new StoreError('UNAVAILABLE', `cannot take a lock in ${dir}; does its file system support flock?`);
@@ -47,9 +56,24 @@ export class PinFile {
   }
 }
 
+function makeRoom(fd: number, path: string): void {
+  const length = PIN_LENGTH * FIRST_PINS;
+  try {
+    for (let at = 0; at < length; ) at += writeSync(fd, new Uint8Array(length - at));
+  } catch (error) {
+    if (systemCode(error) !== 'ENOSPC' && systemCode(error) !== 'EDQUOT') throw error;
+    // Everything is read all the same; a pin that finds no room later says so.
+    log.warn('the disk is full: what is looked up in this mount may be collected while it is in use', {
+      path,
+    });
+    ftruncateSync(fd, length);
+  }
+}
+
 /** Writes the pins of a mount; each of its threads has one. */
 export class PinWriter {
   readonly #fd: number;
+  #hasFailed = false;
 
   constructor(path: string) {
     this.#fd = openSync(path, 'r+');
@@ -59,7 +83,9 @@ export class PinWriter {
     try {
       writeSync(this.#fd, hash, 0, PIN_LENGTH, slot * PIN_LENGTH);
     } catch (error) {
-      log.error('cannot pin a store path: it may be collected while it is in use', {
+      if (this.#hasFailed) return;
+      this.#hasFailed = true;
+      log.error('cannot pin store paths: they may be collected while they are in use', {
         error: messageOf(error),
       });
     }

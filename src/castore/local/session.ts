@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { StoreError } from '../../util/errors.ts';
 import { lazyPackage } from '../../util/lazy.ts';
 import { makeLocked, readLocked } from '../../util/system/file-lock.ts';
+import { writeFailure } from '../../util/system/whole-file.ts';
 import type { Environment } from './environment.ts';
 
 const crypto = lazyPackage<typeof import('node:crypto')>('node:crypto');
@@ -34,27 +35,37 @@ export class Session implements LiveSession {
     this.tag = tagOf(path);
   }
 
+  /** Throws NO_SPACE, PERMISSION_DENIED, and UNAVAILABLE where nothing can be locked. */
   static begin(env: Environment): Session {
     const dir = join(env.dir, 'sessions');
     liveSessions(env);
     for (let attempt = 0; attempt < 100; attempt++) {
       const path = join(dir, `${process.pid}-${crypto().randomBytes(6).toString('hex')}`);
-      const fd = makeLocked(path, env.owner);
-      if (fd === undefined) continue;
-      const epoch = env.epoch();
-      writeSync(fd, `${epoch}\n`);
-      // A collector that has read the file before the epoch stood in it has counted up by now: that shows here.
-      if (env.epoch() === epoch) return new Session(fd, path, epoch);
-      unlinkSync(path);
-      closeSync(fd);
+      let fd: number | undefined;
+      try {
+        fd = makeLocked(path, env.owner);
+        if (fd === undefined) continue;
+        const epoch = env.epoch();
+        writeSync(fd, `${epoch}\n`);
+        // A collector that has read the file before the epoch stood in it has counted up by now: that shows here.
+        if (env.epoch() === epoch) return new Session(fd, path, epoch);
+      } catch (error) {
+        if (fd !== undefined) remove(fd, path);
+        throw writeFailure(`into the store in ${env.dir}`, error);
+      }
+      remove(fd, path);
     }
     throw new StoreError('UNAVAILABLE', `cannot take a lock in ${dir}; does its file system support flock?`);
   }
 
   end(): void {
-    unlinkSync(this.#path);
-    closeSync(this.#fd);
+    remove(this.#fd, this.#path);
   }
+}
+
+function remove(fd: number, path: string): void {
+  unlinkSync(path);
+  closeSync(fd);
 }
 
 /** The writers at work. Files of those that are no more are removed; one that is just beginning is left out. */

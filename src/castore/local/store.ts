@@ -54,6 +54,21 @@ export class LocalStore {
     return this.#writer;
   }
 
+  /**
+   * Answers somebody who may rely on the answer: `note` sees to it that it stays true. On a disk that is full nothing can
+   * be noted, and yet everything is read, as in a store that is only read: what is relied on is noted once more before
+   * it is acknowledged.
+   */
+  async noting<T>(note: () => Promise<T>, otherwise: () => T): Promise<T> {
+    if (!this.isWritable) return otherwise();
+    try {
+      return await note();
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'NO_SPACE') throw error;
+      return otherwise();
+    }
+  }
+
   async close(): Promise<void> {
     this.#writer?.close();
     this.reader.close();

@@ -82,7 +82,8 @@ export class LocalPathInfoService implements PathInfoService {
     signal?.throwIfAborted();
     const info = this.#infos.get(hash);
     // Somebody may rely on it from now on: unless a collector has just been faster.
-    return info && (!this.#store.isWritable || (await this.#note(hash))) ? info : undefined;
+    const isThere = () => this.#infos.table.has(hash);
+    return info && (await this.#store.noting(() => this.#note(hash), isThere)) ? info : undefined;
   }
 
   describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
