@@ -21,7 +21,7 @@ export function withBucket<T>(
   return interruptible(async (signal) => {
     const store = await openStore(addressesOf(flags), use);
     try {
-      return await work(store.objects!, store, signal);
+      return await work(store.bucket!.objects, store, signal);
     } finally {
       await store.close();
     }

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { databasePath } from '../castore/local/database.ts';
@@ -9,7 +9,7 @@ import { copyEverything } from '../store/moving/everything.ts';
 import { localDirectory } from '../store/open/address.ts';
 import { openStore } from '../store/open/open-store.ts';
 import { formatSize } from '../util/bytes.ts';
-import { UsageError } from '../util/errors.ts';
+import { StoreError, UsageError } from '../util/errors.ts';
 import { interruptible } from './interruptible.ts';
 import { localStoreDirectory } from './local-store.ts';
 import { ProgressLine } from './progress.ts';
@@ -20,7 +20,7 @@ import { addressesOf } from './store-options.ts';
 export function ownDirectory(flags: StoreFlags): BackupPlace {
   const dir = localStoreDirectory(flags);
   if (dir === undefined) throw new UsageError(`this works on a local store only, not on ${flags.store}`);
-  return { path: resolve(dir), isFile: false };
+  return { path: existsSync(dir) ? realpathSync(dir) : resolve(dir), isFile: false };
 }
 
 /** Where a backup is: a directory, which may be given as an address, or a file. */
@@ -32,8 +32,9 @@ export interface BackupPlace {
 /** Reads where a backup is. One that is to be made becomes a file when its name ends in `.backup`. */
 export function backupPlace(text: string, own: string): BackupPlace {
   const path = resolve(localDirectory(text) ?? text);
-  if (path === own) throw new UsageError(`${text} is the store itself`);
   const found = statSync(path, { throwIfNoEntry: false });
+  if (path === own || (found && realpathSync(path) === own))
+    throw new UsageError(`${text} is the store itself`);
   return { path, isFile: found ? !found.isDirectory() : path.endsWith('.backup') };
 }
 
@@ -59,6 +60,8 @@ export async function copyAll(
   else {
     for (const { path, problem } of report.damaged) print(`damaged: ${path}\t${problem}`);
     for (const { path, problem } of report.missing) print(`missing: ${path}\t${problem}`);
+    for (const name of report.otherRoots)
+      print(`root ${name}: it means another store path there, and still does`);
     const lacking =
       report.damaged.length > 0 ? `; ${report.damaged.length} are damaged and were left out` : '';
     print(
@@ -89,6 +92,8 @@ async function copyWatched(
     },
   };
   try {
+    if (from.isFile && !existsSync(from.path))
+      throw new StoreError('NOT_FOUND', `there is no backup ${from.path}`);
     if (from.isFile)
       return await within(to.path, flags, 'write', (target) => restoreFromFile(from.path, target, options));
     return await within(from.path, flags, 'read', async (source) =>

@@ -1,6 +1,7 @@
 import type { BlobService } from '../castore/blob/service.ts';
 import type { DirectoryService } from '../castore/directory/service.ts';
 import type { LocalStore } from '../castore/local/store.ts';
+import type { Node } from '../castore/node.ts';
 import type { ObjectStore } from '../castore/objects/object-store.ts';
 import type { PathInfo } from './path-info/path-info.ts';
 import type { PathInfoService } from './path-info/service.ts';
@@ -24,12 +25,22 @@ export type Contents = Pick<Services, 'blobs' | 'directories'>;
  */
 export type Use = 'read' | 'change' | 'write' | 'serve' | 'fill';
 
+/** A bucket with the services of a store. */
+export interface Bucket {
+  readonly objects: ObjectStore;
+  /**
+   * Whether all of a tree is there; then no collection takes it for as long as an upload lasts. Throws UNAVAILABLE where
+   * one might.
+   */
+  keep(root: Node, signal?: AbortSignal): Promise<boolean>;
+}
+
 /** An opened store. */
 export interface Store extends Services {
   /** Set when all three services are those of one local store. */
   readonly local?: LocalStore | undefined;
-  /** Set when all three services are among the objects of one bucket, or of what is laid out like one. */
-  readonly objects?: ObjectStore | undefined;
+  /** Set when all three services are those of one bucket, or of what is laid out like one. */
+  readonly bucket?: Bucket | undefined;
   /** The source of contents, when they come by whole store paths only. */
   readonly paths?: PathSource | undefined;
   /** Whether path infos are on another machine, so that asking first is cheaper than sending. */

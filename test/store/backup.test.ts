@@ -128,7 +128,9 @@ test('a file grows by what has come, says nothing twice, and is cut where a kill
   truncateSync(path, third - 1000);
   const restored = await tvixStore(['restore', '--store', `local://${dir}/restored`, '--from', path]);
   expect(restored).toMatchObject({ status: 1 });
-  expect(restored.stdout).toMatch(/^damaged: .*store\.backup\tit was cut/);
+  expect(restored.stdout).toMatch(
+    /^damaged: .*store\.backup\tthe \d+ bytes from \d+ on are damaged, or were cut$/m,
+  );
   expect(await listOf(`local://${dir}/restored`)).toEqual([expect.stringMatching(/-one$/)]);
   await good('fsck', '--store', `local://${dir}/restored`);
   // The next one goes on behind what is whole.
@@ -163,6 +165,38 @@ test('of a file with flipped bits everything is restored that is whole, and the 
     expect(await tvixStore(['verify', '--store', restored, '--all'])).toMatchObject({ status: 0 });
     for (const line of (await listOf(restored)).filter(Boolean)) expect(await listOf(store)).toContain(line);
   }
+});
+
+test('a root that means another store path by now stays as it is when a backup is restored', async () => {
+  const [old, today] = [await importTree('old'), await importTree('today')];
+  await good('root', 'add', '--store', store, 'release', old);
+  await good('backup', '--store', store, '--to', backup);
+  await good('root', 'add', '--store', store, 'release', today);
+  const restored = await good('restore', '--store', store, '--from', backup);
+  expect(restored).toContain('root release: it means another store path there, and still does');
+  expect(await good('root', 'list', '--store', store)).toBe(`release\t${today}`);
+});
+
+test('a damaged root, or a damaged path info in the backup, keeps nothing from being backed up', async () => {
+  const path = await importTree('one');
+  await good('root', 'add', '--store', store, 'release', path);
+  await good('root', 'add', '--store', store, 'sound', path);
+  await good('backup', '--store', store, '--to', backup);
+  const spoil = async (at: string, table: string) => {
+    const local = localStore(at);
+    const rows = local.local.env.table(table);
+    const [row] = [...rows.rows({ limit: 1 })];
+    row!.value[row!.value.length - 1]! ^= 1;
+    local.local.env.transaction(() => rows.putSync(row!.key, row!.value));
+    await local.close();
+  };
+  await spoil(join(dir, 'store'), 'root');
+  await spoil(backup, 'pathinfo');
+  const again = await tvixStore(['backup', '--store', store, '--to', backup]);
+  expect(again).toMatchObject({ status: 1 });
+  expect(again.stdout).toContain('damaged: root release\t');
+  expect(again.stdout).toContain('copied 1 store paths');
+  await good('verify', '--store', `local://${backup}`, '--all');
 });
 
 test('a backup that has lost something gets it again', async () => {

@@ -160,7 +160,14 @@ test('files among the chunks that are not the store’s stay, are told of, and k
   for (const stray of strays) writeFileSync(stray, 'mine');
   const name = readdirSync(second).find((one) => !one.startsWith('.'))!;
   writeFileSync(join(second, `${name}~`), 'mine');
+  const { files } = JSON.parse(await succeeds('stats', '--json', '--store', store));
+  expect(files.unnamed).toEqual({ files: 0, bytes: 0 });
   writeFileSync(join(second, `${name.slice(0, 64)}.orphaned`), 'a file without a row');
+  const told = JSON.parse(await succeeds('stats', '--json', '--store', store)).files;
+  expect([told.all.files - files.all.files, told.unnamed]).toEqual([1, { files: 1, bytes: 20 }]);
+  expect(await succeeds('stats', '--store', store)).toContain(
+    '20 B of it in 1 files that nothing refers to yet',
+  );
   const { status, stderr } = await tvixStore(['gc', '--older-than', '0', '--store', store]);
   expect([status, stderr]).toEqual([0, expect.stringContaining('.nfs0000')]);
   for (const stray of [...strays, join(second, `${name}~`)])

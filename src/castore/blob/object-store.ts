@@ -5,6 +5,7 @@ import { SingleFlight } from '../../util/async/single-flight.ts';
 import { zstdCompress, zstdDecompress } from '../../util/compression/zstd.ts';
 import { damaged, type StoreError } from '../../util/errors.ts';
 import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
+import type { FileNode } from '../node.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { keyOf } from '../objects/object-store.ts';
 import { Reliance } from '../objects/reliance.ts';
@@ -155,6 +156,29 @@ export class ObjectStoreBlobService implements BlobService {
     } finally {
       chunker.close();
     }
+  }
+
+  /** Whether a blob is there with all its chunks, and stays there for as long as an upload takes: see `Reliance`. */
+  async keep({ digest, size }: FileNode, signal?: AbortSignal): Promise<boolean> {
+    // Where it is likely to be comes first.
+    if (size > SINGLE_CHUNK_LIMIT)
+      return (await this.#keepList(digest, signal)) || this.#keepChunk(digest, signal);
+    return (await this.#keepChunk(digest, signal)) || this.#keepList(digest, signal);
+  }
+
+  #keepChunk(digest: Digest, signal: AbortSignal | undefined): Promise<boolean> {
+    return this.#reliance.keep(keyOf('chunks', digest), MAX_CHUNK_OBJECT, signal);
+  }
+
+  async #keepList(digest: Digest, signal: AbortSignal | undefined): Promise<boolean> {
+    if (!(await this.#reliance.keep(keyOf('blobs', digest), MAX_INDEX_OBJECT, signal))) return false;
+    if (digest.equals(EMPTY_DIGEST)) return true;
+    const chunks = (await this.#list(digest, signal)) ?? [];
+    // Others write an empty list for a blob of one chunk.
+    if (chunks.length === 0) return this.#keepChunk(digest, signal);
+    for await (const isThere of mapAhead(chunks, SENT_AT_ONCE, (one) => this.#keepChunk(one.digest, signal)))
+      if (!isThere) return false;
+    return true;
   }
 
   async #sendList(digest: Digest, chunks: readonly Chunk[], signal: AbortSignal | undefined): Promise<void> {

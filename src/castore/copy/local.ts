@@ -1,5 +1,5 @@
 import { Turns } from '../../util/async/turns.ts';
-import { damaged } from '../../util/errors.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
 import { type Chunk, SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import { DigestHasher } from '../digest.ts';
 import { LocalTreeSource } from '../export/source.ts';
@@ -87,8 +87,14 @@ export class LocalTreeCopier implements TreeCopier {
   /** Whether the target has a blob with all its chunks, which may be other ones than ours. */
   async #isThere({ digest }: FileNode): Promise<boolean> {
     const { writer, reader } = this.#to;
-    const chunks = reader.manifest(digest.bytes);
-    return chunks !== undefined && writer.hasBlob(digest.bytes, chunks);
+    try {
+      const chunks = reader.manifest(digest.bytes);
+      return chunks !== undefined && (await writer.hasBlob(digest.bytes, chunks));
+    } catch (error) {
+      // A damaged list is put again.
+      if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+      throw error;
+    }
   }
 
   async #chunk(chunk: Chunk): Promise<void> {

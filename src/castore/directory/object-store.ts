@@ -56,6 +56,11 @@ export class ObjectStoreDirectoryService implements DirectoryService {
     await this.#put(directory.digest, [directory]);
   }
 
+  /** Whether a tree is there, and stays there for as long as an upload takes: see `Reliance`. */
+  keep(root: Digest, signal?: AbortSignal): Promise<boolean> {
+    return this.#reliance.keep(keyOf('dirs', root), MAX_PACK, signal);
+  }
+
   #only(what: string): StoreError {
     return new StoreError(
       'UNIMPLEMENTED',

@@ -57,11 +57,9 @@ export class LocalTreeSource implements TreeSource {
   /** A whole chunk of this size. Valid until the next one is asked for. */
   chunk(digest: Digest, size: number): Uint8Array {
     if (size === 0 && digest.equals(EMPTY_DIGEST)) return this.#buffer.subarray(0, 0);
-    if (size > this.#buffer.length) {
-      // Looked up before memory is taken for it: the size is only what somebody said.
-      if (this.#reader.chunkSize(digest.bytes) !== size) throw missing(digest, size);
-      this.#buffer = Buffer.allocUnsafeSlow(size);
-    }
+    // The size is only what somebody said: looked up before memory is taken for it, or a part is taken for the whole.
+    if (this.#reader.chunkSize(digest.bytes) !== size) throw missing(digest, size);
+    if (size > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(size);
     const bytes = asBuffer(this.#buffer).subarray(0, size);
     if (this.#reader.readChunk(digest.bytes, 0, size, bytes, 0) !== size) {
       if (!this.#reader.isRotten(digest.bytes)) throw missing(digest, size);

@@ -38,7 +38,8 @@ function takeExclusively(dir: string): Exclusive | { readonly heldBy: number } {
 
 /**
  * Does work with a database that nobody else has open, under another name: LMDB would wait for our lock under its own.
- * Throws FAILED_PRECONDITION when another process has it open; `why` tells what for it must not.
+ * Throws FAILED_PRECONDITION when another process has it open; `why` says what
+ * the database is needed for.
  */
 export async function withDatabaseAlone<T>(
   dir: string,
@@ -65,7 +66,7 @@ export async function withDatabaseAlone<T>(
 }
 
 /**
- * Puts what `write` makes in place of a database, which is its own alone (`withDatabaseAlone`), as a whole or not at all.
+ * Puts what `write` makes in place of a database that nobody else has open (`withDatabaseAlone`), as a whole or not at all.
  * Throws NO_SPACE before it begins when there is not as much room as the new one may take.
  */
 export async function replaceDatabase(

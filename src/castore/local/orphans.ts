@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { log } from '../../util/log.ts';
@@ -40,6 +40,33 @@ export async function removeOrphans(env: Environment): Promise<number> {
     }
   }
   return bytes;
+}
+
+/** Files on the disk, and their bytes. */
+export interface FilesOnDisk {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+/** Counts the chunk files that are on the disk, and those of them that no row names: what others are about to name, too. */
+export async function countChunkFiles(env: Environment): Promise<{ all: FilesOnDisk; unnamed: FilesOnDisk }> {
+  const all = { files: 0, bytes: 0 };
+  const unnamed = { files: 0, bytes: 0 };
+  const chunks = join(env.dir, 'chunks');
+  for (const folder of existsSync(chunks) ? folders(chunks) : []) {
+    await turn();
+    const names = readdirSync(folder);
+    env.refresh();
+    for (const name of names) {
+      const size = statSync(join(folder, name), { throwIfNoEntry: false })?.size;
+      if (size === undefined || !CHUNK_FILE.test(name)) continue;
+      for (const count of isNamed(env, name) ? [all] : [all, unnamed]) {
+        count.files++;
+        count.bytes += size;
+      }
+    }
+  }
+  return { all, unnamed };
 }
 
 /** Whether a row names this file. A damaged row may: what is wrong with it is for others to find. */

@@ -169,8 +169,7 @@ export class LocalReader {
     }
     if (this.#checks && !this.#sound.has(digest)) {
       const bytes = whole ?? this.#emptied(size);
-      const isRead = fstatSync(fd).size === size && readSync(fd, bytes, 0, size, 0) === size;
-      if (!isRead || !this.#isSound(digest, bytes)) {
+      if (!readsWhole(fd, bytes) || !this.#isSound(digest, bytes)) {
         closeSync(fd);
         if (this.#rotten.size < MAX_ROTTEN) this.#rotten.add(path);
         return 'gone';
@@ -211,5 +210,15 @@ export class LocalReader {
 
   close(): void {
     this.#open.clear();
+  }
+}
+
+/** Reads a file that has as many bytes as there are; false where it has others, or the disk does not give them. */
+function readsWhole(fd: number, bytes: Uint8Array): boolean {
+  try {
+    return fstatSync(fd).size === bytes.length && readSync(fd, bytes, 0, bytes.length, 0) === bytes.length;
+  } catch (error) {
+    if (systemCode(error) === 'EIO') return false;
+    throw error;
   }
 }

@@ -51,11 +51,13 @@ export function keepReserve(dir: string, owner: Ownership): void {
   if (existsSync(path) || freeBytes(dir) < RESERVE * PLENTY) return;
   try {
     const fd = openSync(path, 'wx');
+    let written = 0;
     try {
       owner.give(fd);
-      writeSync(fd, Buffer.alloc(RESERVE));
+      written = writeSync(fd, Buffer.alloc(RESERVE));
     } finally {
       closeSync(fd);
+      if (written < RESERVE) rmSync(path);
     }
   } catch {
     // Another process was faster, or the disk is full just now.

@@ -74,10 +74,10 @@ export class FileObjectStore implements ObjectStore {
     const file = await open(join(this.#dir, key)).catch(absent);
     if (!file) return undefined;
     try {
-      const { size } = await file.stat();
+      const { size, mtimeMs } = await file.stat();
       if (size > limit) throw damaged(`${this.address}: ${key} has ${size} bytes, more than ${limit}`);
       const bytes = await file.readFile();
-      return { bytes, tag: Digest.hash(bytes).hex };
+      return { bytes, tag: Digest.hash(bytes).hex, modified: mtimeMs };
     } finally {
       await file.close();
     }

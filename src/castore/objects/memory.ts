@@ -5,7 +5,7 @@ import type { Condition, ListedObject, ObjectFacts, ObjectStore, StoredObject } 
 export class MemoryObjectStore implements ObjectStore {
   readonly address = 'objectstore+memory:///';
   readonly isFar = false;
-  readonly #objects = new Map<string, StoredObject & { readonly modified: number }>();
+  readonly #objects = new Map<string, StoredObject>();
   #puts = 0;
 
   async get(key: string, limit: number, signal?: AbortSignal): Promise<StoredObject | undefined> {

@@ -4,6 +4,8 @@ import type { Digest } from '../digest.ts';
 export interface StoredObject {
   readonly bytes: Uint8Array;
   readonly tag: string;
+  /** When it was put last, in milliseconds since 1970, by the clock of the store. */
+  readonly modified: number;
 }
 
 /** The facts about an object. */

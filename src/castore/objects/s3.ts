@@ -95,7 +95,7 @@ export class S3ObjectStore implements ObjectStore {
       if (found.ContentLength !== undefined && bytes.length !== found.ContentLength) {
         throw new StoreError('UNAVAILABLE', `${this.address}: the connection broke`);
       }
-      return { bytes, tag: found.ETag ?? '' };
+      return { bytes, tag: found.ETag ?? '', modified: found.LastModified?.getTime() ?? Date.now() };
     });
   }
 
@@ -132,7 +132,9 @@ export class S3ObjectStore implements ObjectStore {
         await this.#client.send(command, until(signal));
         return true;
       } catch (error) {
-        if (isConditionFailure(error)) return false;
+        // What has just been removed has no tag any more.
+        if (isConditionFailure(error) || (condition.IfMatch !== undefined && isMissingObject(error)))
+          return false;
         throw error;
       }
     });
@@ -180,6 +182,11 @@ export class S3ObjectStore implements ObjectStore {
         };
       }
       token = page.IsTruncated ? page.NextContinuationToken : undefined;
+      if (page.IsTruncated && token === undefined)
+        throw new StoreError(
+          'INTERNAL',
+          `${this.address}: a listing was cut short, and does not say where it goes on`,
+        );
     } while (token !== undefined);
   }
 

@@ -1,5 +1,5 @@
 import { STORE_DIR } from '../../nix/store-path.ts';
-import { copyRoots } from '../../store/keeping/roots.ts';
+import { addRoots, RootTable } from '../../store/keeping/roots.ts';
 import type { CopyPlan } from '../../store/moving/copy.ts';
 import { STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { formatSize, latin1 } from '../../util/bytes.ts';
@@ -87,7 +87,7 @@ async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortS
       });
     }
     line.clear();
-    const roots = flags.roots && !flags.dryRun ? addRoots(source, target, plan) : undefined;
+    const roots = flags.roots && !flags.dryRun ? rootsToo(source, target, plan) : undefined;
     tell(plan, flags, progress.bytes, roots);
   } finally {
     line.clear();
@@ -111,9 +111,13 @@ function choose(
   return chosen;
 }
 
-function addRoots({ local: from }: Source, { local: to }: Target, { paths, present }: CopyPlan): number {
+function rootsToo({ local: from }: Source, { local: to }: Target, { paths, present }: CopyPlan): number {
   const copied = new Set([...paths, ...present].map(({ storePath }) => latin1(storePath.hash)));
-  return copyRoots(from!.env, to!.env, (hash) => copied.has(latin1(hash)));
+  const roots = new RootTable(from!.env).list().filter(({ storePath }) => copied.has(latin1(storePath.hash)));
+  const added = addRoots(to!.env, roots);
+  for (const name of added.others)
+    log.warn('a root of this name means another store path there, and still does', { name });
+  return added.roots;
 }
 
 function tell(plan: CopyPlan, { dryRun, json }: CopyFlags, bytes: number, roots: number | undefined): void {

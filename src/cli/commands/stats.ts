@@ -96,7 +96,11 @@ function describeBucket(stats: BucketStats): string {
 }
 
 function describe(stats: StoreStats): string {
-  const { unreferenced, database } = stats;
+  const { unreferenced, database, files } = stats;
+  const unnamed =
+    files.unnamed.files > 0
+      ? `, ${formatSize(files.unnamed.bytes)} of it in ${files.unnamed.files} files that nothing refers to yet, or any longer`
+      : '';
   const lines = [
     `store paths:   ${stats.paths}`,
     `directories:   ${stats.directories}`,
@@ -107,6 +111,7 @@ function describe(stats: StoreStats): string {
     `saved:         ${formatSize(stats.savedSize)} by keeping what is the same once`,
     `unreferenced:  ${formatSize(unreferenced.size)} in ${unreferenced.objects} objects`,
     `database:      ${formatSize(database.bytes)}, ${formatSize(database.used)} of it in use`,
+    `on the disk:   ${formatSize(files.all.bytes)} in ${files.all.files} chunk files${unnamed}`,
     `last check:    ${describeCheck(stats.check)}`,
   ];
   if (stats.largest.length > 0) lines.push('', 'held by no other store path (size of its NAR):');

@@ -62,13 +62,13 @@ export class HttpMetrics {
     );
     gauge(
       'damaged_rows',
-      'Damaged rows that the last fsck found.',
-      ({ damages, structure }) => damages + structure,
+      'Damaged rows that the last fsck found, and did not repair.',
+      ({ damages, structure, isRepaired }) => (isRepaired ? 0 : damages + structure),
     );
     gauge(
       'damaged_paths',
       'Store paths that the last fsck found to be damaged, hidden or missing.',
-      (last) => last.damagedPaths + last.hiddenPaths + last.missingPaths,
+      (last) => (last.isRepaired ? 0 : last.damagedPaths + last.hiddenPaths + last.missingPaths),
     );
   }
 

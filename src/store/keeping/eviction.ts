@@ -22,11 +22,12 @@ export async function foreseeEviction(
   for await (const { storePath, node } of new PathInfoTable(env).all()) {
     let freed = 0;
     const seen = new DigestMap();
+    const chunks = new DigestMap();
     const walker = new TreeWalker(reader, {
       directory: (digest) => seen.set(digest),
       blob: (digest) => seen.set(digest),
       chunk: (digest, size) => {
-        if (going.has(digest)) freed += size;
+        if (going.has(digest) && chunks.set(digest)) freed += size;
       },
       // It has not been fetched yet.
       broken: () => {},

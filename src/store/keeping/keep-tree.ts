@@ -16,6 +16,7 @@ const AT_ONCE = 64;
  */
 export async function keepTree(store: Store, root: Node, signal?: AbortSignal): Promise<boolean> {
   const { local } = store;
+  if (store.bucket) return store.bucket.keep(root, signal);
   local?.env.refresh();
   if (root.kind === 'symlink') return true;
   if (root.kind === 'file') return keepBlob(store, root.digest, signal);

@@ -63,6 +63,28 @@ export class RootTable {
     return [...this.#table.rows()].map(({ key, value }) => parseRootRow(key, value));
   }
 
+  /** Those that can be read, and the names of those that are damaged. */
+  listReadable(): { readonly roots: Root[]; readonly damaged: string[] } {
+    this.#env.refresh();
+    const roots: Root[] = [];
+    const names: string[] = [];
+    for (const { key, value } of this.#table.rows()) {
+      try {
+        roots.push(parseRootRow(key, value));
+      } catch {
+        names.push(key.toString());
+      }
+    }
+    return { roots, damaged: names };
+  }
+
+  /** The root of a name; `undefined` when there is none. */
+  get(name: string): Root | undefined {
+    const key = Buffer.from(name);
+    const row = this.#table.get(key);
+    return row && parseRootRow(key, row);
+  }
+
   /** Removes those whose time is over. */
   removeExpired(): void {
     const over = this.list().filter(isExpired);
@@ -74,22 +96,36 @@ export class RootTable {
   }
 }
 
-/** Gives another store the roots of store paths that both have. Gives how many there are. */
-export function copyRoots(
-  from: Environment,
-  to: Environment,
-  isCopied: (hash: Uint8Array) => boolean,
-): number {
-  const roots = new RootTable(from)
-    .list()
-    .filter((root) => !isExpired(root) && isCopied(root.storePath.hash));
-  for (const root of roots) addRoot(to, root);
-  return roots.length;
+/** What has become of roots that were to be added to another store. */
+export interface AddedRoots {
+  /** How many are there now. */
+  roots: number;
+  /** Names that mean another store path there, and were left so. */
+  readonly others: string[];
 }
 
-/** Adds a root of another store. */
-export function addRoot(env: Environment, { name, storePath, expires }: Root): void {
-  new RootTable(env).add(name, storePath, expires === undefined ? undefined : Math.max(1, expires - now()));
+/** Adds roots of another store, as far as their store paths are here; a name that means something else stays as it is. */
+export function addRoots(env: Environment, roots: Iterable<Root>): AddedRoots {
+  const table = new RootTable(env);
+  const infos = new PathInfoTable(env);
+  const added: AddedRoots = { roots: 0, others: [] };
+  for (const root of roots) {
+    const { name, storePath, expires } = root;
+    if (isExpired(root) || !infos.get(storePath.hash)) continue;
+    const there = table.get(name);
+    if (there && !isExpired(there) && String(there.storePath) !== String(storePath)) {
+      added.others.push(name);
+      continue;
+    }
+    try {
+      table.add(name, storePath, expires === undefined ? undefined : Math.max(1, expires - now()));
+      added.roots++;
+    } catch (error) {
+      // A collection has been faster.
+      if (!(error instanceof StoreError) || error.code !== 'NOT_FOUND') throw error;
+    }
+  }
+  return added;
 }
 
 export function isExpired({ expires }: Root): boolean {

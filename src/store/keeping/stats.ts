@@ -1,4 +1,6 @@
 import { DigestMap } from '../../castore/local/digest-map.ts';
+import type { FilesOnDisk } from '../../castore/local/orphans.ts';
+import { countChunkFiles } from '../../castore/local/orphans.ts';
 import { EPOCH_LENGTH, parseChunkRow } from '../../castore/local/rows.ts';
 import { scan } from '../../castore/local/scan.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
@@ -28,6 +30,8 @@ export interface StoreStats {
   /** Of the stored ones, what no store path refers to. */
   readonly unreferenced: { readonly objects: number; readonly size: number };
   readonly database: { readonly bytes: number; readonly used: number };
+  /** Chunk files on the disk, and those of them that no row names: killed processes have left them, or they are new. */
+  readonly files: { readonly all: FilesOnDisk; readonly unnamed: FilesOnDisk };
   /** The last check, and one that goes on another time. */
   readonly check: CheckRecord;
   /** The store paths that hold the most: what they alone refer to would go with them. */
@@ -40,7 +44,7 @@ export interface PathSize {
   readonly ownSize: number;
 }
 
-/** Counts what is in a local store. It reads every row, and no chunk file. `onPath` hears of each store path. */
+/** Counts what is in a local store. It reads every row, and looks at every chunk file. `onPath` hears of each store path. */
 export async function statsOf(
   store: LocalStore,
   largest = DEFAULT_LARGEST,
@@ -84,6 +88,7 @@ export async function statsOf(
     savedSize: Math.max(0, apparentSize - counts.storedSize + unreferenced.size),
     unreferenced,
     database: env.databaseSize(),
+    files: await countChunkFiles(env),
     check: loadCheck(env.dir),
     largest: paths.sort((a, b) => b.ownSize - a.ownSize || b.narSize - a.narSize).slice(0, largest),
   };

@@ -46,7 +46,7 @@ export async function closureOf<T extends PathDescription>(
       found.set(key, description);
       next.push(description);
     });
-    if (found.size + missing.size > MAX_PATHS)
+    if (found.size - roots.length + missing.size > MAX_PATHS)
       throw new StoreError('RESOURCE_EXHAUSTED', `a closure of more than ${MAX_PATHS} store paths`);
     level = next;
   }

@@ -1,8 +1,8 @@
 import type { LocalStore } from '../../castore/local/store.ts';
 import { type StorePath, unnamedPath } from '../../nix/store-path.ts';
 import { latin1 } from '../../util/bytes.ts';
-import { messageOf } from '../../util/errors.ts';
-import { copyRoots } from '../keeping/roots.ts';
+import { messageOf, StoreError } from '../../util/errors.ts';
+import { addRoots, RootTable } from '../keeping/roots.ts';
 import { PathInfoTable, parsePathInfoRow } from '../path-info/local.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
 import { isSame, united } from '../path-info/united.ts';
@@ -27,8 +27,9 @@ export interface EverythingReport {
   /** Store paths that were copied, and those that were there. */
   copied: number;
   present: number;
-  /** Roots that the other store has now. */
+  /** Roots that the other store has now, and names of those that mean another store path there, and still do. */
   roots: number;
+  otherRoots: string[];
   /** Store paths that could not be copied, since they are damaged. */
   readonly damaged: Lacking[];
   /** Store paths that others refer to, and that neither store has. */
@@ -36,7 +37,7 @@ export interface EverythingReport {
 }
 
 /**
- * Copies all store paths of a local store to another one, with their roots; what is there whole is not copied again.
+ * Copies all store paths of a local store to another one, with their roots; what is already complete there is not copied.
  * Stops at nothing that is damaged, and tells of it. What is collected meanwhile is left out.
  */
 export async function copyEverything(
@@ -45,11 +46,11 @@ export async function copyEverything(
   { onPlan, ...options }: EverythingOptions = {},
 ): Promise<EverythingReport> {
   const { infos, damaged } = pathInfosOf(from.local);
-  const report: EverythingReport = { copied: 0, present: 0, roots: 0, damaged, missing: [] };
+  const report: EverythingReport = { copied: 0, present: 0, roots: 0, otherRoots: [], damaged, missing: [] };
   const { paths, missing } = await closureOf(infos, async () => undefined, options.signal);
   const lacking: PathInfo[] = [];
   for (const info of paths) {
-    const present = (await describeWhole(to, info.storePath.hash, options.signal)) as PathInfo | undefined;
+    const present = await presentIn(to, info.storePath, options.signal);
     const wanted = present ? united(present, info) : info;
     if (present && isSame(present, wanted)) report.present++;
     else lacking.push(wanted);
@@ -71,7 +72,12 @@ export async function copyEverything(
       },
     },
   );
-  report.roots = copyRoots(from.local.env, to.local.env, (hash) => isThere(to.local, { hash }));
+  const { roots, damaged: lostRoots } = new RootTable(from.local.env).listReadable();
+  for (const name of lostRoots)
+    damaged.push({ path: `root ${name}`, problem: 'it is damaged: add it again' });
+  const added = addRoots(to.local.env, roots);
+  report.roots = added.roots;
+  report.otherRoots = added.others;
   report.missing.push(
     ...referredTo(
       infos,
@@ -92,6 +98,20 @@ export function referredTo(infos: readonly PathInfo[], missing: readonly StorePa
     }
   }
   return lacking;
+}
+
+/** A path info with all of its contents. What is damaged there is put again. */
+export async function presentIn(
+  to: OpenLocalStore,
+  { hash }: StorePath,
+  signal: AbortSignal | undefined,
+): Promise<PathInfo | undefined> {
+  try {
+    return (await describeWhole(to, hash, signal)) as PathInfo | undefined;
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'DATA_LOSS') return undefined;
+    throw error;
+  }
 }
 
 /** All path infos that can be read, as they are at one moment. */

@@ -71,10 +71,16 @@ async function read(
   }
 }
 
-/** Stores a path info when what it names is durable. */
-export async function register(store: Services, info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+/** Stores a path info when what it names is durable. Throws UNAVAILABLE when a collection has taken a part of that. */
+export async function register(
+  store: Services & Pick<Store, 'bucket'>,
+  info: PathInfo,
+  signal?: AbortSignal,
+): Promise<PathInfo> {
   await store.directories.flush();
   await store.blobs.flush();
+  if (store.bucket && !(await store.bucket.keep(info.node, signal)))
+    throw new StoreError('UNAVAILABLE', `a collection has taken a part of ${info.storePath}: send it again`);
   return store.pathInfos.put(info, signal);
 }
 

@@ -11,14 +11,14 @@ export type Roots = Readonly<Record<ServiceName, Description>>;
 /** The store of three services. What holds for all three of them holds for it. */
 export function assemble(roots: Roots, parts: { readonly [K in ServiceName]: Part<Services[K]> }): Store {
   const { blobs, directories, pathInfos } = parts;
-  const common = <K extends 'local' | 'objects' | 'paths'>(name: K) =>
+  const common = <K extends 'local' | 'bucket' | 'paths'>(name: K) =>
     blobs[name] === pathInfos[name] && directories[name] === pathInfos[name] ? pathInfos[name] : undefined;
   return {
     blobs: blobs.service,
     directories: directories.service,
     pathInfos: coherent(roots, pathInfos.service),
     local: common('local'),
-    objects: common('objects'),
+    bucket: common('bucket'),
     paths: common('paths'),
     far: pathInfos.far ?? false,
     close: async () => {},

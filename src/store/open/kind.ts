@@ -36,7 +36,7 @@ export type Makes = { readonly [K in ServiceName]?: Make<K> };
 export type Make<K extends ServiceName> = (site: Site) => Promise<Part<Services[K]>>;
 
 /** A service, and what holds for the store that it belongs to. */
-export interface Part<S = Services[ServiceName]> extends Pick<Store, 'local' | 'objects' | 'paths' | 'far'> {
+export interface Part<S = Services[ServiceName]> extends Pick<Store, 'local' | 'bucket' | 'paths' | 'far'> {
   readonly service: S;
 }
 
@@ -65,8 +65,8 @@ export function ofStore(open: (site: Site) => Promise<Store> | Store): Required<
   const make =
     <K extends ServiceName>(name: K): Make<K> =>
     async (site) => {
-      const { [name]: service, local, objects, paths, far } = await site.store(open);
-      return { service, local, objects, paths, far };
+      const { [name]: service, local, bucket, paths, far } = await site.store(open);
+      return { service, local, bucket, paths, far };
     };
   return { blobs: make('blobs'), directories: make('directories'), pathInfos: make('pathInfos') };
 }

@@ -13,9 +13,9 @@ import { united } from './united.ts';
 const FORMAT_KEY = 'format';
 const FORMAT = '1';
 /** Before the keys of path infos. */
-export const PREFIX = 'pathinfo/v1/';
-/** As much as a message may be. */
-export const MAX_OBJECT = 64 << 20;
+export const PATH_INFO_PREFIX = 'pathinfo/v1/';
+/** Bytes of a path info at the most: as much as a message may be. */
+export const MAX_PATH_INFO = 64 << 20;
 /** Path infos of one of the 32 listings that are fetched at once. */
 const LISTED_AT_ONCE = 4;
 /** Writers of the same path info at the same moment take turns; this many in a row do not happen. */
@@ -29,11 +29,14 @@ const TURN_MS = 20;
 export class ObjectStorePathInfoService implements PathInfoService {
   readonly #objects: ObjectStore;
   readonly #reliance: Reliance;
+  /** Whether who asks for a path info may rely on it. */
+  readonly #isWritable: boolean;
   #isMarked: boolean;
 
-  private constructor(objects: ObjectStore, reliance: Reliance, isMarked: boolean) {
+  private constructor(objects: ObjectStore, reliance: Reliance, isWritable: boolean, isMarked: boolean) {
     this.#objects = objects;
     this.#reliance = reliance;
+    this.#isWritable = isWritable;
     this.#isMarked = isMarked;
   }
 
@@ -41,6 +44,7 @@ export class ObjectStorePathInfoService implements PathInfoService {
   static async open(
     objects: ObjectStore,
     reliance = new Reliance(objects),
+    isWritable = false,
   ): Promise<ObjectStorePathInfoService> {
     const format = await objects.get(FORMAT_KEY, 1024);
     const version = format && asBuffer(format.bytes).toString('latin1').trim();
@@ -50,13 +54,27 @@ export class ObjectStorePathInfoService implements PathInfoService {
         `${objects.address} has format ${JSON.stringify(version)}, this program knows ${FORMAT}`,
       );
     }
-    return new ObjectStorePathInfoService(objects, reliance, version !== undefined);
+    return new ObjectStorePathInfoService(objects, reliance, isWritable, version !== undefined);
   }
 
   async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
     const key = pathInfoKey(hash);
-    const object = await this.#objects.get(key, MAX_OBJECT, signal);
-    return object && this.#read(key, object);
+    const object = await this.#objects.get(key, MAX_PATH_INFO, signal);
+    if (!object) return undefined;
+    const info = this.#read(key, object);
+    if (this.#isWritable && this.#reliance.isOld(object.modified)) await this.#renew(key, object, signal);
+    return info;
+  }
+
+  /** Makes a path info young that somebody may rely on. While a collection is under way, that is not to be had. */
+  async #renew(key: string, { bytes, tag }: StoredObject, signal: AbortSignal | undefined): Promise<void> {
+    try {
+      await this.#reliance.requireNone(key, signal);
+    } catch (error) {
+      if (error instanceof StoreError && error.code === 'UNAVAILABLE') return;
+      throw error;
+    }
+    await this.#objects.put(key, bytes, { tag }, signal);
   }
 
   describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
@@ -80,16 +98,18 @@ export class ObjectStorePathInfoService implements PathInfoService {
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
     if (!this.#isMarked) await this.#objects.put(FORMAT_KEY, Buffer.from(FORMAT), 'absent', signal);
     this.#isMarked = true;
-    await this.#reliance.requireKept(signal);
     const key = pathInfoKey(info.storePath.hash);
     for (let turn = 0; turn < MAX_TURNS; turn++) {
       if (await this.#objects.put(key, encodePathInfo(info), 'absent', signal)) return info;
-      const object = await this.#objects.get(key, MAX_OBJECT, signal);
+      const object = await this.#objects.get(key, MAX_PATH_INFO, signal);
       if (!object) continue;
       const present = this.#read(key, object);
       const both = united(present, info);
       const bytes = encodePathInfo(both);
-      if (asBuffer(object.bytes).equals(bytes)) return both;
+      const isOld = this.#reliance.isOld(object.modified);
+      if (asBuffer(object.bytes).equals(bytes) && !isOld) return both;
+      // A collection may be about to take it.
+      if (isOld) await this.#reliance.requireNone(key, signal);
       if (await this.#objects.put(key, bytes, { tag: object.tag }, signal)) return both;
       await delay(Math.random() * TURN_MS);
     }
@@ -99,11 +119,11 @@ export class ObjectStorePathInfoService implements PathInfoService {
   /** By the 32 characters that a hash may begin with, at once. */
   async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
     const get = async ({ key }: ListedObject) => {
-      const object = await this.#objects.get(key, MAX_OBJECT, signal);
+      const object = await this.#objects.get(key, MAX_PATH_INFO, signal);
       return object && this.#read(key, object);
     };
     const listings = Array.from(BASE32_ALPHABET, (first) =>
-      mapAhead(this.#objects.list(PREFIX + first, signal), LISTED_AT_ONCE, get),
+      mapAhead(this.#objects.list(PATH_INFO_PREFIX + first, signal), LISTED_AT_ONCE, get),
     );
     for await (const info of merged(listings)) if (info) yield info;
   }
@@ -111,5 +131,5 @@ export class ObjectStorePathInfoService implements PathInfoService {
 
 /** The key of a path info. */
 export function pathInfoKey(hash: Uint8Array): string {
-  return PREFIX + encodeBase32(hash);
+  return PATH_INFO_PREFIX + encodeBase32(hash);
 }

@@ -2,7 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ObjectStoreBlobService } from '../../../castore/blob/object-store.ts';
 import { ServiceTreeCopier } from '../../../castore/copy/services.ts';
 import { Digest, EMPTY_DIGEST } from '../../../castore/digest.ts';
+import { ObjectStoreDirectoryService } from '../../../castore/directory/object-store.ts';
 import { DigestMap } from '../../../castore/local/digest-map.ts';
+import type { Node } from '../../../castore/node.ts';
 import type { Kind, ObjectStore } from '../../../castore/objects/object-store.ts';
 import { keyOf } from '../../../castore/objects/object-store.ts';
 import { eachOf } from '../../../util/async/each-of.ts';
@@ -15,88 +17,164 @@ import type { PathInfo } from '../../path-info/path-info.ts';
 import type { Services } from '../../services.ts';
 import type { CheckReport, Damage, DamagedPath } from '../check/report.ts';
 import type { OnRows } from '../check/scan.ts';
-import { contentsOf, digestsOf, pathInfosOf } from './listing.ts';
+import type { RepairReport } from '../fsck.ts';
+import { CollectionRun } from './collection-run.ts';
+import type { ListedContent } from './listing.ts';
+import { contentsOf, listPathInfos } from './listing.ts';
 import { References } from './references.ts';
 
 const READ_AT_ONCE = 16;
 /** Problems told of a path. */
 const MAX_PROBLEMS = 3;
 
-/** The key of a damage is that of its object. */
-export type BucketReport = Omit<CheckReport, 'next'>;
-
 /**
- * Checks a bucket: every chunk against its digest, and that each store path has all that it needs. `rate` is how many
- * bytes it reads in a second.
+ * Checks a bucket: every object against its digest, and that each store path has all that it needs. `rate` is how many
+ * bytes of chunks it reads in a second. The key of a damage is that of its object.
  */
 export async function checkBucket(
   objects: ObjectStore,
   onRows: OnRows,
   rate = Number.POSITIVE_INFINITY,
   signal?: AbortSignal,
-): Promise<BucketReport> {
-  const damages = new Map<string, Damage>();
-  const note = (table: string, key: string, problem: string) => {
-    if (!damages.has(key)) damages.set(key, { table, key, problem });
-  };
-  const chunks = new DigestMap();
-  let count = 0;
-  let bytes = 0;
-  const blobs = new ObjectStoreBlobService(objects);
-  const begun = performance.now();
-  await eachOf(contentsOf(objects, 'chunks', signal), READ_AT_ONCE, signal, async (chunk, abort) => {
-    onRows('chunks');
-    count++;
-    const problem = await problemOf(blobs, Digest.of(chunk.digest), abort);
-    if (problem === undefined) chunks.set(chunk.digest);
-    else note('chunks', chunk.key, problem);
-    bytes += chunk.size;
-    const early = (bytes / rate) * 1000 - (performance.now() - begun);
-    if (early > 0) await delay(early, undefined, { signal: abort });
-  });
-  const lists = await digestsOf(objects, 'blobs', signal);
-  const infos: PathInfo[] = [];
-  const paths: DamagedPath[] = [];
-  for await (const { key, info } of pathInfosOf(objects, signal)) {
-    onRows('store paths');
-    count++;
-    if (!info) {
-      note('pathinfo', key, 'it is damaged');
-      continue;
+): Promise<CheckReport> {
+  const check = new BucketCheck(objects, onRows, signal);
+  // First: what comes while it goes on is not all listed by then.
+  const infos = await check.pathInfos();
+  await check.chunks(rate);
+  await check.lists();
+  return check.report(infos);
+}
+
+class BucketCheck {
+  readonly #objects: ObjectStore;
+  readonly #onRows: OnRows;
+  readonly #signal: AbortSignal | undefined;
+  readonly #blobs: ObjectStoreBlobService;
+  readonly #damages = new Map<string, Damage>();
+  readonly #chunks = new DigestMap();
+  readonly #lists = new DigestMap();
+  #count = 0;
+  #bytes = 0;
+
+  constructor(objects: ObjectStore, onRows: OnRows, signal: AbortSignal | undefined) {
+    this.#objects = objects;
+    this.#onRows = onRows;
+    this.#signal = signal;
+    this.#blobs = new ObjectStoreBlobService(objects);
+  }
+
+  async pathInfos(): Promise<PathInfo[]> {
+    const infos: PathInfo[] = [];
+    for await (const { key, info } of listPathInfos(this.#objects, this.#signal)) {
+      this.#look('store paths');
+      if (info) infos.push(info);
+      else this.#note('pathinfo', key, 'it is damaged');
     }
-    infos.push(info);
-    const problems: string[] = [];
-    const broken = (kind: Kind, digest: Digest, problem: string) => {
-      note(kind, keyOf(kind, digest), problem);
-      problems.push(`${keyOf(kind, digest)}: ${problem}`);
-    };
-    const chunk = (digest: Digest, blob: Digest) => {
-      if (chunks.has(digest.bytes) || digest.equals(EMPTY_DIGEST)) return;
-      const found = damages.get(keyOf('chunks', digest))?.problem ?? 'it is missing';
-      // A list of which a chunk is missing says of a blob that it is there.
-      if (!blob.equals(digest)) note('blobs', keyOf('blobs', blob), `its chunk ${digest}: ${found}`);
-      problems.push(`${keyOf('chunks', digest)}: ${found}`);
-    };
-    await new References(objects, (digest) => lists.has(digest)).add(info.node, { broken, chunk }, signal);
-    const { storePath } = info;
-    if (problems.length > 0)
+    return infos;
+  }
+
+  async chunks(rate: number): Promise<void> {
+    const begun = performance.now();
+    await this.#each('chunks', async ({ key, digest, size }, abort) => {
+      const problem = await problemOf(this.#blobs, Digest.of(digest), abort);
+      if (problem === undefined) this.#chunks.set(digest);
+      else this.#note('chunks', key, problem);
+      this.#bytes += size;
+      const early = (this.#bytes / rate) * 1000 - (performance.now() - begun);
+      if (early > 0) await delay(early, undefined, { signal: abort });
+    });
+  }
+
+  async lists(): Promise<void> {
+    await this.#each('blobs', async ({ key, digest }, abort) => {
+      this.#lists.set(digest);
+      await this.#reading('blobs', key, () => this.#blobs.chunks(Digest.of(digest), abort));
+    });
+  }
+
+  async report(infos: readonly PathInfo[]): Promise<CheckReport> {
+    const seen = new DigestMap();
+    const paths: DamagedPath[] = [];
+    for (const info of infos) {
+      const { storePath, node } = info;
+      const problems = await this.#problemsOf(node);
+      if (node.kind === 'directory') seen.set(node.digest.bytes);
+      if (problems.length === 0) continue;
       paths.push({
         path: storePath.absolute(),
         hash: toHex(storePath.hash),
         problems: problems.slice(0, MAX_PROBLEMS),
       });
+    }
+    const directories = new ObjectStoreDirectoryService(this.#objects);
+    await this.#each('dirs', async ({ key, digest }, abort) => {
+      if (seen.has(digest)) return;
+      await this.#reading('dirs', key, async () => {
+        for await (const _ of directories.getRecursive(Digest.of(digest), abort));
+      });
+    });
+    return {
+      structure: [],
+      damages: [...this.#damages.values()],
+      paths,
+      hidden: [],
+      missing: missingOf(infos),
+      objects: this.#count,
+      bytes: this.#bytes,
+      total: this.#count,
+    };
   }
-  const found = [...damages.values()];
-  return {
-    structure: [],
-    damages: found,
-    paths,
-    hidden: [],
-    missing: missingOf(infos),
-    objects: count,
-    bytes,
-    total: count,
-  };
+
+  async #problemsOf(node: Node): Promise<string[]> {
+    const problems: string[] = [];
+    const broken = (kind: Kind, digest: Digest, problem: string) => {
+      this.#note(kind, keyOf(kind, digest), problem);
+      problems.push(`${keyOf(kind, digest)}: ${problem}`);
+    };
+    const chunk = (digest: Digest, blob: Digest) => {
+      if (this.#chunks.has(digest.bytes) || digest.equals(EMPTY_DIGEST)) return;
+      const found = this.#damages.get(keyOf('chunks', digest))?.problem ?? 'it is missing';
+      // A list of which a chunk is missing says of a blob that it is there.
+      if (!blob.equals(digest)) this.#note('blobs', keyOf('blobs', blob), `its chunk ${digest}: ${found}`);
+      problems.push(`${keyOf('chunks', digest)}: ${found}`);
+    };
+    const references = new References(this.#objects, (digest) => this.#lists.has(digest));
+    await references.add(node, { broken, chunk }, this.#signal);
+    return problems;
+  }
+
+  async #each(
+    kind: Kind,
+    work: (object: ListedContent, signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    await eachOf(
+      contentsOf(this.#objects, kind, this.#signal),
+      READ_AT_ONCE,
+      this.#signal,
+      (object, abort) => {
+        this.#look(kind);
+        return work(object, abort);
+      },
+    );
+  }
+
+  async #reading(kind: Kind, key: string, read: () => Promise<unknown>): Promise<void> {
+    try {
+      await read();
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+      this.#note(kind, key, error.message);
+    }
+  }
+
+  #look(table: string): void {
+    this.#onRows(table);
+    this.#count++;
+  }
+
+  #note(table: string, key: string, problem: string): void {
+    if (!this.#damages.has(key)) this.#damages.set(key, { table, key, problem });
+  }
 }
 
 /** What is wrong with a chunk, if anything is. */
@@ -130,18 +208,9 @@ function missingOf(infos: readonly PathInfo[]): DamagedPath[] {
   return [...missing.values()];
 }
 
-export interface BucketRepair {
-  readonly found: BucketReport;
-  /** Store paths that were made whole from elsewhere, and those that were taken out of service. */
-  readonly restored: readonly DamagedPath[];
-  readonly removed: readonly DamagedPath[];
-  /** Store paths that others refer to, and that are still not there. */
-  readonly missing: readonly DamagedPath[];
-}
-
 /**
  * Removes objects that are damaged, and store paths that lack something, and gets them again from another store where
- * there is one. `services` are those of the bucket.
+ * there is one; as a collection, so that nobody relies meanwhile on what goes. `services` are those of the bucket.
  */
 export async function repairBucket(
   objects: ObjectStore,
@@ -149,15 +218,14 @@ export async function repairBucket(
   onRows: OnRows,
   from?: Services,
   signal?: AbortSignal,
-): Promise<BucketRepair> {
+): Promise<Omit<RepairReport, 'rebuilt'>> {
   const found = await checkBucket(objects, onRows, undefined, signal);
-  await objects.remove(
-    found.damages.map(({ key }) => key),
-    signal,
-  );
   const restored: DamagedPath[] = [];
   const removed: DamagedPath[] = [];
   const missing: DamagedPath[] = [];
+  const report = { found, restored, removed, missing };
+  if (found.damages.length + found.paths.length + found.missing.length === 0) return report;
+  await removeDamaged(objects, found, signal);
   const restore = async (path: DamagedPath) =>
     from !== undefined && (await tryToRestore(from, services, path, signal));
   for (const path of found.paths) ((await restore(path)) ? restored : removed).push(path);
@@ -166,7 +234,30 @@ export async function repairBucket(
     signal,
   );
   for (const path of found.missing) ((await restore(path)) ? restored : missing).push(path);
-  return { found, restored, removed, missing };
+  return report;
+}
+
+async function removeDamaged(
+  objects: ObjectStore,
+  { damages }: CheckReport,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const blobs = new ObjectStoreBlobService(objects);
+  const run = await CollectionRun.begin(objects, 0, signal);
+  try {
+    const keys: string[] = [];
+    await eachOf(damages, READ_AT_ONCE, signal, async ({ table, key }, abort) => {
+      // Somebody may have put it again since.
+      const hex = key.slice(key.lastIndexOf('/') + 1);
+      const isMended =
+        table === 'chunks' &&
+        (await problemOf(blobs, Digest.of(Buffer.from(hex, 'hex')), abort)) === undefined;
+      if (!isMended) keys.push(key);
+    });
+    await run.remove(keys, signal);
+  } finally {
+    await run.end();
+  }
 }
 
 async function tryToRestore(

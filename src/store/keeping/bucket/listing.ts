@@ -3,7 +3,7 @@ import type { Kind, ListedObject, ObjectStore } from '../../../castore/objects/o
 import { mapAhead } from '../../../util/async/iterables.ts';
 import { asBuffer } from '../../../util/bytes.ts';
 import { decodePathInfo } from '../../path-info/message.ts';
-import { MAX_OBJECT, PREFIX } from '../../path-info/object-store.ts';
+import { MAX_PATH_INFO, PATH_INFO_PREFIX, pathInfoKey } from '../../path-info/object-store.ts';
 import type { PathInfo } from '../../path-info/path-info.ts';
 
 const READ_AT_ONCE = 32;
@@ -39,20 +39,23 @@ export interface ListedPathInfo extends ListedObject {
 }
 
 /** All path infos, those that are damaged as well. */
-export async function* pathInfosOf(
+export async function* listPathInfos(
   objects: ObjectStore,
   signal?: AbortSignal,
 ): AsyncGenerator<ListedPathInfo> {
   const read = async (object: ListedObject) => {
-    const found = await objects.get(object.key, MAX_OBJECT, signal);
-    return found && { ...object, info: decoded(found.bytes) };
+    const isTooLong = object.size > MAX_PATH_INFO;
+    const found = isTooLong ? undefined : await objects.get(object.key, MAX_PATH_INFO, signal);
+    return found || isTooLong ? { ...object, info: found && decoded(object.key, found.bytes) } : undefined;
   };
-  for await (const one of mapAhead(objects.list(PREFIX, signal), READ_AT_ONCE, read)) if (one) yield one;
+  for await (const one of mapAhead(objects.list(PATH_INFO_PREFIX, signal), READ_AT_ONCE, read))
+    if (one) yield one;
 }
 
-function decoded(bytes: Uint8Array): PathInfo | undefined {
+function decoded(key: string, bytes: Uint8Array): PathInfo | undefined {
   try {
-    return decodePathInfo(asBuffer(bytes));
+    const info = decodePathInfo(asBuffer(bytes));
+    return pathInfoKey(info.storePath.hash) === key ? info : undefined;
   } catch {
     return undefined;
   }

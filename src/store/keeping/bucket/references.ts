@@ -45,7 +45,7 @@ export class References {
       let count = 0;
       for await (const directory of this.#directories.getRecursive(root.digest, signal)) {
         count++;
-        files.push(...filesOf(directory));
+        for (const file of filesOf(directory)) files.push(file);
       }
       if (count === 0) watch.broken('dirs', root.digest, 'it is missing');
     });

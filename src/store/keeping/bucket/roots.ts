@@ -1,4 +1,5 @@
 import type { ObjectStore } from '../../../castore/objects/object-store.ts';
+import { Reliance } from '../../../castore/objects/reliance.ts';
 import { STORE_DIR, StorePath } from '../../../nix/store-path.ts';
 import { mapAhead } from '../../../util/async/iterables.ts';
 import { asBuffer } from '../../../util/bytes.ts';
@@ -20,7 +21,7 @@ export class BucketRoots {
     this.#objects = objects;
   }
 
-  /** As `RootTable.add`. A collection that has read the roots already may not respect it. */
+  /** As `RootTable.add`. Throws UNAVAILABLE while a collection is under way, which may have read the roots already. */
   async add(
     infos: PathInfoService,
     name: string,
@@ -30,12 +31,9 @@ export class BucketRoots {
     checkRootName(name);
     if (!(await infos.describe(storePath.hash)))
       throw new StoreError('NOT_FOUND', `${STORE_DIR}/${storePath} is not in the store`);
+    await new Reliance(this.#objects).requireNone(storePath.absolute());
     const root = { path: storePath.absolute(), ...(ttl === undefined ? {} : { expires: now() + ttl }) };
     await this.#objects.put(keyOf(name), Buffer.from(JSON.stringify(root)), 'always');
-    // Whoever collects may have been faster.
-    if (await infos.describe(storePath.hash)) return;
-    await this.#objects.remove([keyOf(name)]);
-    throw new StoreError('NOT_FOUND', `${STORE_DIR}/${storePath} has just been collected`);
   }
 
   /** Throws NOT_FOUND when there is none of this name. */
@@ -56,8 +54,9 @@ export class BucketRoots {
   }
 
   #parse(key: string, bytes: Uint8Array): Root {
-    const name = decodeURIComponent(key.slice(PREFIX.length));
+    let name = key.slice(PREFIX.length);
     try {
+      name = decodeURIComponent(name);
       const { path, expires } = JSON.parse(asBuffer(bytes).toString());
       const storePath = StorePath.parseAbsolute(String(path));
       return { name, storePath, ...(typeof expires === 'number' ? { expires } : {}) };
@@ -70,5 +69,6 @@ export class BucketRoots {
 }
 
 function keyOf(name: string): string {
-  return PREFIX + encodeURIComponent(name);
+  // A dot alone would be a folder in a bucket of files.
+  return PREFIX + encodeURIComponent(name).replaceAll('.', '%2E');
 }

@@ -1,5 +1,5 @@
 import type { Kind, ObjectStore } from '../../../castore/objects/object-store.ts';
-import { contentsOf, digestsOf, pathInfosOf } from './listing.ts';
+import { contentsOf, digestsOf, listPathInfos } from './listing.ts';
 import { References } from './references.ts';
 
 /** Numbers about the contents of a bucket. All sizes are in bytes. */
@@ -28,7 +28,7 @@ export async function statsOfBucket(
   const references = new References(objects, (digest) => lists.has(digest));
   const stats = { paths: 0, directories: 0, blobs: 0, chunks: 0, apparentSize: 0, storedSize: 0 };
   const unreferenced = { objects: 0, size: 0 };
-  for await (const { info, size } of pathInfosOf(objects, signal)) {
+  for await (const { info, size } of listPathInfos(objects, signal)) {
     onProgress();
     stats.paths++;
     stats.storedSize += size;

@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../../../util/errors.ts';
 import { log } from '../../../util/log.ts';
@@ -106,12 +106,19 @@ export function saveCheck(dir: string, record: CheckRecord): void {
   const path = pathIn(dir);
   const fresh = `${path}.new`;
   try {
-    writeFileSync(fresh, `${JSON.stringify(record)}\n`);
-    new Ownership(dir).give(fresh);
+    unlinkIfThere(fresh);
+    // Whoever owns the store may have put a link there, which root is not to follow.
+    const fd = openSync(fresh, 'wx');
+    try {
+      new Ownership(dir).give(fd);
+      writeSync(fd, `${JSON.stringify(record)}\n`);
+    } finally {
+      closeSync(fd);
+    }
     renameSync(fresh, path);
   } catch (error) {
     log.debug('cannot remember the check', { path, error: messageOf(error) });
-    unlinkIfThere(fresh);
+    rmSync(fresh, { force: true });
   }
 }
 

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
+import { MAX_CHUNK_LENGTH } from '../../../castore/blob/service.ts';
 import { DIGEST_LENGTH, Digest } from '../../../castore/digest.ts';
-import { damaged } from '../../../util/errors.ts';
 
 /**
  * A backup in one file: this line, then records one after another. A record is a header (numbers little-endian) and its
@@ -43,16 +43,13 @@ export function encodeHeader({ kind, length, digest }: RecordHeader): Buffer {
   return header;
 }
 
-/** Throws DATA_LOSS for what is no header. */
-export function decodeHeader(bytes: Buffer): RecordHeader {
+/** `undefined` for what is no header. */
+export function decodeHeader(bytes: Buffer): RecordHeader | undefined {
   const kind = bytes[0] as RecordKind;
   const length = bytes.readUInt32LE(4);
   const isSound = crc32(bytes.subarray(0, CRC_AT)) === bytes.readUInt32LE(CRC_AT);
-  if (!isSound || kind < RECORD.directory || kind > RECORD.end || length > MAX_PAYLOAD)
-    throw damaged('a record is damaged');
-  return {
-    kind,
-    length,
-    digest: Digest.of(Uint8Array.from(bytes.subarray(DIGEST_AT, DIGEST_AT + DIGEST_LENGTH))),
-  };
+  const most = kind === RECORD.chunk ? MAX_CHUNK_LENGTH : MAX_PAYLOAD;
+  if (!isSound || kind < RECORD.directory || kind > RECORD.end || length > most) return undefined;
+  const digest = Digest.of(Uint8Array.from(bytes.subarray(DIGEST_AT, DIGEST_AT + DIGEST_LENGTH)));
+  return { kind, length, digest };
 }

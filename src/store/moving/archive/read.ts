@@ -1,22 +1,22 @@
-import { setImmediate as turn } from 'node:timers/promises';
 import type { Chunk } from '../../../castore/blob/service.ts';
 import { tell } from '../../../castore/copy/copier.ts';
 import { DIGEST_LENGTH, Digest, DigestHasher } from '../../../castore/digest.ts';
 import { Directory } from '../../../castore/directory.ts';
 import { LocalTreeSource } from '../../../castore/export/source.ts';
 import { StorePath } from '../../../nix/store-path.ts';
-import { asBuffer } from '../../../util/bytes.ts';
-import { damaged, messageOf, StoreError } from '../../../util/errors.ts';
+import { Turns } from '../../../util/async/turns.ts';
+import { StoreError } from '../../../util/errors.ts';
 import { keepTree } from '../../keeping/keep-tree.ts';
 import type { Root } from '../../keeping/roots.ts';
-import { addRoot, isExpired } from '../../keeping/roots.ts';
+import { addRoots, checkRootName } from '../../keeping/roots.ts';
 import { decodePathInfo } from '../../path-info/message.ts';
 import type { PathInfo } from '../../path-info/path-info.ts';
 import { isSame, united } from '../../path-info/united.ts';
 import { closureOf } from '../closure.ts';
 import type { EverythingOptions, EverythingReport, OpenLocalStore } from '../everything.ts';
-import { isThere, referredTo } from '../everything.ts';
+import { isThere, presentIn, referredTo } from '../everything.ts';
 import { register } from '../import.ts';
+import type { RecordKind } from './format.ts';
 import { RECORD } from './format.ts';
 import type { PlacedRecord } from './records.ts';
 import { Records } from './records.ts';
@@ -41,10 +41,18 @@ class Restoring {
   readonly #records: Records;
   readonly #to: OpenLocalStore;
   readonly #options: EverythingOptions;
-  readonly #report: EverythingReport = { copied: 0, present: 0, roots: 0, damaged: [], missing: [] };
+  readonly #report: EverythingReport = {
+    copied: 0,
+    present: 0,
+    roots: 0,
+    otherRoots: [],
+    damaged: [],
+    missing: [],
+  };
   readonly #infos: PathInfo[] = [];
   /** Lists of chunks that have yet to be put: the chunks must be readable before. */
-  #lists: { readonly blob: Digest; readonly chunks: readonly Chunk[] }[] = [];
+  readonly #lists: PlacedRecord[] = [];
+  readonly #turns: Turns;
   /** Roots of the last backup that came to its end, and those behind it. */
   #roots: Root[] = [];
   #newRoots: Root[] = [];
@@ -53,72 +61,62 @@ class Restoring {
     this.#records = records;
     this.#to = to;
     this.#options = options;
+    this.#turns = new Turns(options.signal);
   }
 
   async run(): Promise<EverythingReport> {
     const report = this.#report;
-    try {
-      for (const record of this.#records.headers()) {
-        this.#options.signal?.throwIfAborted();
-        await this.#take(record);
-      }
-      if (this.#records.excess > 0)
-        throw damaged(`it was cut: ${this.#records.excess} bytes at its end are no record`);
-    } catch (error) {
-      if (!isLoss(error)) throw error;
-      const problem = `${error.message}; nothing behind byte ${this.#records.size} can be restored`;
-      report.damaged.push({ path: this.#records.path, problem });
+    for (const record of this.#records.headers()) {
+      await this.#take(record, this.#records.payload(record));
+      if (this.#turns.isDue) await this.#turns.take();
     }
-    for (const root of this.#roots) {
-      if (isExpired(root) || !isThere(this.#to.local, root.storePath)) continue;
-      addRoot(this.#to.local.env, root);
-      report.roots++;
-    }
+    if (this.#records.excess > 0)
+      this.#bad(`the ${this.#records.excess} bytes from ${this.#records.size} on are damaged, or were cut`);
+    const { roots, others } = addRoots(this.#to.local.env, this.#roots);
+    report.roots = roots;
+    report.otherRoots = others;
     const { missing } = await closureOf(this.#infos, async () => undefined, this.#options.signal);
     const gone = missing.filter((path) => !isThere(this.#to.local, path));
     report.missing.push(...referredTo(this.#infos, gone));
     return report;
   }
 
-  async #take(record: PlacedRecord): Promise<void> {
-    const payload = this.#records.payload(record);
-    const isWhole = record.kind === RECORD.list || Digest.hash(payload).equals(record.digest);
-    // What refers to it is found to lack it.
-    if (!isWhole) {
-      if (record.kind >= RECORD.pathInfo)
-        this.#report.damaged.push({
-          path: this.#records.path,
-          problem: `the record at byte ${record.at} is damaged`,
-        });
+  #bad(problem: string): void {
+    this.#report.damaged.push({ path: this.#records.path, problem });
+  }
+
+  async #take(record: PlacedRecord, payload: Buffer): Promise<void> {
+    const { writer, env } = this.#to.local;
+    if (record.kind === RECORD.list) {
+      this.#lists.push(record);
       return;
     }
-    const { writer, env } = this.#to.local;
     tell(this.#options, payload.length);
-    switch (record.kind) {
-      case RECORD.directory:
-        if (!(await writer.has(env.directories, record.digest.bytes)))
-          await writer.directory(Directory.decode(payload));
-        break;
-      case RECORD.chunk:
-        if (!(await writer.has(env.chunks, record.digest.bytes))) await writer.chunk(record.digest, payload);
-        break;
-      case RECORD.list:
-        this.#lists.push({ blob: record.digest, chunks: chunksIn(payload) });
-        break;
-      case RECORD.pathInfo:
-        await this.#pathInfo(decodePathInfo(payload));
-        break;
-      case RECORD.root:
-        this.#newRoots.push(rootIn(payload));
-        break;
-      case RECORD.end:
-        [this.#roots, this.#newRoots] = [this.#newRoots, []];
+    if (!Digest.hash(payload).equals(record.digest)) {
+      // What refers to contents is found to lack them.
+      if (record.kind >= RECORD.pathInfo) this.#bad(`the record at byte ${record.at} is damaged`);
+      return;
     }
+    if (record.kind === RECORD.chunk) {
+      if (!(await writer.has(env.chunks, record.digest.bytes))) await writer.chunk(record.digest, payload);
+      return;
+    }
+    if (record.kind === RECORD.end) {
+      [this.#roots, this.#newRoots] = [this.#newRoots, []];
+      return;
+    }
+    const read = reading(record.kind, payload);
+    if (!read) this.#bad(`the record at byte ${record.at} cannot be understood`);
+    else if (read instanceof Directory) {
+      if (!(await writer.has(env.directories, record.digest.bytes))) await writer.directory(read);
+    } else if ('node' in read) await this.#pathInfo(read);
+    else this.#newRoots.push(read);
   }
 
   async #pathInfo(info: PathInfo): Promise<void> {
     await this.#to.directories.flush();
-    for (const { blob, chunks } of this.#lists.splice(0)) await this.#list(blob, chunks);
+    for (const record of this.#lists.splice(0))
+      await this.#list(record.digest, chunksIn(this.#records.payload(record)));
     await this.#to.blobs.flush();
     if (!(await keepTree(this.#to, info.node, this.#options.signal))) {
       const problem = 'a part of it is damaged in the backup';
@@ -126,7 +124,7 @@ class Restoring {
       return;
     }
     this.#infos.push(info);
-    const present = await this.#to.pathInfos.get(info.storePath.hash);
+    const present = await presentIn(this.#to, info.storePath, this.#options.signal);
     const wanted = present ? united(present, info) : info;
     if (present && isSame(present, wanted)) {
       this.#report.present++;
@@ -140,17 +138,34 @@ class Restoring {
   /** A list is put when its chunks are there and make up the blob. */
   async #list(blob: Digest, chunks: readonly Chunk[]): Promise<void> {
     const { writer, reader } = this.#to.local;
-    if (await writer.hasBlob(blob.bytes, reader.manifest(blob.bytes))) return;
+    try {
+      if (await writer.hasBlob(blob.bytes, reader.manifest(blob.bytes))) return;
+    } catch (error) {
+      // A damaged list is put again.
+      if (!isLoss(error)) throw error;
+    }
     const source = new LocalTreeSource(reader);
     const hasher = new DigestHasher();
     try {
-      for (const { digest, size } of chunks) hasher.update(source.chunk(digest, size));
+      for (const { digest, size } of chunks) {
+        hasher.update(source.chunk(digest, size));
+        if (this.#turns.isDue) await this.#turns.take();
+      }
     } catch (error) {
       if (!isLoss(error)) throw error;
       return;
     }
     if (hasher.digest().equals(blob)) await writer.manifest(blob, chunks);
-    await turn();
+  }
+}
+
+/** What a record means; `undefined` when it means nothing. */
+function reading(kind: RecordKind, payload: Buffer): Directory | PathInfo | Root | undefined {
+  try {
+    if (kind === RECORD.directory) return Directory.decode(payload);
+    return kind === RECORD.pathInfo ? decodePathInfo(payload) : rootIn(payload);
+  } catch {
+    return undefined;
   }
 }
 
@@ -167,14 +182,8 @@ function chunksIn(payload: Buffer): Chunk[] {
 }
 
 function rootIn(payload: Buffer): Root {
-  try {
-    const { name, path, expires } = JSON.parse(asBuffer(payload).toString());
-    return {
-      name: String(name),
-      storePath: StorePath.parseAbsolute(String(path)),
-      ...(expires ? { expires } : {}),
-    };
-  } catch (error) {
-    throw damaged(`a root in it is damaged: ${messageOf(error)}`);
-  }
+  const { name, path, expires } = JSON.parse(payload.toString());
+  checkRootName(String(name));
+  const storePath = StorePath.parseAbsolute(String(path));
+  return { name: String(name), storePath, ...(Number.isFinite(expires) ? { expires } : {}) };
 }

@@ -8,12 +8,15 @@ import {
   readSync,
   writeSync,
 } from 'node:fs';
+import { dirname } from 'node:path';
 import { Digest } from '../../../castore/digest.ts';
-import { damaged, StoreError, UsageError } from '../../../util/errors.ts';
+import { syncPath } from '../../../castore/local/chunk-files.ts';
+import { requireRoom } from '../../../castore/local/reserve.ts';
+import { damaged, reasonOf, StoreError, UsageError } from '../../../util/errors.ts';
 import { lockDescriptor } from '../../../util/system/file-lock.ts';
 import { writeFailure } from '../../../util/system/whole-file.ts';
 import type { RecordHeader, RecordKind } from './format.ts';
-import { decodeHeader, encodeHeader, HEADER_LENGTH, MAGIC } from './format.ts';
+import { decodeHeader, encodeHeader, HEADER_LENGTH, MAGIC, RECORD } from './format.ts';
 
 /** A record where it lies in the file. */
 export interface PlacedRecord extends RecordHeader {
@@ -38,7 +41,9 @@ export class Records {
     try {
       fd = openSync(path, 'r');
     } catch (error) {
-      throw new StoreError('NOT_FOUND', `cannot read the backup ${path}`, { cause: error });
+      throw new StoreError('NOT_FOUND', `cannot read the backup ${path}: ${reasonOf(error)}`, {
+        cause: error,
+      });
     }
     return new Records(path, fd).#checked(false);
   }
@@ -72,10 +77,26 @@ export class Records {
     this.#end = MAGIC.length;
     while (this.#end + HEADER_LENGTH <= size) {
       const header = decodeHeader(this.#read(this.#end, HEADER_LENGTH));
+      if (!header) return;
       const at = this.#end + HEADER_LENGTH;
       if (at + header.length > size) return;
       yield { ...header, at };
       this.#end = at + header.length;
+    }
+  }
+
+  /** The same to be added to: what no backup has come to its end behind may never have reached the disk, and is read. */
+  *headersToAddTo(): Generator<PlacedRecord> {
+    let synced = 0;
+    for (const { kind, at } of this.headers()) if (kind === RECORD.end) synced = at;
+    for (const record of this.headers()) {
+      const isSound =
+        record.at <= synced ||
+        record.kind === RECORD.list ||
+        Digest.hash(this.payload(record)).equals(record.digest);
+      // The end stays in front of it.
+      if (!isSound) return;
+      yield record;
     }
   }
 
@@ -95,6 +116,7 @@ export class Records {
 
   /** Adds a record behind those that `headers` has given. */
   add(kind: RecordKind, payload: Uint8Array, digest = Digest.hash(payload)): void {
+    requireRoom(dirname(this.path), payload.length);
     if (this.excess > 0) ftruncateSync(this.#fd, this.#end);
     const header = encodeHeader({ kind, length: payload.length, digest });
     this.#write(this.#end, header);
@@ -102,9 +124,10 @@ export class Records {
     this.#end += header.length + payload.length;
   }
 
-  /** Everything that was added is on disk. */
+  /** Everything that was added is on disk, and so is the name of the file. */
   sync(): void {
     fsyncSync(this.#fd);
+    syncPath(dirname(this.path), fsyncSync);
   }
 
   close(): void {

@@ -25,7 +25,14 @@ export async function backUpToFile(
   { onPlan, ...options }: EverythingOptions = {},
 ): Promise<EverythingReport> {
   const { infos, damaged: lost } = pathInfosOf(from.local);
-  const report: EverythingReport = { copied: 0, present: 0, roots: 0, damaged: lost, missing: [] };
+  const report: EverythingReport = {
+    copied: 0,
+    present: 0,
+    roots: 0,
+    otherRoots: [],
+    damaged: lost,
+    missing: [],
+  };
   const { paths } = await closureOf(infos, async () => undefined, options.signal);
   const records = Records.openToAdd(path);
   try {
@@ -43,9 +50,9 @@ export async function backUpToFile(
           lost.push({ path: info.storePath.absolute(), problem: error.message });
       }
     }
-    for (const { name, storePath, expires } of new RootTable(from.local.env)
-      .list()
-      .filter((root) => !isExpired(root))) {
+    const { roots, damaged: lostRoots } = new RootTable(from.local.env).listReadable();
+    for (const name of lostRoots) lost.push({ path: `root ${name}`, problem: 'it is damaged: add it again' });
+    for (const { name, storePath, expires } of roots.filter((root) => !isExpired(root))) {
       records.add(RECORD.root, Buffer.from(JSON.stringify({ name, path: storePath.absolute(), expires })));
       report.roots++;
     }
@@ -77,7 +84,7 @@ class ArchiveWriter {
     this.#source = new LocalTreeSource(local.reader);
     this.#options = options;
     this.#turns = new Turns(options.signal);
-    for (const { kind, digest } of records.headers()) this.#there.get(kind)!.add(latin1(digest.bytes));
+    for (const { kind, digest } of records.headersToAddTo()) this.#there.get(kind)!.add(latin1(digest.bytes));
   }
 
   /** Whether it was not there. */

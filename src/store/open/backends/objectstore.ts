@@ -59,7 +59,7 @@ const OBJECTS: Record<string, (url: URL) => (site: Site) => Promise<ObjectStore>
     const dir = directoryOf(url, 'objectstore+file:///var/lib/tvix-bucket');
     return async ({ use }) => {
       const { FileObjectStore } = await import('../../../castore/objects/file.ts');
-      return FileObjectStore.open(dir, use !== 'read');
+      return FileObjectStore.open(dir, use !== 'read' && use !== 'change');
     };
   },
   'objectstore+memory:': (url) => {
@@ -72,22 +72,30 @@ const OBJECTS: Record<string, (url: URL) => (site: Site) => Promise<ObjectStore>
 };
 
 /** The three services over objects; the first request is made here, so that what is wrong shows at once. */
-export async function storeOver(objects: ObjectStore, site: Pick<Site, 'cache'>): Promise<Store> {
+export async function storeOver(
+  objects: ObjectStore,
+  site: Pick<Site, 'cache'> & Partial<Pick<Site, 'use'>>,
+): Promise<Store> {
   const { ObjectStorePathInfoService } = await import('../../path-info/object-store.ts');
   const { ObjectStoreBlobService } = await import('../../../castore/blob/object-store.ts');
   const { ObjectStoreDirectoryService } = await import('../../../castore/directory/object-store.ts');
   const { Reliance } = await import('../../../castore/objects/reliance.ts');
+  const { BucketKeeper } = await import('../../keeping/bucket/keeper.ts');
   const { closureCache } = await import('../../../castore/directory/closure-cache.ts');
   const near = () => ({
     directories: new LocalDirectoryService(site.cache()),
     roots: () => rootsIn(new LocalPathInfoService(site.cache())),
   });
   const reliance = new Reliance(objects);
+  const blobs = new ObjectStoreBlobService(objects, reliance);
+  const directories = new ObjectStoreDirectoryService(objects, reliance);
+  const isWritable = site.use !== undefined && site.use !== 'read';
+  const keeper = new BucketKeeper(blobs, directories);
   return {
-    blobs: new ObjectStoreBlobService(objects, reliance),
-    directories: closureCache(near, new ObjectStoreDirectoryService(objects, reliance)),
-    pathInfos: await ObjectStorePathInfoService.open(objects, reliance),
-    objects,
+    blobs,
+    directories: closureCache(near, directories),
+    pathInfos: await ObjectStorePathInfoService.open(objects, reliance, isWritable),
+    bucket: { objects, keep: (root, signal) => keeper.keep(root, signal) },
     far: objects.isFar,
     close: () => objects.close(),
   };
