@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,6 +10,7 @@ import type { ListenAddress } from '../util/listen-address.ts';
 import type { Fields } from '../util/log.ts';
 import { log } from '../util/log.ts';
 import { libc } from '../util/system/libc.ts';
+import { makeDirectory } from '../util/system/make-directory.ts';
 import type { Command } from './command.ts';
 
 /** Flags of commands that can leave a process behind. */
@@ -136,7 +137,7 @@ export async function announce(begun: string, fields: Fields, flags: BackgroundF
 function logTo(file: string): void {
   let fd: number;
   try {
-    mkdirSync(dirname(file), { recursive: true });
+    makeDirectory(dirname(file));
     fd = openSync(file, 'a', 0o640);
   } catch (error) {
     throw new StoreError('FAILED_PRECONDITION', `cannot log to a file: ${messageOf(error)}; see --log-file`, {

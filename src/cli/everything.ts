@@ -31,17 +31,24 @@ export interface BackupPlace {
 
 /** Reads where a backup is. One that is to be made becomes a file when its name ends in `.backup`. */
 export function backupPlace(text: string, own: string): BackupPlace {
-  const path = resolve(localDirectory(text) ?? text);
+  const local = localDirectory(text);
+  if (text === '' || (local === undefined && /^[a-z][a-z+-]*:/.test(text)))
+    throw new UsageError(
+      `a backup is a directory or a file, not ${JSON.stringify(text)}: tvix-store copy --all goes to other stores`,
+    );
+  const path = resolve(local ?? text);
   const found = statSync(path, { throwIfNoEntry: false });
   if (path === own || (found && realpathSync(path) === own))
     throw new UsageError(`${text} is the store itself`);
-  return { path, isFile: found ? !found.isDirectory() : path.endsWith('.backup') };
+  if (found && !found.isDirectory() && !found.isFile())
+    throw new UsageError(`${text} is neither a directory nor a file`);
+  return { path, isFile: found ? found.isFile() : path.endsWith('.backup') };
 }
 
-/** Throws a UsageError for a directory in which something else lies. */
+/** Throws a UsageError for a directory in which something else lies than a store. */
 export function refuseOthers({ path, isFile }: BackupPlace): void {
   if (isFile || !existsSync(path) || existsSync(databasePath(path)) || readdirSync(path).length === 0) return;
-  throw new UsageError(`${path} has something in it, and is no backup: give a new or empty directory`);
+  throw new UsageError(`${path} has something in it, and is no store: give a new or empty directory`);
 }
 
 /** A direction in which everything is copied. */
@@ -92,8 +99,8 @@ async function copyWatched(
     },
   };
   try {
-    if (from.isFile && !existsSync(from.path))
-      throw new StoreError('NOT_FOUND', `there is no backup ${from.path}`);
+    if (!existsSync(from.isFile ? from.path : databasePath(from.path)))
+      throw new StoreError('NOT_FOUND', `there is no ${from.isFile ? 'backup' : 'store'} in ${from.path}`);
     if (from.isFile)
       return await within(to.path, flags, 'write', (target) => restoreFromFile(from.path, target, options));
     return await within(from.path, flags, 'read', async (source) =>

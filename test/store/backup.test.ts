@@ -255,6 +255,9 @@ test('a directory with something else in it is no place for a backup, nor is the
   mkdirSync(join(dir, 'photos'));
   writeFileSync(join(dir, 'photos/cat.jpg'), 'cat');
   for (const to of [
+    '',
+    `objectstore+file://${dir}/bucket`,
+    '/dev/null',
     join(dir, 'photos'),
     join(dir, 'photos/cat.jpg'),
     join(dir, 'store'),
@@ -265,7 +268,16 @@ test('a directory with something else in it is no place for a backup, nor is the
       stdout: '',
     });
   }
+  const photos = ['--store', `local://${dir}/photos`, '--from', join(dir, 'store')];
+  expect(await tvixStore(['restore', ...photos])).toMatchObject({ status: 2, stdout: '' });
   expect(readdirSync(join(dir, 'photos'))).toEqual(['cat.jpg']);
+  // Where nothing can be made, that is said.
+  expect(await tvixStore(['backup', '--store', store, '--to', '/proc/nothing'])).toMatchObject({ status: 1 });
+  for (const to of [store, `local://${dir}/./store`])
+    expect(await tvixStore(['copy', '--store', store, '--all', '--to', to])).toMatchObject({
+      status: 2,
+      stdout: '',
+    });
   expect(await tvixStore(['restore', '--store', store, '--from', join(dir, 'nowhere')])).toMatchObject({
     status: 1,
   });

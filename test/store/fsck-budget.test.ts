@@ -126,5 +126,10 @@ test('a budget and a rate are for checking, not for repairing', async () => {
     ['--rate', '1M'],
   ])
     expect(await tvixStore(['fsck', ...store, '--repair', ...flags])).toMatchObject({ status: 2 });
-  expect(await tvixStore(['fsck', ...store, '--budget', '10'])).toMatchObject({ status: 2 });
+  for (const flags of [
+    ['--budget', '10'],
+    ['--rate', '0'],
+    ['--rate', '1B'],
+  ])
+    expect(await tvixStore(['fsck', ...store, ...flags])).toMatchObject({ status: 2 });
 });

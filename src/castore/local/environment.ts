@@ -1,8 +1,9 @@
-import { existsSync, fdatasyncSync, mkdirSync, readFileSync, statfsSync } from 'node:fs';
+import { existsSync, fdatasyncSync, readFileSync, statfsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RootDatabase } from 'lmdb';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
+import { makeDirectory } from '../../util/system/make-directory.ts';
 import { Ownership } from '../../util/system/ownership.ts';
 import { checkDatabase, emptied, hasChunkFiles, isThere } from './check-database.ts';
 import { syncPath } from './chunk-files.ts';
@@ -295,7 +296,7 @@ export class Environment {
 }
 
 function makeDirectories(dir: string): void {
-  mkdirSync(dir, { recursive: true });
+  makeDirectory(dir);
   const owner = new Ownership(dir);
   for (const name of ['chunks', 'sessions']) owner.makeDirectory(join(dir, name));
 }

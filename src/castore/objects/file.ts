@@ -1,13 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { link, mkdir, open, readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
+import { link, open, readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { damaged, messageOf, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { lockDescriptor, readLocked } from '../../util/system/file-lock.ts';
+import { makeDirectory } from '../../util/system/make-directory.ts';
 import { writeWholeFile } from '../../util/system/whole-file.ts';
 import { Digest } from '../digest.ts';
 import type { Condition, ListedObject, ObjectFacts, ObjectStore, StoredObject } from './object-store.ts';
@@ -41,7 +42,7 @@ export class FileObjectStore implements ObjectStore {
   static async open(dir: string, create: boolean): Promise<FileObjectStore> {
     const store = new FileObjectStore(dir);
     try {
-      if (create) await mkdir(dir, { recursive: true });
+      if (create) makeDirectory(dir);
       await readdir(dir);
     } catch (error) {
       const why = systemCode(error) === 'ENOENT' ? 'there is no such directory' : reasonOf(error);
@@ -53,7 +54,7 @@ export class FileObjectStore implements ObjectStore {
   /** Before the first write: makes the folder of what is unfinished, and takes away what killed writers left there. */
   async #prepare(): Promise<void> {
     const folder = join(this.#dir, UNFINISHED);
-    await mkdir(folder, { recursive: true });
+    makeDirectory(folder);
     const marker = join(folder, MARKER);
     const isOurs = await readFile(marker, 'latin1').then((text) => text === MARKER_TEXT, absent);
     if (isOurs === undefined) await writeWholeFile(marker, [Buffer.from(MARKER_TEXT)]);
@@ -142,7 +143,7 @@ export class FileObjectStore implements ObjectStore {
       unfinished = await this.#begin();
       await unfinished.file.writeFile(bytes);
       await unfinished.file.datasync();
-      const made = await mkdir(dirname(path), { recursive: true });
+      const made = makeDirectory(dirname(path));
       const isNamed = await name(unfinished.at, path);
       if (isNamed) await this.#syncFolders(dirname(path), made);
       return isNamed;

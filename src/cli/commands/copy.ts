@@ -1,7 +1,9 @@
+import { existsSync, realpathSync } from 'node:fs';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import { addRoots, RootTable } from '../../store/keeping/roots.ts';
 import type { CopyPlan } from '../../store/moving/copy.ts';
 import { STORE_PATH_FORMS } from '../../store/named-path.ts';
+import { localDirectory } from '../../store/open/address.ts';
 import { formatSize, latin1 } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
@@ -55,7 +57,18 @@ async function run(names: string[], flags: CopyFlags, command: Command): Promise
   checkTarget(flags);
   if (flags.from !== undefined && flags.to !== undefined && namesStore(command))
     throw new UsageError('with --from and --to, options that name a store have no effect: leave them out');
+  checkPlaces(flags);
   await interruptible((signal) => copy(chosen, flags, signal));
+}
+
+/** Throws a UsageError for two names of one store, and for roots where they cannot be copied. */
+function checkPlaces({ from, to, store, roots }: CopyFlags): void {
+  const [source, target] = [from, to].map((address) => localDirectory(address ?? store));
+  if (roots && (source === undefined || target === undefined))
+    throw new UsageError('--roots works between local stores only; elsewhere, use tvix-store root add');
+  if (source === undefined || target === undefined || !existsSync(source) || !existsSync(target)) return;
+  if (realpathSync(source) === realpathSync(target))
+    throw new UsageError(`${source} and ${target} are the same store`);
 }
 
 async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortSignal): Promise<void> {
@@ -70,8 +83,6 @@ async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortS
   let target: Target | undefined;
   try {
     target = await openTarget(flags);
-    if (flags.roots && !(source.local && target.local))
-      throw new UsageError('--roots: only local stores have roots, and one of these is none');
     const plan = await source.plan(target, signal);
     total = plan.paths.length;
     if (!flags.dryRun) {

@@ -1,6 +1,6 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../util/errors.ts';
+import { makeDirectory } from '../../util/system/make-directory.ts';
 import { writeWholeFile } from '../../util/system/whole-file.ts';
 import { Command } from '../command.ts';
 import { manPage, manPages } from '../man-page.ts';
@@ -25,7 +25,7 @@ export function manCommand(load: () => Promise<Command>, version: string): Comma
         process.stdout.write(manPage(find(program, words), version, pageDate()).text);
         return;
       }
-      mkdirSync(directory, { recursive: true });
+      makeDirectory(directory);
       for (const { name, text } of manPages(program, version, pageDate()))
         await writeWholeFile(join(directory, `${name}.1`), [Buffer.from(text)]);
     });

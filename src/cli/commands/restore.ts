@@ -1,5 +1,5 @@
 import { Command } from '../command.ts';
-import { backupPlace, copyAll, ownDirectory } from '../everything.ts';
+import { backupPlace, copyAll, ownDirectory, refuseOthers } from '../everything.ts';
 import { withKeepFree } from '../keep-free.ts';
 import type { StoreFlags } from '../store-options.ts';
 import { withStoreOptions } from '../store-options.ts';
@@ -24,6 +24,7 @@ export function restoreCommand(): Command {
     .action(async (flags: RestoreFlags) => {
       const to = ownDirectory(flags);
       const from = backupPlace(flags.from, to.path);
+      refuseOthers(to);
       const options = { from, to, verb: 'restored', json: flags.json ?? false };
       const { damaged, missing } = await copyAll(options, flags);
       if (damaged.length + missing.length > 0) process.exitCode = 1;

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CopyOptions } from '../../castore/copy/copier.ts';
 import { encodeBase32 } from '../../nix/base32.ts';
@@ -8,6 +8,7 @@ import { NarInfo } from '../../nix/narinfo/narinfo.ts';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { damaged, messageOf, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
+import { makeDirectory } from '../../util/system/make-directory.ts';
 import { writeFailure, writeWholeFile } from '../../util/system/whole-file.ts';
 import { renderNar } from '../nar/render.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
@@ -44,7 +45,7 @@ export class BinaryCacheFolder {
 
   #makeFolder(path: string): void {
     try {
-      mkdirSync(path, { recursive: true });
+      makeDirectory(path);
     } catch (error) {
       throw writeFailure(path, error);
     }

@@ -1,7 +1,6 @@
 import { FIELDS, isKey } from '../../nix/narinfo/fields.ts';
 import { keyOf } from '../../nix/narinfo/lines.ts';
 import type { NarInfo } from '../../nix/narinfo/narinfo.ts';
-import type { Signature } from '../../nix/signature.ts';
 import { fingerprint } from '../../nix/signature.ts';
 import type { StorePath } from '../../nix/store-path.ts';
 import { mapAhead } from '../../util/async/iterables.ts';
@@ -10,6 +9,7 @@ import { invalid, StoreError } from '../../util/errors.ts';
 import { keepTree } from '../keeping/keep-tree.ts';
 import type { KnownNar } from '../nar/index.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
+import { unitedSignatures } from '../path-info/united.ts';
 import type { Store } from '../services.ts';
 import { hasContentAddress, isAddressOfPath } from '../trust/content-address.ts';
 import type { UploadTables } from './tables.ts';
@@ -65,7 +65,7 @@ export class NarInfoTaker {
       throw invalid('the content address is not that of the contents');
     }
     const isSame = present && fingerprint(present) === fingerprint(narInfo);
-    const signatures = united(isSame ? present.signatures : [], narInfo.signatures);
+    const signatures = unitedSignatures(isSame ? present.signatures : [], narInfo.signatures);
     await this.#tables.putLines(storePath.hash, linesBeside(narInfo));
     await this.#tables.store.writer.flush();
     return this.#store.pathInfos.put(
@@ -115,13 +115,6 @@ export class NarInfoTaker {
     if (!present || !asBuffer(present.narSha256).equals(narSha256)) return undefined;
     return this.#store.pathInfos.get(storePath.hash, signal);
   }
-}
-
-/** The signatures of both, each once. */
-function united(some: readonly Signature[], others: readonly Signature[]): Signature[] {
-  const isIn = (signature: Signature) =>
-    some.some(({ name, data }) => name === signature.name && asBuffer(data).equals(signature.data));
-  return [...some, ...others.filter((signature) => !isIn(signature))];
 }
 
 /** The lines that a path info has no place for: other keys, the system, a deriver that is not known. */

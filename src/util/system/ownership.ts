@@ -1,6 +1,6 @@
-import { chmodSync, chownSync, fchmodSync, fchownSync, mkdirSync, statSync } from 'node:fs';
+import { chmodSync, chownSync, fchmodSync, fchownSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { systemCode } from '../errors.ts';
+import { makeDirectory } from './make-directory.ts';
 
 const PERMISSIONS = 0o7777;
 const READ_AND_WRITE = 0o666;
@@ -39,24 +39,12 @@ export class Ownership {
 
   /** Makes a directory, and those above it. */
   makeDirectory(path: string): void {
-    const first = makeAll(path);
+    const first = makeDirectory(path);
     if (first === undefined) return;
     for (let made = path; ; made = dirname(made)) {
       this.give(made);
       chmodSync(made, this.#mode);
       if (made === first) return;
     }
-  }
-}
-
-/** Gives the first directory that was made, if any. Asked for all at once, Node says ENOENT where nothing can be written. */
-function makeAll(path: string): string | undefined {
-  try {
-    mkdirSync(path);
-    return path;
-  } catch (error) {
-    if (systemCode(error) === 'EEXIST') return undefined;
-    if (systemCode(error) !== 'ENOENT') throw error;
-    return mkdirSync(path, { recursive: true });
   }
 }

@@ -84,7 +84,7 @@ export async function copyGood(dir: string, database: string, target: string): P
 function crashed(dir: string): StoreError {
   return new StoreError(
     'DATA_LOSS',
-    `the process that checks the database in ${dir} ended; is the disk sound?`,
+    `the process that checks the database in ${dir} ended: is the disk sound? Without --budget, tvix-store fsck looks for the place`,
   );
 }
 

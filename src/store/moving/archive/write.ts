@@ -13,7 +13,7 @@ import { isExpired, RootTable } from '../../keeping/roots.ts';
 import { encodePathInfo } from '../../path-info/message.ts';
 import { closureOf } from '../closure.ts';
 import type { EverythingOptions, EverythingReport, OpenLocalStore } from '../everything.ts';
-import { isThere, pathInfosOf } from '../everything.ts';
+import { isThere, pathInfosOf, referredTo } from '../everything.ts';
 import type { RecordKind } from './format.ts';
 import { RECORD } from './format.ts';
 import { Records } from './records.ts';
@@ -33,7 +33,8 @@ export async function backUpToFile(
     damaged: lost,
     missing: [],
   };
-  const { paths } = await closureOf(infos, async () => undefined, options.signal);
+  const { paths, missing } = await closureOf(infos, async () => undefined, options.signal);
+  report.missing.push(...referredTo(infos, missing));
   const records = Records.openToAdd(path);
   try {
     const writer = new ArchiveWriter(from.local, records, options);
