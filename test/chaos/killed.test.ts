@@ -133,7 +133,7 @@ test(
         const path = anAcknowledged();
         const name = path.slice('/nix/store/'.length);
         const original = trees[names.indexOf(path)]!;
-        const { stdout } = await run('timeout', [
+        const { status, stdout } = await run('timeout', [
           '-s',
           'KILL',
           '10',
@@ -144,7 +144,8 @@ test(
           join(mountPoint, name),
         ]);
         expect(stdout).not.toMatch(/^(Binary files|Only in|diff |Files )/m);
-        count('read');
+        // There may be no mount just now: only what was read to its end counts.
+        if (status === 0) count('read');
         await delay(20);
       }),
       over(() => disturbed(['gc', ...store, '--older-than', '1h'], { ends: true })),
