@@ -4,7 +4,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, onTestFailed, test } from 'vitest';
-import { CLI, tvixStore } from '../helpers/cli.ts';
+import { CLI, printedBy, tvixStore } from '../helpers/cli.ts';
 import { startDaemon } from '../helpers/daemon.ts';
 import { randomBytes, randomNumbers, SEED } from '../helpers/random.ts';
 import { freeOf, smallDisk } from '../helpers/small-disk.ts';
@@ -92,16 +92,14 @@ test.skipIf(!disk)(
       const isLate = below(2) === 0;
       if (!isLate) fill(below(4 * MIB));
       const child = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
-      let stderr = '';
-      child.stderr.setEncoding('utf8').on('data', (part: string) => {
-        stderr += part;
-      });
+      const output = printedBy(child);
       const closed = once(child, 'close');
       if (isLate) {
         await Promise.race([closed, delay(below(600))]);
         fill(below(MIB));
       }
       const [status, signal] = await closed;
+      const { stderr } = output;
       const said = JSON.stringify({ run: i, name, status, signal, stderr });
       expect([0, 1], said).toContain(status);
       // In a line, not by a stack.

@@ -5,7 +5,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeAll, describe, expect, onTestFailed, test } from 'vitest';
-import { CLI } from '../helpers/cli.ts';
+import { CLI, printedBy } from '../helpers/cli.ts';
 import { randomNumbers, SEED } from '../helpers/random.ts';
 import { checkLocalStore } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
@@ -30,20 +30,13 @@ let duration = 0;
 function startImport(store: string, what: readonly string[] = paths) {
   const child = spawn(process.execPath, [CLI, 'import', '--store', `local://${store}`, ...what]);
   running.add(child);
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (part: string) => {
-    stdout += part;
-  });
-  child.stderr.setEncoding('utf8').on('data', (part: string) => {
-    stderr += part;
-  });
+  const output = printedBy(child);
   const ended = once(child, 'close').then(([status]) => {
     running.delete(child);
-    return { status: status as number | null, stderr, printed: printed() };
+    return { status: status as number | null, stderr: output.stderr, printed: printed() };
   });
   // A line that was cut off by the kill was not printed.
-  const printed = () => stdout.split('\n').slice(0, -1);
+  const printed = () => output.stdout.split('\n').slice(0, -1);
   return { child, ended };
 }
 

@@ -35,6 +35,18 @@ function end(child: ChildProcess): Promise<number | null> {
   });
 }
 
+/** What a process has printed so far. */
+export function printedBy({ stdout, stderr }: ChildProcess): { stdout: string; stderr: string } {
+  const printed = { stdout: '', stderr: '' };
+  stdout?.setEncoding('utf8').on('data', (part: string) => {
+    printed.stdout += part;
+  });
+  stderr?.setEncoding('utf8').on('data', (part: string) => {
+    printed.stderr += part;
+  });
+  return printed;
+}
+
 /** A process that goes on, and what it has logged so far. */
 export type Started = ChildProcess & { log: () => string };
 
