@@ -2,12 +2,12 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { dirname } from 'node:path';
-import { FaultDomain } from '../util/async/fault-domain.ts';
 import { reasonOf, StoreError, systemCode } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../util/listen-address.ts';
 import { log } from '../util/log.ts';
 import { widenSendBuffer } from '../util/system/unix-socket.ts';
+import { Connection, isTcp } from './connection.ts';
 
 /** A server that runs. */
 export interface RunningServer {
@@ -38,7 +38,12 @@ export async function listen<S extends Server>(
     case 'unix': {
       await removeStale(address.path);
       const server = await started(make(), { path: address.path }, address.path);
-      applyOwnership(address.path, ownership);
+      try {
+        applyOwnership(address.path, ownership);
+      } catch (error) {
+        await closeListener(server);
+        throw error;
+      }
       return { servers: [server], addresses: [address.path] };
     }
     case 'abstract': {
@@ -55,7 +60,7 @@ export async function listen<S extends Server>(
 
 async function started<S extends Server>(server: S, options: object, shown: string): Promise<S> {
   server.prependListener('connection', (socket) => {
-    new FaultDomain(`a connection to ${shown}`, () => socket.destroy()).enter();
+    new Connection(socket, server, shown).enter();
     if (!isTcp(server)) widenSendBuffer(socket);
   });
   try {
@@ -74,12 +79,6 @@ async function started<S extends Server>(server: S, options: object, shown: stri
 function listenReason(shown: string, error: unknown): string {
   const isMissing = shown.startsWith('/') && !existsSync(dirname(shown));
   return isMissing ? `there is no directory ${dirname(shown)}` : reasonOf(error);
-}
-
-/** Whether a server that listens does so on TCP. */
-export function isTcp(listener: Server): boolean {
-  const bound = listener.address();
-  return bound !== null && typeof bound === 'object';
 }
 
 /** Resolves when nobody can connect any more, and the last connection is closed. */

@@ -1,7 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { Server, Socket } from 'node:net';
 import { StoreError } from '../util/errors.ts';
-import { isTcp } from './listen.ts';
 
 /** Somebody who wants to put something into the store, as far as they are known. */
 export interface Uploader {
@@ -73,14 +71,4 @@ const FORWARDING = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-real-
 /** Whether somebody else is behind a request than who sent it, by its headers. */
 export function isForwarded(hasHeader: (name: string) => boolean): boolean {
   return FORWARDING.some(hasHeader);
-}
-
-/** Whether the other end of an accepted connection is on this machine. */
-export function isLocalPeer(socket: Socket, listener: Server): boolean {
-  // The address of a peer that has gone again is not known: it must not pass for one without any.
-  return isTcp(listener) ? isLoopback(socket.remoteAddress) : true;
-}
-
-export function isLoopback(address: string | undefined): boolean {
-  return address !== undefined && /^(::1|(::ffff:)?127\.\d+\.\d+\.\d+)$/.test(address);
 }

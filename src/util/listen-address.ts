@@ -22,10 +22,21 @@ export interface SocketOwnership {
 export type UnixAddress = Exclude<ListenAddress, { kind: 'tcp' }>;
 
 const FIRST_SYSTEMD_FD = 3;
+/** Longest path or name of a unix socket, in bytes: `sun_path` of Linux has room for these and a NUL. */
+const MAX_SOCKET_NAME = 107;
+
+/** Gives a unix socket's path or abstract name. Throws a UsageError for one that Linux has no room for. */
+export function socketName(name: string): string {
+  const length = Buffer.byteLength(name);
+  if (length <= MAX_SOCKET_NAME) return name;
+  throw new UsageError(
+    `${name} is too long for a unix socket: it has ${length} bytes, want ${MAX_SOCKET_NAME} at most`,
+  );
+}
 
 /** Throws INVALID_ARGUMENT. */
 export function parseListenAddress(text: string): ListenAddress {
-  if (text.startsWith('/') || text.startsWith('./')) return { kind: 'unix', path: resolve(text) };
+  if (text.startsWith('/') || text.startsWith('./')) return { kind: 'unix', path: socketName(resolve(text)) };
   const named = parseNamed(text);
   if (named) return named;
   const tcp = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/]*)):(\d{1,5})$/.exec(text);
@@ -39,13 +50,13 @@ export function parseListenAddress(text: string): ListenAddress {
 
 /** A path, `@abstract` or `sd-listen`. */
 export function parseUnixAddress(text: string): UnixAddress {
-  return parseNamed(text) ?? { kind: 'unix', path: resolve(text) };
+  return parseNamed(text) ?? { kind: 'unix', path: socketName(resolve(text)) };
 }
 
 function parseNamed(text: string): UnixAddress | undefined {
   if (text === 'sd-listen') return { kind: 'systemd' };
   if (text.startsWith('sd-listen:')) return { kind: 'systemd', name: text.slice('sd-listen:'.length) };
-  if (text.startsWith('@') && text.length > 1) return { kind: 'abstract', name: text.slice(1) };
+  if (text.startsWith('@') && text.length > 1) return { kind: 'abstract', name: socketName(text.slice(1)) };
   return undefined;
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, lstatSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, lstatSync, writeFileSync } from 'node:fs';
 import { connect as connectHttp2 } from 'node:http2';
 import type { Server } from 'node:net';
 import { connect, createServer } from 'node:net';
@@ -7,8 +7,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { listen } from '../../src/server/listen.ts';
 import { CLI, start, tvixStore } from '../helpers/cli.ts';
 import { asDaemon, refusalOf, startDaemon, worksAt } from '../helpers/daemon.ts';
-import { HAS_IPV6 } from '../helpers/network.ts';
-import { TcpProxy } from '../helpers/proxy.ts';
+import { HAS_IPV6, OUTER_ADDRESS } from '../helpers/network.ts';
 import { tempDir } from '../helpers/temp.ts';
 
 const WINDOW = 8 << 20;
@@ -131,13 +130,41 @@ describe('listening on a unix socket', () => {
     const name = `tvix-store-test-${process.pid}`;
     const daemon = await startDaemon('memory://', `@${name}`);
     expect(daemon.at).toBe(`@${name}`);
-    // grpc-js has no address for such a socket.
-    const proxy = await TcpProxy.start(`\0${name}`);
-    await worksAt(proxy.url);
-    proxy.close();
+    await worksAt(`grpc+unix:@${name}`);
     expect(await refusalOf('-l', `@${name}`)).toContain('something listens there already');
     expect(await daemon.stop()).toBe(0);
   });
+});
+
+describe('a unix socket that Linux has no room for', () => {
+  const path = `/${'long/'.repeat(21)}xy`;
+
+  test('is wrong usage for servers and clients alike', async () => {
+    for (const args of [
+      ['daemon', '--store', 'memory://', '-l', path],
+      ['daemon', '--store', 'memory://', '-l', `@${'n'.repeat(108)}`],
+      ['nar-bridge', '--store', 'memory://', '-l', path],
+      ['virtiofs', '--store', 'memory://', path],
+      ['ls', '--store', `grpc+unix://${path}`],
+    ]) {
+      const { status, stderr } = await tvixStore(args);
+      expect([args[0], status, stderr]).toEqual([
+        args[0],
+        2,
+        expect.stringContaining('108 bytes, want 107 at most'),
+      ]);
+    }
+  });
+});
+
+test.runIf(process.getuid!() === 0)('a socket that cannot be given away is not left behind', async () => {
+  const dir = tempDir();
+  chmodSync(dir, 0o777);
+  const path = join(dir, 'socket');
+  const args = ['daemon', '--store', 'memory://', '-l', path, '--socket-uid', '0'];
+  const { status, stderr } = await tvixStore(args, { uid: 65534, gid: 65534, cwd: '/' });
+  expect([status, stderr]).toEqual([1, expect.stringContaining(`${path}: operation not permitted`)]);
+  expect(existsSync(path)).toBe(false);
 });
 
 describe('listening on what systemd opened', () => {
@@ -171,6 +198,29 @@ describe('listening on what systemd opened', () => {
     expect(daemon.log()).toContain('sd-listen (descriptor 3)');
     await worksAt(one.url);
     await worksAt(other.url);
+    expect(await daemon.stop()).toBe(0);
+  });
+
+  test('decides for each of them who may upload', async () => {
+    // An abstract one: Node removes the file of another when its own server closes.
+    const name = `tvix-store-test-systemd-${process.pid}`;
+    const [tcp, unix] = [createServer(), createServer()];
+    await new Promise<void>((resolve) => tcp.listen(0, '0.0.0.0', resolve));
+    await new Promise<void>((resolve) => unix.listen(`\0${name}`, resolve));
+    const { port } = tcp.address() as { port: number };
+    const daemon = await inherit('sd-listen', [tcp, unix]);
+    const upload = (url: string) => {
+      // What is there already is not sent again.
+      const file = join(tempDir(), 'file');
+      writeFileSync(file, url);
+      return tvixStore(['import', '--store', url, file]);
+    };
+    expect((await upload(`grpc+unix:@${name}`)).stderr).toBe('');
+    expect((await upload(`grpc+http://127.0.0.1:${port}`)).stderr).toBe('');
+    if (OUTER_ADDRESS) {
+      const { status, stderr } = await upload(`grpc+http://${OUTER_ADDRESS}:${port}`);
+      expect([status, stderr]).toEqual([1, expect.stringContaining('only from its own machine')]);
+    }
     expect(await daemon.stop()).toBe(0);
   });
 

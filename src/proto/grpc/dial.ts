@@ -5,6 +5,7 @@ import type { PeerCertificate } from 'node:tls';
 import { checkServerIdentity } from 'node:tls';
 import { ChannelCredentials } from '@grpc/grpc-js';
 import { reasonOf, UsageError } from '../../util/errors.ts';
+import { socketName } from '../../util/listen-address.ts';
 import { Channel } from './channel.ts';
 import type { Dialect } from './methods.ts';
 import { DIALECTS } from './methods.ts';
@@ -34,11 +35,14 @@ export async function dial(url: URL, firstAnswerMs?: number): Promise<Channel> {
 
 function targetOf(url: URL): string {
   if (url.protocol === 'grpc+unix:') {
+    // An abstract name, which begins with a NUL for Linux.
+    if (url.pathname.startsWith('@') && url.pathname.length > 1)
+      return `unix:\0${socketName(decodeURIComponent(url.pathname.slice(1)))}`;
     if (url.host || url.pathname.length < 2)
       throw new UsageError(
         `${url.href}: write grpc+unix:///${url.host ? `${url.host}${url.pathname}` : 'path/of/the/socket'}`,
       );
-    return `unix:${resolve(decodeURIComponent(url.pathname))}`;
+    return `unix:${socketName(resolve(decodeURIComponent(url.pathname)))}`;
   }
   if (!url.hostname) throw new UsageError(`${url.href}: name a host, as in grpc+http://localhost:8000`);
   if (url.pathname !== '' && url.pathname !== '/')

@@ -65,7 +65,6 @@ export function served<Q, R>(method: ServedMethod<Q, R>): ServedMethod {
 /** The part of a call that tells who makes it. */
 export interface Caller {
   readonly metadata: Metadata;
-  getPeer(): string;
 }
 /** Throws when a caller may not make a call. */
 export type Permit = (caller: Caller) => void;

@@ -1,11 +1,18 @@
+import { randomBytes } from 'node:crypto';
 import type { Http2Server, Http2Session } from 'node:http2';
 import { Server } from '@grpc/grpc-js';
-import { FaultDomain } from '../../util/async/fault-domain.ts';
+import { Connection } from '../connection.ts';
 
 /** The method by which grpc-js makes its HTTP/2 servers; its types do not show it. */
 interface Internals {
   createHttp2Server(...args: unknown[]): Http2Server;
 }
+
+/**
+ * Header that tells a call's handler whether the other end of its connection is on this machine. grpc-js shows the
+ * connection to nobody; the name is a secret, and what a client sends under it is replaced.
+ */
+export const LOCAL_HEADER: string = `x-local-${randomBytes(16).toString('hex')}`;
 
 /**
  * Makes a gRPC server whose connections, and each of their calls, take `window` bytes before the sender has to
@@ -21,7 +28,12 @@ export function http2Server(window: number, options: ConstructorParameters<typeo
       endBetweenReads(session);
       session.settings({ initialWindowSize: window });
       session.setLocalWindowSize(window);
-      session.on('stream', (stream) => FaultDomain.current?.own(stream));
+      // Before grpc-js sees the call.
+      session.prependListener('stream', (stream, headers) => {
+        const connection = Connection.current;
+        connection?.own(stream);
+        headers[LOCAL_HEADER] = String(connection?.isLocal ?? false);
+      });
     });
   return server;
 }

@@ -1,4 +1,4 @@
-import type { Server as NetServer, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Server, ServerCredentials } from '@grpc/grpc-js';
@@ -7,14 +7,14 @@ import { nameRottenPaths } from '../../store/keeping/rotten-paths.ts';
 import type { Store } from '../../store/services.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import type { RunningServer } from '../listen.ts';
-import { closeListener, isTcp, listen } from '../listen.ts';
+import { closeListener, listen } from '../listen.ts';
 import type { UploadRule } from '../upload-rule.ts';
-import { isForwarded, isLoopback } from '../upload-rule.ts';
+import { isForwarded } from '../upload-rule.ts';
 import { CallLimit } from './call-limit.ts';
 import type { Caller, Permit, ServedMethod } from './calls.ts';
 import { handler, reader } from './calls.ts';
 import { Health } from './health.ts';
-import { http2Server } from './http2-server.ts';
+import { http2Server, LOCAL_HEADER } from './http2-server.ts';
 import { Reflection } from './reflection.ts';
 import { implementations } from './services.ts';
 
@@ -72,7 +72,6 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   };
   const make = () => createServer({ noDelay: true }, accept);
   const { servers, addresses } = await listen(options.listen, options.ownership, make);
-  uploads.listeners = servers;
   return {
     addresses,
     async stop() {
@@ -119,7 +118,6 @@ class UploadPermit {
   readonly #rule: UploadRule;
   /** Whether nobody gets a connection without a certificate. */
   readonly #hasCertificate: boolean;
-  listeners: readonly NetServer[] = [];
 
   constructor(rule: UploadRule, hasCertificate: boolean) {
     this.#rule = rule;
@@ -127,9 +125,7 @@ class UploadPermit {
   }
 
   check(caller: Caller): void {
-    // A peer without an address is at a unix socket, or has gone.
-    const [, address] = /^(.*):\d+$/.exec(caller.getPeer()) ?? [];
-    const isNear = address === undefined ? !this.listeners.some(isTcp) : isLoopback(address);
+    const isNear = caller.metadata.get(LOCAL_HEADER).includes('true');
     const isLocal = isNear && !isForwarded((name) => caller.metadata.get(name).length > 0);
     const [authorization] = caller.metadata.get('authorization').map(String);
     this.#rule.check({ isLocal, hasCertificate: this.#hasCertificate, authorization });

@@ -6,9 +6,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import { log } from '../../util/log.ts';
+import { Connection } from '../connection.ts';
 import type { RunningServer } from '../listen.ts';
 import { closeListener, listen } from '../listen.ts';
-import { isForwarded, isLocalPeer } from '../upload-rule.ts';
+import { isForwarded } from '../upload-rule.ts';
 import { Exchange } from './exchange.ts';
 
 /** How long the head of a request may take, in milliseconds. */
@@ -50,7 +51,7 @@ export async function serveHttp({
       // One for each request that waits for its turn.
       setMaxListeners(0, gone.signal);
       socket.once('close', () => gone.abort());
-      connections.set(socket, { signal: gone.signal, isLocal: isLocalPeer(socket, server) });
+      connections.set(socket, { signal: gone.signal, isLocal: Connection.current!.isLocal });
     });
     const answer = (awaitsContinue: boolean) => (request: IncomingMessage, response: ServerResponse) => {
       const { signal, isLocal } = connections.get(request.socket)!;

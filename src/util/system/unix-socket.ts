@@ -1,8 +1,8 @@
 import { closeSync, rmSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { reasonOfCode, StoreError, UsageError } from '../errors.ts';
+import { reasonOfCode, StoreError } from '../errors.ts';
 import type { SocketOwnership, UnixAddress } from '../listen-address.ts';
-import { applyOwnership, removeStale, systemdSockets } from '../listen-address.ts';
+import { applyOwnership, removeStale, socketName, systemdSockets } from '../listen-address.ts';
 import { CallBuffer } from './call-buffer.ts';
 import { errno, errnoName, libc, setNonBlocking } from './libc.ts';
 
@@ -15,16 +15,11 @@ const SOCK_STREAM = 1;
 const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
-/** Longest path of a socket in bytes, and its terminating NUL. */
-const PATH_LENGTH = 108;
 
 /** `struct sockaddr_un` of a path, or of an abstract name when it begins with `@`. */
 export function socketAddress(path: string): Buffer {
   const isAbstract = path.startsWith('@');
-  const name = Buffer.from(isAbstract ? `\0${path.slice(1)}` : `${path}\0`);
-  if (name.length > PATH_LENGTH) {
-    throw new UsageError(`${path} is too long for a socket: want ${PATH_LENGTH - 1} bytes at most`);
-  }
+  const name = Buffer.from(isAbstract ? `\0${socketName(path.slice(1))}` : `${socketName(path)}\0`);
   return Buffer.concat([Buffer.from([AF_UNIX, 0]), name]);
 }
 
