@@ -12,6 +12,7 @@ const MODULES = [
   'virtio_pci',
   'fuse',
   'virtiofs',
+  'overlay',
 ].map((name) => `${name}.ko`);
 const DIRECTORY = 0o040755;
 const EXECUTABLE = 0o100755;

@@ -7,6 +7,13 @@ import type { Name, Node, SymlinkTarget } from './node.ts';
 
 const U64_MAX = (1n << 64n) - 1n;
 
+/** The encoding of a directory, the table of its entries, and their rows in the order of names. */
+export interface DirectoryIndex {
+  readonly bytes: Uint8Array;
+  readonly table: Uint32Array;
+  readonly order: Uint32Array;
+}
+
 /**
  * A directory: its canonical encoding, and an index of its entries in the order of their names. An
  * invalid one cannot exist. Entries are read in place; `node(i)` makes a value of one when somebody
@@ -20,10 +27,20 @@ export class Directory {
   readonly #order: Uint32Array;
   #digest: Digest | undefined;
 
-  private constructor(bytes: Uint8Array, table: Uint32Array) {
+  private constructor(bytes: Uint8Array, table: Uint32Array, order = mergedOrder(bytes, table)) {
     this.bytes = bytes;
     this.#table = table;
-    this.#order = mergedOrder(bytes, table);
+    this.#order = order;
+  }
+
+  /** A directory that has been decoded elsewhere. */
+  static indexed({ bytes, table, order }: DirectoryIndex): Directory {
+    return new Directory(bytes, table, order);
+  }
+
+  /** What a directory is made of, for `indexed`. */
+  get index(): DirectoryIndex {
+    return { bytes: this.bytes, table: this.#table, order: this.#order };
   }
 
   /**

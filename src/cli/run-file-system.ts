@@ -26,6 +26,7 @@ import { addressesOf, PATIENT, storeName, withStoreOptions } from './store-optio
 export interface FileSystemFlags extends StoreFlags, BackgroundFlags, KeepFreeFlags {
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
+  readonly inodes?: '32' | '64';
   readonly cacheSize?: number;
   readonly timeout?: number;
   readonly offline?: boolean;
@@ -39,6 +40,12 @@ export function withFileSystemOptions(command: Command): Command {
   return withKeepFree(withBackgroundOptions(withStoreOptions(command)))
     .option('--list-root', 'allow listing the root (otherwise ls of it fails with "Operation not permitted")')
     .option('--show-xattr', 'show castore digests as extended attributes; reading them costs a request each')
+    .addOption(
+      new Option(
+        '--inodes <bits>',
+        'bits of inode numbers; 32 for 32-bit programs that know no larger ones (default: "64")',
+      ).choices(['32', '64']),
+    )
     .option('--json', 'also print statistics as JSON, at the end and on SIGUSR1')
     .option('--offline', 'serve only what the cache holds, without asking the store')
     .addOption(
@@ -130,6 +137,7 @@ export async function runFileSystem<Served extends ServedStore>(
       keepsFree: flags.keepFree !== undefined,
       listRoot: flags.listRoot ?? false,
       showXattr: flags.showXattr ?? false,
+      inodeBits: flags.inodes === '32' ? 32 : 64,
       timeoutMs: (flags.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
       offline: flags.offline ?? false,
       verifyWhole: flags.verify === 'whole',

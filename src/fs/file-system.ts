@@ -45,6 +45,8 @@ export const FILE_TYPE = { directory: 4, file: 8, symlink: 10 } as const;
 /** Attributes that differ from node to node; `STAT` holds the others. */
 export class Attributes implements InodeNumber {
   id = 0;
+  /** Tells this use of the id from others, in this mount and in those before it. */
+  generation = 0;
   inodeLow = 0;
   inodeHigh = 0;
   mode = 0;

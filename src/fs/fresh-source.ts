@@ -1,5 +1,6 @@
 import type { Chunk } from '../castore/blob/service.ts';
 import { Digest } from '../castore/digest.ts';
+import type { DirectoryIndex } from '../castore/directory.ts';
 import { decodePathInfo } from '../store/path-info/message.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
 import { asBuffer, latin1 } from '../util/bytes.ts';
@@ -20,6 +21,8 @@ export interface FreshPayload {
   readonly settled?: readonly Pick<FreshItem, 'kind' | 'key'>[];
   /** Blobs whose contents turned out to be wrong. */
   readonly revoked?: readonly Uint8Array[];
+  /** A large directory that has been decoded. */
+  readonly indexed?: { readonly digest: Uint8Array; readonly index: DirectoryIndex };
 }
 
 const MANIFEST_ENTRY_LENGTH = 36;

@@ -1,7 +1,7 @@
 /**
- * Inode numbers. They follow from what a node is, not from when it was looked up, so they stay the same
- * when the kernel forgets a node and asks again, and after a restart: a file's from its content, that of a
- * directory or link from its place. With 63 bits, a collision is less likely than a failing disk.
+ * Inode numbers. They follow from where a node is, not from when it was looked up, so they stay the same when the
+ * kernel forgets a node and asks again, and after a restart. With 56 bits two of a million nodes have the same
+ * number once in a hundred thousand mounts; and an overlay has the bits that it wants to tell its layers apart.
  */
 
 /** A 64-bit number in two halves, to be written without a bigint. */
@@ -10,26 +10,30 @@ export interface InodeNumber {
   inodeHigh: number;
 }
 
-const POSITIVE = 0x7fff_ffff;
+/** Of the upper half. */
+const HIGH_BITS = 0xff_ffff;
 
-/** From the first two words of its digest. */
-export function fileInode(low: number, high: number, executable: boolean, out: InodeNumber): void {
-  out.inodeLow = (executable ? ~low : low) >>> 0;
-  out.inodeHigh = high & POSITIVE;
-}
-
-/** Of a directory or link in the root, from the first two words of the store path's hash. */
+/** Of a node in the root, from the first two words of the store path's hash. */
 export function storePathInode(low: number, high: number, out: InodeNumber): void {
   out.inodeLow = mix(low, 0);
-  out.inodeHigh = mix(high, 1) & POSITIVE;
+  out.inodeHigh = mix(high, 1) & HIGH_BITS;
 }
 
-/** Turns a directory's number into that of its child, a directory or link at this position. */
+/** Turns a directory's number into that of its child at this position. */
 export function childInode(inode: InodeNumber, entry: number): void {
   const low = mix(inode.inodeLow, entry);
-  inode.inodeHigh = mix(inode.inodeHigh ^ low, ~entry) & POSITIVE;
+  inode.inodeHigh = mix(inode.inodeHigh ^ low, ~entry) & HIGH_BITS;
   inode.inodeLow = low;
 }
+
+/** Makes a number fit into 32 bits, for programs that know no others. 0 is none, and 1 is the root. */
+export function fold(inode: InodeNumber): void {
+  const folded = (inode.inodeLow ^ inode.inodeHigh) >>> 0;
+  inode.inodeLow = folded < FIRST_FOLDED ? folded + FIRST_FOLDED : folded;
+  inode.inodeHigh = 0;
+}
+
+const FIRST_FOLDED = 2;
 
 function mix(value: number, salt: number): number {
   let hash = value ^ Math.imul(salt + 1, 0x9e3779b1);

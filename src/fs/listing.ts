@@ -6,13 +6,16 @@ import { asBuffer } from '../util/bytes.ts';
 import type { Attributes, Listing } from './file-system.ts';
 import { FILE_TYPE, ROOT_ID } from './file-system.ts';
 import type { InodeNumber } from './inode-number.ts';
-import { childInode, fileInode, storePathInode } from './inode-number.ts';
+import { childInode, storePathInode } from './inode-number.ts';
 import type { NodeTable } from './node-table.ts';
 import type { Source } from './source.ts';
 
 /** Takes references to the nodes of entries. */
 export interface EntryNodes {
+  /** Writes a node's inode number as the kernel is to see it. */
   inode(id: number, out: InodeNumber): void;
+  /** Makes an inode number that was found otherwise as the kernel is to see it. */
+  shown(inode: InodeNumber): void;
   acquireEntry(parent: number, directory: Directory, index: number, out: Attributes): number;
   acquireStorePath(info: PathInfo, out: Attributes): number;
 }
@@ -64,21 +67,14 @@ export class DirectoryListing implements Listing {
   }
 
   inode(out: InodeNumber): void {
-    const directory = this.#directory;
-    if (this.#index >= 0 && this.type === FILE_TYPE.file) {
-      const words = asBuffer(directory.bytes);
-      const start = directory.valueStart(this.#index);
-      fileInode(
-        words.readInt32LE(start),
-        words.readInt32LE(start + 4),
-        directory.executable(this.#index),
-        out,
-      );
+    if (this.#index < 0) {
+      const isDotDot = this.cookie === 2;
+      this.#fs.inode(isDotDot ? this.#nodes.parent(this.#parent) : this.#parent, out);
       return;
     }
-    const isDotDot = this.cookie === 2;
-    this.#fs.inode(isDotDot ? this.#nodes.parent(this.#parent) : this.#parent, out);
-    if (this.#index >= 0) childInode(out, this.#index);
+    this.#nodes.inode(this.#parent, out);
+    childInode(out, this.#index);
+    this.#fs.shown(out);
   }
 
   acquire(out: Attributes): number {
@@ -135,11 +131,9 @@ export class RootListing implements Listing {
       this.#fs.inode(ROOT_ID, out);
       return;
     }
-    const { storePath, node } = this.#current;
-    const isFile = node.kind === 'file';
-    const words = asBuffer(isFile ? node.digest.bytes : storePath.hash);
-    if (isFile) fileInode(words.readInt32LE(0), words.readInt32LE(4), node.executable, out);
-    else storePathInode(words.readInt32LE(0), words.readInt32LE(4), out);
+    const words = asBuffer(this.#current.storePath.hash);
+    storePathInode(words.readInt32LE(0), words.readInt32LE(4), out);
+    this.#fs.shown(out);
   }
 
   acquire(out: Attributes): number {

@@ -2,10 +2,10 @@ import { toHex } from '../util/bytes.ts';
 import type { Need } from './file-system.ts';
 
 /**
- * Something to be fetched. Contents come with the hash of the store path through which they were reached: a
- * binary cache cannot give a blob by its digest alone.
+ * Content that is not local. It comes with the hash of the store path through which it was reached: a binary cache
+ * cannot give a blob by its digest alone.
  */
-export type StoreNeed = Need &
+export type ContentNeed = Need &
   (
     | { readonly kind: 'pathInfo'; readonly hash: Uint8Array }
     | { readonly kind: 'pathInfos' }
@@ -18,10 +18,20 @@ export type StoreNeed = Need &
         readonly size: number;
         readonly offset: number;
         readonly length: number;
-        /** Where a reader probably came upon it. */
+        /** Where it is, unless in the root. */
         readonly foundAt?: DirectoryEntry | undefined;
       }
   );
+
+/** A large directory that is local, decoded. */
+export interface IndexNeed extends Need {
+  readonly kind: 'index';
+  readonly storePath: Uint8Array;
+  readonly digest: Uint8Array;
+}
+
+/** What a thread that serves the kernel does not have. */
+export type StoreNeed = ContentNeed | IndexNeed;
 
 /** An entry of a directory. */
 export interface DirectoryEntry {
@@ -29,14 +39,18 @@ export interface DirectoryEntry {
   readonly entry: number;
 }
 
-export function needPathInfo(hash: Uint8Array): StoreNeed {
+export function needPathInfo(hash: Uint8Array): ContentNeed {
   return { key: `p${toHex(hash)}`, kind: 'pathInfo', hash };
 }
 
-export const needPathInfos: StoreNeed = { key: 'l', kind: 'pathInfos' };
+export const needPathInfos: ContentNeed = { key: 'l', kind: 'pathInfos' };
 
-export function needDirectory(storePath: Uint8Array, digest: Uint8Array): StoreNeed {
+export function needDirectory(storePath: Uint8Array, digest: Uint8Array): ContentNeed {
   return { key: `d${toHex(digest)}`, kind: 'directory', storePath, digest };
+}
+
+export function needIndex(storePath: Uint8Array, digest: Uint8Array): IndexNeed {
+  return { key: `i${toHex(digest)}`, kind: 'index', storePath, digest };
 }
 
 export function needBlob(
@@ -46,7 +60,7 @@ export function needBlob(
   offset: number,
   length: number,
   foundAt?: DirectoryEntry,
-): StoreNeed {
+): ContentNeed {
   return {
     key: `b${toHex(digest)}:${offset}+${length}`,
     kind: 'blob',

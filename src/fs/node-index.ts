@@ -1,15 +1,5 @@
 import { asBuffer } from '../util/bytes.ts';
-import {
-  BUCKETS,
-  DIGEST,
-  ENTRY,
-  EXECUTABLE,
-  NEXT,
-  PARENT,
-  RECORD,
-  STATE_WORDS,
-  WORDS,
-} from './node-record.ts';
+import { BUCKETS, DIGEST, ENTRY, NEXT, PARENT, RECORD, STATE_WORDS, WORDS } from './node-record.ts';
 
 /** Finds the records of a node table. A record's bucket follows from what identifies it. */
 export class NodeIndex {
@@ -29,11 +19,9 @@ export class NodeIndex {
 
   #hash(id: number): number {
     const at = this.#at(id);
-    const kind = this.#words[at]! & 0xff;
-    if (kind === RECORD.directory || kind === RECORD.symlink) {
-      return placeHash(this.#words[at + PARENT]!, this.#words[at + ENTRY]!);
-    }
-    return contentHash(this.#words[at + DIGEST]!, (this.#words[at]! & EXECUTABLE) !== 0);
+    return (this.#words[at]! & 0xff) === RECORD.storePath
+      ? mix(this.#words[at + DIGEST]!)
+      : placeHash(this.#words[at + PARENT]!, this.#words[at + ENTRY]!);
   }
 
   #bucket(hash: number): number {
@@ -80,22 +68,8 @@ export class NodeIndex {
     let id = words[this.#bucket(placeHash(parent, entry))]!;
     for (; id !== 0; id = words[this.#at(id) + NEXT]!) {
       const at = this.#at(id);
-      const kind = words[at]! & 0xff;
-      if (kind !== RECORD.directory && kind !== RECORD.symlink) continue;
+      if ((words[at]! & 0xff) === RECORD.storePath) continue;
       if (words[at + PARENT] === parent && words[at + ENTRY] === entry) return id;
-    }
-    return 0;
-  }
-
-  findFile(bytes: Uint8Array, start: number, executable: boolean): number {
-    const words = this.#words;
-    const source = asBuffer(bytes);
-    let id = words[this.#bucket(contentHash(source.readInt32LE(start), executable))]!;
-    for (; id !== 0; id = words[this.#at(id) + NEXT]!) {
-      const at = this.#at(id);
-      if ((words[at]! & (0xff | EXECUTABLE)) !== (RECORD.file | (executable ? EXECUTABLE : 0))) continue;
-      const digest = (at + DIGEST) * 4;
-      if (source.compare(this.#bytes, digest, digest + 32, start, start + 32) === 0) return id;
     }
     return 0;
   }
@@ -103,7 +77,7 @@ export class NodeIndex {
   findStorePath(hash: Uint8Array): number {
     const words = this.#words;
     const source = asBuffer(hash);
-    let id = words[this.#bucket(contentHash(source.readInt32LE(0), false))]!;
+    let id = words[this.#bucket(mix(source.readInt32LE(0)))]!;
     for (; id !== 0; id = words[this.#at(id) + NEXT]!) {
       const at = this.#at(id);
       if ((words[at]! & 0xff) !== RECORD.storePath) continue;
@@ -116,10 +90,6 @@ export class NodeIndex {
 
 function placeHash(parent: number, entry: number): number {
   return mix(Math.imul(parent, 0x9e3779b1) ^ Math.imul(entry, 0x85ebca77));
-}
-
-function contentHash(word: number, executable: boolean): number {
-  return executable ? mix(word ^ 0x5bd1e995) : mix(word);
 }
 
 function mix(value: number): number {

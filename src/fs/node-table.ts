@@ -1,7 +1,8 @@
+import { randomInt } from 'node:crypto';
 import { asBuffer } from '../util/bytes.ts';
 import { ROOT_ID as ROOT } from './file-system.ts';
 import type { InodeNumber } from './inode-number.ts';
-import { childInode, fileInode, storePathInode } from './inode-number.ts';
+import { childInode, storePathInode } from './inode-number.ts';
 import { NodeIndex } from './node-index.ts';
 import {
   BUCKETS,
@@ -10,6 +11,7 @@ import {
   ENTRY,
   EXECUTABLE,
   FIRST_BUCKETS,
+  FIRST_GENERATION,
   FREE,
   FREE_NAMES,
   LOCK,
@@ -24,6 +26,7 @@ import {
   STATE_WORDS,
   STORE_PATH,
   TOP,
+  USES,
   WORDS,
 } from './node-record.ts';
 
@@ -50,9 +53,9 @@ export interface NodeDescription {
  * The nodes that the kernel knows, as records in shared memory of a fixed size (which costs what has been
  * touched of it), so that several threads serve the same tree. A node's id is the index of its record.
  *
- * A file's id stands for its content and executable bit: the kernel then caches equal contents once. A
- * directory's or link's id stands for its place, parent and entry. Both are found again through a hash
- * index that grows by linear hashing. A record lives while the kernel or another record refers to it.
+ * An id stands for a place, parent and entry, and is found again through a hash index that grows by linear
+ * hashing. So equal files are different files, as everywhere: an overlay above the mount, an archiver or a lock
+ * that takes two of them for one would be wrong. A record lives while the kernel or another record refers to it.
  *
  * Allocating, freeing and counting happen under a short spin lock; a record the caller holds a reference
  * to is read without one.
@@ -71,6 +74,7 @@ export class NodeTable {
     const buffer = new SharedArrayBuffer(4 * (STATE_WORDS + capacity + capacity * WORDS));
     const state = new Int32Array(buffer, 0, STATE_WORDS);
     state[BUCKETS] = Math.min(FIRST_BUCKETS, capacity);
+    state[FIRST_GENERATION] = randomInt(2 ** 32);
     // Record 0 is none, record 1 the root.
     state[TOP] = 2;
     return buffer;
@@ -126,6 +130,14 @@ export class NodeTable {
     return (this.#words[at]! >>> 16) * 0x1_0000_0000 + (this.#words[at + SIZE_LOW]! >>> 0);
   }
 
+  /**
+   * The generation of a node's id: another one each time that the record is used, and in each mount, so that a
+   * file handle from before is stale. 32 bits: the kernel keeps no more.
+   */
+  generation(id: number): number {
+    return (this.#words[FIRST_GENERATION]! + this.#words[this.#at(id) + USES]!) >>> 0;
+  }
+
   /** The digest of a node, or the hash of a store path record, as a view of the record. */
   digest(id: number): Buffer {
     const start = (this.#at(id) + DIGEST) * 4;
@@ -156,8 +168,6 @@ export class NodeTable {
         this.#pins?.pin(this.#words[this.#at(name) + ENTRY]!, hash);
       }
       const id = this.#acquire(root, name, name, node);
-      // A file that was known already has been found under another name first.
-      if (id !== 0 && this.#words[this.#at(name) + REFS] === 0) this.#chain(this.storePath(id), name);
       this.#release(name);
       return id;
     });
@@ -166,10 +176,6 @@ export class NodeTable {
   /** Writes the inode number of a node, which the same node has in every mount, whatever its id. */
   inode(id: number, out: InodeNumber): void {
     const at = this.#at(id);
-    if (this.kind(id) === RECORD.file) {
-      fileInode(this.#words[at + DIGEST]!, this.#words[at + DIGEST + 1]!, this.executable(id), out);
-      return;
-    }
     const parent = this.#words[at + PARENT]!;
     if (parent === ROOT) {
       const name = this.#at(this.#words[at + STORE_PATH]!) + DIGEST;
@@ -188,11 +194,12 @@ export class NodeTable {
     return true;
   }
 
-  /** The ids of the files with this content: plain, executable, or none. */
-  filesOf(digest: Uint8Array): number[] {
-    return this.#locked(() =>
-      [false, true].map((executable) => this.#index.findFile(digest, 0, executable)),
-    ).filter(Boolean);
+  /** The ids of the files with this content. Looks at all records: for what happens rarely. */
+  *filesOf(digest: Uint8Array): Generator<number> {
+    const wanted = asBuffer(digest);
+    for (let id = 2; id < this.#words[TOP]!; id++) {
+      if (this.kind(id) === RECORD.file && wanted.equals(this.digest(id))) yield id;
+    }
   }
 
   /** Gives back references of the kernel. Too many at once do no harm. */
@@ -216,35 +223,34 @@ export class NodeTable {
     });
   }
 
-  /** Lets a store path stay as long as another does. */
-  #chain(holder: number, name: number): void {
-    const words = this.#words;
-    words[this.#at(name) + PARENT] = words[this.#at(holder) + PARENT]!;
-    words[this.#at(holder) + PARENT] = name;
-    words[this.#at(name) + REFS]!++;
-  }
-
   #acquire(parent: number, entry: number, storePath: number, node: NodeDescription): number {
-    let id =
-      node.kind === RECORD.file
-        ? this.#index.findFile(node.bytes, node.digestStart, node.executable)
-        : this.#index.findPlace(parent, entry);
+    let id = this.#index.findPlace(parent, entry);
+    // A store path can be replaced by another of its name: whoever knows the old one keeps it.
+    if (id !== 0 && !this.#isOf(id, node)) {
+      this.#index.unlink(id);
+      id = 0;
+    }
     if (id === 0) {
       id = this.#allocate();
       if (id === 0) return 0;
       this.#fill(id, parent, entry, storePath, node);
     }
-    const at = this.#at(id);
-    this.#words[at + PARENT] = parent;
-    this.#words[at + ENTRY] = entry;
-    this.#words[at + LOOKUPS]!++;
+    this.#words[this.#at(id) + LOOKUPS]!++;
     return id;
+  }
+
+  /** Whether a record is of this node; of a link it knows no more than the length. */
+  #isOf(id: number, { kind, executable, size, bytes, digestStart }: NodeDescription): boolean {
+    const isSame = this.kind(id) === kind && this.executable(id) === executable && this.fileSize(id) === size;
+    if (!isSame) return false;
+    if (kind === RECORD.symlink) return true;
+    const start = (this.#at(id) + DIGEST) * 4;
+    return this.#bytes.compare(bytes, digestStart, digestStart + 32, start, start + 32) === 0;
   }
 
   #fill(id: number, parent: number, entry: number, storePath: number, node: NodeDescription): void {
     const words = this.#words;
     const at = this.#at(id);
-    const isFile = node.kind === RECORD.file;
     const sizeHigh = Math.floor(node.size / 0x1_0000_0000);
     words[at] = node.kind | (node.executable ? EXECUTABLE : 0) | (sizeHigh << 16);
     words[at + SIZE_LOW] = node.size | 0;
@@ -255,7 +261,7 @@ export class NodeTable {
     if (node.kind === RECORD.symlink) this.#bytes.fill(0, start, start + 32);
     else asBuffer(node.bytes).copy(this.#bytes, start, node.digestStart, node.digestStart + 32);
     // The parent stays while a child is known, and the store path while anything in it is.
-    if (!isFile) words[this.#at(parent) + REFS]!++;
+    words[this.#at(parent) + REFS]!++;
     words[this.#at(storePath) + REFS]!++;
     this.#index.link(id);
   }
@@ -269,7 +275,7 @@ export class NodeTable {
       if (next === 1 || words[at + LOOKUPS] !== 0 || words[at + REFS] !== 0) continue;
       const kind = words[at]! & 0xff;
       if (kind === RECORD.free) continue;
-      const parent = kind === RECORD.file ? 0 : words[at + PARENT]!;
+      const parent = words[at + PARENT]!;
       const storePath = words[at + STORE_PATH]!;
       this.#index.unlink(next);
       this.#free(next, kind === RECORD.storePath);
@@ -285,7 +291,7 @@ export class NodeTable {
     const words = this.#words;
     const at = this.#at(id);
     const slot = words[at + ENTRY]!;
-    words.fill(0, at, at + WORDS);
+    words.fill(0, at, at + USES);
     words[COUNT]!--;
     const list = isName ? FREE_NAMES : FREE;
     words[at + NEXT] = words[list]!;
@@ -317,7 +323,8 @@ export class NodeTable {
       if (id >= this.#capacity) return 0;
       words[TOP] = id + 1;
     }
-    words.fill(0, this.#at(id), this.#at(id) + WORDS);
+    words.fill(0, this.#at(id), this.#at(id) + USES);
+    words[this.#at(id) + USES]!++;
     words[COUNT]!++;
     if (words[COUNT]! > words[BUCKETS]! && words[BUCKETS]! < this.#capacity) this.#index.grow();
     return id;

@@ -1,7 +1,6 @@
 import { statfsSync } from 'node:fs';
-import { LRUCache } from 'lru-cache';
 import { Digest, EMPTY_DIGEST } from '../castore/digest.ts';
-import { Directory } from '../castore/directory.ts';
+import type { Directory, DirectoryIndex } from '../castore/directory.ts';
 import type { Node } from '../castore/node.ts';
 import { MAX_NAME_LENGTH } from '../castore/node.ts';
 import { isStorePathName, STORE_PATH_HASH_LENGTH, StorePath } from '../nix/store-path.ts';
@@ -9,13 +8,15 @@ import type { PathInfo } from '../store/path-info/path-info.ts';
 import { asBuffer } from '../util/bytes.ts';
 import { log } from '../util/log.ts';
 import { BlobReader } from './blob-reader.ts';
+import { DirectoryCache } from './directory-cache.ts';
 import type { Attributes, FileSystem, Listing, Need, Usage } from './file-system.ts';
 import { ABSENT_FOREVER, ERRNO, MISSING, ROOT_ID } from './file-system.ts';
 import type { InodeNumber } from './inode-number.ts';
+import { fold } from './inode-number.ts';
 import type { EntryNodes } from './listing.ts';
 import { DirectoryListing, RootListing } from './listing.ts';
 import type { DirectoryEntry, StoreNeed } from './need.ts';
-import { needBlob, needDirectory, needPathInfo, needPathInfos } from './need.ts';
+import { needBlob, needDirectory, needIndex, needPathInfo, needPathInfos } from './need.ts';
 import { describeEntry, describeNode } from './node-description.ts';
 import { RECORD } from './node-record.ts';
 import type { NodeTable } from './node-table.ts';
@@ -35,15 +36,17 @@ const MODES: Record<number, number> = {
 const LINKS_NAME = '.links';
 const LINKS_HASH = new Uint8Array(STORE_PATH_HASH_LENGTH).fill(0xff);
 const NO_ENTRIES = new Uint8Array();
-/** Encoded bytes of parsed directories that a thread keeps. */
-const DIRECTORY_CACHE_BYTES = 4 << 20;
 const XATTR_NAMES = { [RECORD.directory]: 'directory', [RECORD.file]: 'blob' } as Record<number, string>;
+
+export type InodeBits = 32 | 64;
 
 export interface StoreFileSystemOptions {
   /** Whether content that is not local can be fetched; else it is an error. */
   readonly remote: boolean;
   /** Directory whose file system `statfs` tells the size of. */
   readonly storeDir: string;
+  /** Bits of inode numbers, 64 by default; with 32, for programs that know no larger ones, two nodes may have the same. */
+  readonly inodeBits?: InodeBits | undefined;
   /** Told of each store path that is looked into, and of each file when it is first read. */
   readonly witness?: Witness;
 }
@@ -60,10 +63,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
   readonly #nodes: NodeTable;
   readonly #options: StoreFileSystemOptions;
   readonly #blobs: BlobReader;
-  readonly #directories = new LRUCache<string, Directory>({
-    maxSize: DIRECTORY_CACHE_BYTES,
-    sizeCalculation: (directory) => directory.bytes.length + 64,
-  });
+  readonly #directories = new DirectoryCache();
   #missing: StoreNeed | undefined;
 
   constructor(source: Source, nodes: NodeTable, options: StoreFileSystemOptions) {
@@ -138,6 +138,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
   attributes(id: number, out: Attributes): number {
     if (id !== ROOT_ID && !this.#nodes.has(id)) return -ERRNO.ENOENT;
     out.id = id;
+    out.generation = id === ROOT_ID ? 0 : this.#nodes.generation(id);
     this.inode(id, out);
     if (id === ROOT_ID) {
       out.mode = MODE.directory;
@@ -151,11 +152,17 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
 
   /** Writes a node's inode number. */
   inode(id: number, out: InodeNumber): void {
-    if (id !== ROOT_ID) this.#nodes.inode(id, out);
-    else {
+    if (id !== ROOT_ID) {
+      this.#nodes.inode(id, out);
+      this.shown(out);
+    } else {
       out.inodeLow = ROOT_ID;
       out.inodeHigh = 0;
     }
+  }
+
+  shown(inode: InodeNumber): void {
+    if (this.#options.inodeBits === 32) fold(inode);
   }
 
   readlink(id: number, out: Uint8Array, at: number): number {
@@ -190,16 +197,21 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     return this.#lacks(need, ERRNO.EIO);
   }
 
-  /** Where a file was last come upon, if that is a directory still. */
+  /** Where a file is, unless in the root. */
   #placeOf(id: number): DirectoryEntry | undefined {
     const parent = this.#nodes.parent(id);
-    if (parent === ROOT_ID || this.#nodes.kind(parent) !== RECORD.directory) return undefined;
+    if (parent === ROOT_ID) return undefined;
     return { directory: Uint8Array.from(this.#nodes.digest(parent)), entry: this.#nodes.entry(id) };
   }
 
   /** Reads nothing more of a blob by what was known of it. */
   revoke(blob: Uint8Array): void {
     this.#blobs.refuse(blob);
+  }
+
+  /** Takes a large directory that has been decoded. */
+  takeIndex(digest: Uint8Array, index: DirectoryIndex): void {
+    this.#directories.addIndexed(digest, index);
   }
 
   list(id: number, cookie: number, resumed: boolean): Listing | number {
@@ -262,13 +274,13 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const cached = this.#directories.get(key);
     if (cached) return cached;
     const digest = Uint8Array.from(this.#nodes.digest(id));
+    const index = () => this.#lacks(needIndex(this.#storePathHash(id), digest), ERRNO.EIO);
+    if (this.#directories.isLarge(key)) return index();
     const isEmpty = EMPTY_DIGEST.bytes.every((byte, i) => byte === digest[i]);
     const bytes = isEmpty ? NO_ENTRIES : this.#source.directory(digest);
     if (!bytes) return this.#lacks(needDirectory(this.#storePathHash(id), digest), ERRNO.EIO);
-    const directory = Directory.decode(bytes);
-    this.#directories.set(key, directory);
     if (this.#nodes.parent(id) === ROOT_ID) this.#enter(id);
-    return directory;
+    return this.#directories.add(key, bytes) ?? index();
   }
 
   #enter(id: number): void {

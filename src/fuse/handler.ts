@@ -89,6 +89,10 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
         const result = fs.attributes(request.nodeId, attributes);
         return result < 0 ? result : reply.attributes(at, attributes);
       }
+      case OP.STATX: {
+        const result = fs.attributes(request.nodeId, attributes);
+        return result < 0 ? result : reply.statx(at, attributes);
+      }
       case OP.READ: {
         const offset = readU64(request.args, request.argsAt + 8);
         const length = Math.min(request.args.getUint32(request.argsAt + 16, true), fuse.MAX_READ);

@@ -18,11 +18,17 @@ const WANTED =
   fuse.INIT.NO_OPENDIR_SUPPORT |
   fuse.INIT.EXPLICIT_INVAL_DATA |
   fuse.INIT.INIT_EXT;
+/**
+ * A handle says which id it is for, and an id is another node's when the kernel has let go of it. So handles are for
+ * telling nodes apart, and nobody opens a file by one: a kernel that does not know this flag calls them stale.
+ */
+const WANTED2 = fuse.INIT2.NO_EXPORT_SUPPORT;
 /** Without these, opens would have to be answered, which this file system does not do. */
 const REQUIRED = fuse.INIT.NO_OPEN_SUPPORT | fuse.INIT.NO_OPENDIR_SUPPORT;
 
-/** Fields of `fuse_init_in` that are read: major, minor, read-ahead, flags. */
+/** Fields of `fuse_init_in` that are read: major, minor, read-ahead, flags; the upper half of these may be missing. */
 const INIT_IN_LENGTH = 16;
+const INIT_IN_EXT_LENGTH = 20;
 
 /** Answers the INIT that a mount has just queued on the device (which must still block). */
 export function negotiate(fd: number): void {
@@ -46,6 +52,7 @@ export function writeInitReply(init: Buffer, reply: Buffer, at: number): number 
   const major = init.readUInt32LE(0);
   const minor = init.readUInt32LE(4);
   const offered = init.readUInt32LE(12);
+  const hasMore = (offered & fuse.INIT.INIT_EXT) !== 0 && init.length >= INIT_IN_EXT_LENGTH;
   if (major !== fuse.MAJOR || (offered & REQUIRED) !== REQUIRED) {
     log.error('the kernel is too old; want Linux 5.4', { speaks: `FUSE ${major}.${minor}` });
     return -ERRNO.EPROTO;
@@ -61,5 +68,6 @@ export function writeInitReply(init: Buffer, reply: Buffer, at: number): number 
   reply.writeUInt32LE(fuse.MAX_WRITE, at + 20);
   reply.writeUInt32LE(1, at + 24);
   reply.writeUInt16LE(fuse.MAX_PAGES, at + 28);
+  if (hasMore) reply.writeUInt32LE((init.readUInt32LE(16) & WANTED2) >>> 0, at + 32);
   return fuse.INIT_OUT_LENGTH;
 }

@@ -12,6 +12,7 @@ export const NATIVE_LIMITS = [
   'node references are given back',
   'interrupts',
   'inode numbers of 64 bits',
+  'time of birth',
   'several readers',
   'one request serves a listing with attributes',
   'opening asks nothing',

@@ -27,6 +27,9 @@ export const INIT = {
   INIT_EXT: 1 << 30,
 } as const;
 
+/** Bits of `flags2` in INIT, the upper half of the flags. */
+export const INIT2 = { NO_EXPORT_SUPPORT: 1 << 6 } as const;
+
 /** Bits of `open_flags`: keep what is cached of a file; cache a directory's listing. */
 export const FOPEN = { KEEP_CACHE: 1 << 1, CACHE_DIR: 1 << 3 } as const;
 
@@ -36,6 +39,7 @@ export const NOTIFY = { INVAL_INODE: 2, INVAL_ENTRY: 3 } as const;
 export const ATTR_LENGTH = 88;
 export const ENTRY_LENGTH = 40 + ATTR_LENGTH;
 export const ATTR_OUT_LENGTH = 16 + ATTR_LENGTH;
+export const STATX_OUT_LENGTH = 32 + 256;
 export const STATFS_LENGTH = 80;
 export const INIT_OUT_LENGTH = 64;
 export const OPEN_OUT_LENGTH = 16;
@@ -56,6 +60,9 @@ export const REPLY_BUFFER_LENGTH = OUT_HEADER_LENGTH + MAX_READ;
  */
 export const MAX_BACKGROUND = 0xffff;
 export const CONGESTION_THRESHOLD = 48;
+
+/** Bits of a `statx` mask that are always known: the basic ones, and the time of birth. */
+export const STATX_KNOWN = 0xfff;
 
 /** Seconds that stand for ever. */
 export const FOREVER = 0x7fff_ffff;

@@ -18,7 +18,7 @@ export class Reply {
   /** `fuse_entry_out` of a node: known for ever. */
   entry(at: number, attributes: Attributes): number {
     this.#u64(at, attributes.id);
-    this.#u64(at + 8, 0);
+    this.#u64(at + 8, attributes.generation);
     this.#u64(at + 16, fuse.FOREVER);
     this.#u64(at + 24, fuse.FOREVER);
     this.#u64(at + 32, 0);
@@ -59,6 +59,26 @@ export class Reply {
     this.#view.setUint32(at + 76, 0, true);
     this.#view.setUint32(at + 80, STAT.blockSize, true);
     this.#view.setUint32(at + 84, 0, true);
+  }
+
+  /** `fuse_statx_out`: all that a node has, whatever was asked. */
+  statx(at: number, { inodeLow, inodeHigh, mode, size }: Attributes): number {
+    this.#out.fill(0, at, at + fuse.STATX_OUT_LENGTH);
+    this.#u64(at, fuse.FOREVER);
+    const stat = at + 32;
+    this.#view.setUint32(stat, fuse.STATX_KNOWN, true);
+    this.#view.setUint32(stat + 4, STAT.blockSize, true);
+    this.#view.setUint32(stat + 16, STAT.links, true);
+    this.#view.setUint32(stat + 20, STAT.owner, true);
+    this.#view.setUint32(stat + 24, STAT.group, true);
+    this.#view.setUint16(stat + 28, mode, true);
+    this.#view.setUint32(stat + 32, inodeLow, true);
+    this.#view.setUint32(stat + 36, inodeHigh, true);
+    this.#u64(stat + 40, size);
+    this.#u64(stat + 48, blocksOf(mode, size));
+    // Access, birth, change, modification.
+    for (let time = stat + 64; time < stat + 128; time += 16) this.#u64(time, STAT.time);
+    return fuse.STATX_OUT_LENGTH;
   }
 
   /** `fuse_open_out`, without a handle. */

@@ -1,4 +1,5 @@
 import { addAbortListener } from 'node:events';
+import type { DirectoryIndex } from '../castore/directory.ts';
 import type { FreshItem, FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
@@ -107,6 +108,11 @@ export class HandOver {
 
   settled(items: readonly Pick<FreshItem, 'kind' | 'key'>[]): void {
     this.#broadcast({ settled: items });
+  }
+
+  /** Hands a large directory that has been decoded to every thread. */
+  indexed(digest: Uint8Array, index: DirectoryIndex): void {
+    this.#broadcast({ indexed: { digest, index } });
   }
 
   /** Takes back what was served of a blob. */

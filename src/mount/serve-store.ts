@@ -1,9 +1,12 @@
 import type { Environment } from '../castore/local/environment.ts';
 import { PinFile } from '../castore/local/pins.ts';
 import { LocalStore } from '../castore/local/store.ts';
+import type { ContentNeed } from '../fs/need.ts';
 import { NodeTable } from '../fs/node-table.ts';
+import type { InodeBits } from '../fs/store-file-system.ts';
 import type { Store } from '../store/services.ts';
 import { systemCode } from '../util/errors.ts';
+import { DirectoryIndexer } from './directory-indexer.ts';
 import { CacheLimit } from './fetch/cache-limit.ts';
 import { CacheSweep } from './fetch/cache-sweep.ts';
 import { diagnose } from './fetch/diagnosis.ts';
@@ -19,6 +22,7 @@ const NODE_CAPACITY = 1 << 24;
 export interface ServeOptions {
   readonly listRoot: boolean;
   readonly showXattr: boolean;
+  readonly inodeBits?: InodeBits | undefined;
   readonly store: Store;
   /** The store as a person named it. */
   readonly storeName: string;
@@ -47,6 +51,7 @@ export interface ServeContext {
   readonly nodes: SharedArrayBuffer;
   /** Where to pin store paths, if anybody might delete them. */
   readonly pinPath: string | undefined;
+  readonly inodeBits?: InodeBits | undefined;
   /** Hears now and then what was read, by digests with one character a byte. */
   readonly onUsed: ((digests: readonly string[]) => void) | undefined;
 }
@@ -102,10 +107,18 @@ export async function serveStore(
     if (local !== store.local) await local.close();
   };
   try {
-    const handOver = new HandOver({
+    const indexer = new DirectoryIndexer();
+    const handOver: HandOver = new HandOver({
       timeoutMs: options.timeoutMs,
-      fetch: async (need, progress, signal) =>
-        fetcher ? fetcher.fetch(need, progress, signal) : diagnose(local, need),
+      fetch: async (need, progress, signal) => {
+        const fetch = async (content: ContentNeed) =>
+          fetcher ? fetcher.fetch(content, progress, signal) : diagnose(local, content);
+        if (need.kind !== 'index') return fetch(need);
+        const read = (digest: Uint8Array) =>
+          keeper ? keeper.encodedDirectory(digest) : local.reader.directory(digest);
+        const deliver = handOver.indexed.bind(handOver);
+        return indexer.meet(need, { read, fetch, deliver }, signal);
+      },
     });
     if (local !== store.local && !options.offline) {
       const { cacheSize = options.keepsFree ? Number.POSITIVE_INFINITY : undefined } = options;
@@ -121,6 +134,7 @@ export async function serveStore(
       handOver,
       nodes: NodeTable.allocate(NODE_CAPACITY),
       pinPath: pins?.path,
+      inodeBits: options.inodeBits,
       onUsed: limit && ((digests) => limit?.used(digests)),
     });
     const closed = serving.closed.then(() => {

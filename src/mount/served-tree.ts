@@ -6,6 +6,7 @@ import { NodeTable } from '../fs/node-table.ts';
 import { NotingSource } from '../fs/noting-source.ts';
 import type { Source } from '../fs/source.ts';
 import { LocalSource } from '../fs/source.ts';
+import type { InodeBits } from '../fs/store-file-system.ts';
 import { StoreFileSystem } from '../fs/store-file-system.ts';
 import type { EnteredPath } from './statistics.ts';
 import { enteredPath } from './statistics.ts';
@@ -16,6 +17,7 @@ export interface ServedTreeOptions {
   readonly nodes: SharedArrayBuffer;
   /** Where to pin store paths, if anybody might delete them. */
   readonly pinPath: string | undefined;
+  readonly inodeBits?: InodeBits | undefined;
   /** Whether what is not local can be fetched. */
   readonly remote: boolean;
   /** Hears now and then what was read, by digests with one character a byte. */
@@ -43,6 +45,7 @@ export function openTree(options: ServedTreeOptions): ServedTree {
   const fs = new StoreFileSystem(source, new NodeTable(options.nodes, pins), {
     remote: options.remote,
     storeDir: env.dir,
+    inodeBits: options.inodeBits,
     witness: {
       entered(info) {
         const path = enteredPath(info);
@@ -59,6 +62,7 @@ export function openTree(options: ServedTreeOptions): ServedTree {
     accept(payload) {
       source.accept(payload);
       for (const blob of payload.revoked ?? []) fs.revoke(blob);
+      if (payload.indexed) fs.takeIndex(payload.indexed.digest, payload.indexed.index);
     },
   };
 }

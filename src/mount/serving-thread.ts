@@ -48,6 +48,7 @@ export class ServingThread implements Server {
       showXattr: options.showXattr,
       nodes: context.nodes,
       pinPath: context.pinPath,
+      inodeBits: context.inodeBits,
       notesUse: context.onUsed !== undefined,
       control: new SharedArrayBuffer(4 * CONTROL.LENGTH),
       wakeFd: makeEventfd(),

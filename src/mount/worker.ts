@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Environment } from '../castore/local/environment.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
+import type { InodeBits } from '../fs/store-file-system.ts';
 import { DeviceSession } from '../fuse/device-session.ts';
 import { CONTROL } from '../fuse/dispatcher.ts';
 import { createHandler } from '../fuse/handler.ts';
@@ -30,6 +31,7 @@ export interface WorkerData {
   readonly nodes: SharedArrayBuffer;
   /** Where to pin store paths, if anybody might delete them. */
   readonly pinPath: string | undefined;
+  readonly inodeBits?: InodeBits | undefined;
   /** Tell what is read. */
   readonly notesUse: boolean;
   readonly control: SharedArrayBuffer;
@@ -45,6 +47,7 @@ const { fs, source, accept } = openTree({
   env: data.readOnly ? Environment.openToRead(data.storeDir) : Environment.open(data.storeDir),
   nodes: data.nodes,
   pinPath: data.pinPath,
+  inodeBits: data.inodeBits,
   remote: data.remote,
   onUsed: data.notesUse
     ? (digests) => port.postMessage({ type: 'used', digests } satisfies UsedMessage)

@@ -55,21 +55,59 @@ describe('the node table', () => {
     expect(others.filter((other) => table.has(other))).toEqual([]);
   });
 
-  test('knows a file by its content and executable bit, a directory or link by its place', () => {
+  test('knows a node by its place: equal files in two places are two nodes', () => {
     const table = makeTable();
     const a = table.acquireStorePath(hash(0), ROOT, dir(1));
     const b = table.acquireStorePath(hash(1), ROOT, dir(1));
     expect(a).not.toBe(b);
     expect(table.acquireStorePath(hash(0), ROOT, dir(1))).toBe(a);
-    const plain = table.acquire(a, 0, file(5));
-    expect(table.acquire(b, 9, file(5))).toBe(plain);
-    expect(table.acquire(b, 9, file(5, true))).not.toBe(plain);
-    expect(table.acquireStorePath(hash(2), ROOT, file(5))).toBe(plain);
     const inner = table.acquire(a, 1, dir(5));
+    const nodes = [
+      table.acquire(a, 0, file(5)),
+      table.acquire(a, 2, file(5)),
+      table.acquire(b, 0, file(5)),
+      table.acquireStorePath(hash(2), ROOT, file(5)),
+      inner,
+      table.acquire(b, 1, dir(5)),
+      table.acquire(a, 3, link(5)),
+    ];
+    expect(new Set(nodes).size).toBe(nodes.length);
+    expect(table.acquire(a, 0, file(5))).toBe(nodes[0]);
     expect(table.acquire(a, 1, dir(5))).toBe(inner);
-    expect(new Set([inner, table.acquire(b, 1, dir(5)), table.acquire(a, 2, link(5))]).size).toBe(3);
-    expect(table.filesOf(digest(5)).length).toBe(2);
-    expect(table.filesOf(digest(6))).toEqual([]);
+    expect(new Set(table.filesOf(digest(5)))).toEqual(new Set(nodes.slice(0, 4)));
+    expect([...table.filesOf(digest(6))]).toEqual([]);
+  });
+
+  test('a store path that was replaced by another of its name is another node, beside the old one', () => {
+    const table = makeTable();
+    const old = table.acquireStorePath(hash(0), ROOT, file(5));
+    const now = table.acquireStorePath(hash(0), ROOT, file(6));
+    expect(now).not.toBe(old);
+    expect(table.acquireStorePath(hash(0), ROOT, file(6))).toBe(now);
+    expect(table.digest(old).equals(digest(5))).toBe(true);
+    table.forget(now, 2);
+    table.forget(old, 1);
+    expect(table.size).toBe(0);
+  });
+
+  test('no two uses of an id have the same generation, nor do two mounts', () => {
+    const table = makeTable();
+    const seen = new Set<number>();
+    for (let i = 0; i < 100; i++) {
+      const id = table.acquireStorePath(hash(i), ROOT, file(i));
+      const generation = table.generation(id);
+      expect(table.acquireStorePath(hash(i), ROOT, file(i))).toBe(id);
+      expect(table.generation(id)).toBe(generation);
+      seen.add(id * 2 ** 32 + generation);
+      table.forget(id, 2);
+    }
+    expect(seen.size).toBe(100);
+    const first = () => {
+      const other = makeTable();
+      return other.generation(other.acquireStorePath(hash(0), ROOT, dir(1)));
+    };
+    // By chance, four are the same once in 2^96.
+    expect(new Set([first(), first(), first(), first()]).size).toBeGreaterThan(1);
   });
 
   test('a parent stays while a child is known, and goes with the last', () => {
@@ -102,17 +140,6 @@ describe('the node table', () => {
     }
   });
 
-  test('every store path under which a file was found stays as long as the file', () => {
-    const table = makeTable();
-    const first = table.acquireStorePath(hash(0), ROOT, file(1));
-    for (let round = 0; round < 2; round++) {
-      for (let i = 1; i < 50; i++) expect(table.acquireStorePath(hash(i), ROOT, file(1))).toBe(first);
-      expect(table.size).toBe(51);
-    }
-    table.forget(first, 99);
-    expect(table.size).toBe(0);
-  });
-
   test('tells of each store path when it gets known and when it is forgotten, under a number that is used again', () => {
     const pinned = new Map<number, string>();
     const table = new NodeTable(NodeTable.allocate(4096), {
@@ -122,12 +149,14 @@ describe('the node table', () => {
     const names = (...paths: number[]) => new Set(paths.map((path) => hash(path).toString('hex')));
     const root = table.acquireStorePath(hash(0), ROOT, dir(1));
     const inner = table.acquire(root, 0, file(5));
-    expect(table.acquireStorePath(hash(1), ROOT, file(5))).toBe(inner);
+    const equal = table.acquireStorePath(hash(1), ROOT, file(5));
     const other = table.acquireStorePath(hash(2), ROOT, link(1));
     expect(new Set(pinned.values())).toEqual(names(0, 1, 2));
     table.forget(root, 1);
     expect(new Set(pinned.values())).toEqual(names(0, 1, 2));
-    table.forget(inner, 2);
+    table.forget(inner, 1);
+    expect(new Set(pinned.values())).toEqual(names(1, 2));
+    table.forget(equal, 1);
     expect(new Set(pinned.values())).toEqual(names(2));
     for (let i = 3; i < 50; i++) table.forget(table.acquireStorePath(hash(i), ROOT, dir(i)), 1);
     const last = table.acquireStorePath(hash(50), ROOT, dir(1));
@@ -154,8 +183,10 @@ describe('the node table', () => {
     (capacity) => {
       const table = makeTable(capacity);
       const ids: number[] = [];
-      for (let i = 0; ; i++) {
-        const id = table.acquireStorePath(hash(0), ROOT, file(i));
+      const root = table.acquireStorePath(hash(0), ROOT, dir(0));
+      if (root !== 0) ids.push(root);
+      for (let i = 0; root !== 0; i++) {
+        const id = table.acquire(root, i, file(i));
         if (id === 0) break;
         ids.push(id);
       }
@@ -164,9 +195,9 @@ describe('the node table', () => {
       const size = table.size;
       expect(table.acquireStorePath(hash(1), ROOT, dir(0))).toBe(0);
       expect(table.size).toBe(size);
-      if (ids.length === 0) return;
+      if (ids.length < 2) return;
       table.forget(ids.pop()!, 1);
-      ids.push(table.acquireStorePath(hash(0), ROOT, file(99_999)));
+      ids.push(table.acquire(root, 99_999, file(99_999)));
       expect(ids.at(-1)).not.toBe(0);
       for (const id of ids) table.forget(id, 1);
       expect(table.size).toBe(0);
@@ -193,7 +224,7 @@ describe('the node table', () => {
 class Model {
   readonly nodes = new Map<
     string,
-    { id: number; lookups: number; refs: number; parent?: string; storePath: string; others: string[] }
+    { id: number; lookups: number; refs: number; parent?: string; storePath: string }
   >();
   readonly storePaths = new Map<string, number>();
 
@@ -204,13 +235,10 @@ class Model {
   acquire(key: string, id: number, parent: string | undefined, storePath: string): void {
     let node = this.nodes.get(key);
     if (!node) {
-      node = { id, lookups: 0, refs: 0, storePath, others: [], ...(parent === undefined ? {} : { parent }) };
+      node = { id, lookups: 0, refs: 0, storePath, ...(parent === undefined ? {} : { parent }) };
       this.nodes.set(key, node);
       if (parent !== undefined) this.nodes.get(parent)!.refs++;
       this.storePaths.set(storePath, (this.storePaths.get(storePath) ?? 0) + 1);
-    } else if (!this.storePaths.has(storePath)) {
-      node.others.push(storePath);
-      this.storePaths.set(storePath, 1);
     }
     node.lookups++;
   }
@@ -225,11 +253,9 @@ class Model {
     const node = this.nodes.get(key)!;
     if (node.lookups > 0 || node.refs > 0) return;
     this.nodes.delete(key);
-    for (const storePath of [node.storePath, ...node.others]) {
-      const left = this.storePaths.get(storePath)! - 1;
-      if (left > 0) this.storePaths.set(storePath, left);
-      else this.storePaths.delete(storePath);
-    }
+    const left = this.storePaths.get(node.storePath)! - 1;
+    if (left > 0) this.storePaths.set(node.storePath, left);
+    else this.storePaths.delete(node.storePath);
     if (node.parent === undefined) return;
     this.nodes.get(node.parent)!.refs--;
     this.#release(node.parent);
@@ -260,31 +286,29 @@ test('the node table does what a simple model does', () => {
   forAll(fc.array(steps, { maxLength: 150 }), (script) => {
     const table = makeTable(512);
     const model = new Model();
-    // What is at a place does not change: a path or an entry is of the kind that it was first.
-    const placeKinds = new Map<string, 1 | 2 | 3>();
-    const identity = (place: string, node: NodeDescription) =>
-      node.kind === RECORD.file ? `f${node.executable}${node.bytes.toString()}` : place;
-    const fixed = (place: string, kind: 1 | 2 | 3) => {
-      if (!placeKinds.has(place)) placeKinds.set(place, kind);
-      return placeKinds.get(place)!;
+    // What is at a place does not change: a path or an entry is what it was first.
+    const places = new Map<string, NodeDescription>();
+    const fixed = (place: string, node: NodeDescription) => {
+      if (!places.has(place)) places.set(place, node);
+      return places.get(place)!;
     };
     for (const step of script) {
       const keys = [...model.nodes.keys()];
       if (step.do === 'root') {
         const place = `/${step.path}`;
-        const node = describeNode(fixed(place, step.kind), step.number, step.executable);
+        const node = fixed(place, describeNode(step.kind, step.number, step.executable));
         const id = table.acquireStorePath(hash(step.path), ROOT, node);
-        model.acquire(identity(place, node), id, undefined, String(step.path));
+        model.acquire(place, id, undefined, String(step.path));
       } else if (step.do === 'child') {
         const directories = keys.filter((key) => table.kind(model.nodes.get(key)!.id) === RECORD.directory);
         const parent = directories[step.which % directories.length];
         if (parent === undefined) continue;
         const { id: parentId, storePath } = model.nodes.get(parent)!;
         const place = `${parent}/${step.entry}`;
-        const kind = fixed(place, step.kind);
-        const node = describeNode(kind, step.number, kind === RECORD.file && step.executable);
+        const isExecutable = step.kind === RECORD.file && step.executable;
+        const node = fixed(place, describeNode(step.kind, step.number, isExecutable));
         const id = table.acquire(parentId, step.entry, node);
-        model.acquire(identity(place, node), id, kind === RECORD.file ? undefined : parent, storePath);
+        model.acquire(place, id, parent, storePath);
       } else if (keys.length > 0) {
         const key = keys[step.which % keys.length]!;
         const { id } = model.nodes.get(key)!;
@@ -295,11 +319,11 @@ test('the node table does what a simple model does', () => {
       expect(table.size).toBe(model.size);
       const ids = [...model.nodes.values()].map(({ id }) => id);
       expect(new Set(ids).size).toBe(ids.length);
-      for (const [key, node] of model.nodes) {
+      for (const [place, node] of model.nodes) {
         expect(table.has(node.id)).toBe(true);
         expect(table.digest(table.storePath(node.id))[0]).toBe(Number(node.storePath) + 1);
         if (node.parent !== undefined) expect(table.parent(node.id)).toBe(model.nodes.get(node.parent)!.id);
-        if (key.startsWith('f')) expect(table.kind(node.id)).toBe(RECORD.file);
+        expect(table.kind(node.id)).toBe(places.get(place)!.kind);
       }
     }
   });

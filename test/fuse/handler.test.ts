@@ -157,24 +157,25 @@ function attr(inode: bigint, size: number, blocks: number, mode: number): string
   );
 }
 const FOREVER = u64(0x7fff_ffff);
-const digestInode = () => Digest.hash(CONTENTS).bytes;
-/** A file's inode number: its digest's first 63 bits. */
-const fileInode = Buffer.from(digestInode()).readBigUInt64LE(0) & 0x7fff_ffff_ffff_ffffn;
 
 describe('replies, byte for byte', () => {
   test('LOOKUP of a file', () => {
-    const { handler, path } = makeHandler();
+    const { handler, nodes, path } = makeHandler();
     const root = idOf(handler, path);
     const entry = lookUp(handler, root, 'file');
     const id = entry.readBigUInt64LE(0);
+    const generation = nodes.generation(Number(id));
+    const inode = entry.readBigUInt64LE(40);
     // Id, generation, how long the name and the attributes are known, their nanoseconds, attributes.
     expect(entry.toString('hex')).toBe(
-      u64(id) + u64(0) + FOREVER + FOREVER + u64(0) + attr(fileInode, CONTENTS.length, 1, 0o100444),
+      u64(id) + u64(generation) + FOREVER + FOREVER + u64(0) + attr(inode, CONTENTS.length, 1, 0o100444),
     );
     const run = lookUp(handler, root, 'run');
     expect(run.readBigUInt64LE(0)).not.toBe(id);
     expect(run.readUInt32LE(40 + 60)).toBe(0o100555);
-    expect(run.readBigUInt64LE(40) >> 63n).toBe(0n);
+    // The same bytes, in another place.
+    expect(run.readBigUInt64LE(40)).not.toBe(inode);
+    for (const number of [inode, run.readBigUInt64LE(40)]) expect(number >> 56n).toBe(0n);
   });
 
   test('LOOKUP of what is not there is an entry of node 0, known for ever', () => {
@@ -200,16 +201,44 @@ describe('replies, byte for byte', () => {
     expect(reply(104).toString('hex')).toBe(FOREVER + u64(0) + attr(inode, TARGET.length, 0, 0o120777));
   });
 
+  test('STATX', () => {
+    const { handler, path } = makeHandler();
+    const file = idOf(handler, path, 'run');
+    ask(handler, OP.GETATTR, file, Buffer.alloc(16));
+    const inode = reply(104).readBigUInt64LE(16);
+    expect(ask(handler, OP.STATX, file, Buffer.alloc(24))).toBe(288);
+    const time = u64(1) + u64(0);
+    expect(reply(288).toString('hex')).toBe(
+      // For how long; mask, block size, attributes, links, owner, group, mode.
+      FOREVER +
+        u64(0).repeat(3) +
+        u32(0xfff) +
+        u32(4096) +
+        u64(0) +
+        u32(1) +
+        u64(0) +
+        u32(0o100555) +
+        // Inode, size, blocks, mask of attributes; access, birth, change, modification; devices and nothing.
+        u64(inode) +
+        u64(CONTENTS.length) +
+        u64(1) +
+        u64(0) +
+        time.repeat(4) +
+        u64(0).repeat(16),
+    );
+  });
+
   test('READDIR', () => {
     const { handler, path } = makeHandler();
     const root = idOf(handler, path);
     const inodes = new Map(
-      ['empty', 'far-dir', 'link'].map((name) => [name, lookUp(handler, root, name).readBigUInt64LE(40)]),
+      ['empty', 'far', 'far-dir', 'file', 'link', 'run'].map((name) => [
+        name,
+        lookUp(handler, root, name).readBigUInt64LE(40),
+      ]),
     );
     ask(handler, OP.GETATTR, root, Buffer.alloc(16));
     const own = reply(104).readBigUInt64LE(16);
-    const far = Buffer.from(FAR.bytes).readBigUInt64LE(0) & 0x7fff_ffff_ffff_ffffn;
-    const executable = (fileInode ^ 0xffff_ffffn) & 0x7fff_ffff_ffff_ffffn;
     const dirent = (inode: bigint, offset: number, type: number, name: string) =>
       u64(inode) +
       u64(offset) +
@@ -220,11 +249,11 @@ describe('replies, byte for byte', () => {
       dirent(own, 1, 4, '.'),
       dirent(1n, 2, 4, '..'),
       dirent(inodes.get('empty')!, 3, 4, 'empty'),
-      dirent(far, 4, 8, 'far'),
+      dirent(inodes.get('far')!, 4, 8, 'far'),
       dirent(inodes.get('far-dir')!, 5, 4, 'far-dir'),
-      dirent(fileInode, 6, 8, 'file'),
+      dirent(inodes.get('file')!, 6, 8, 'file'),
       dirent(inodes.get('link')!, 7, 10, 'link'),
-      dirent(executable, 8, 8, 'run'),
+      dirent(inodes.get('run')!, 8, 8, 'run'),
     ];
     const length = ask(handler, OP.READDIR, root, readArgs(0n, 4096));
     expect(reply(length).toString('hex')).toBe(expected.join(''));

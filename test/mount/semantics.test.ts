@@ -232,17 +232,42 @@ assert libc.readdir(d).contents.name == names[0]
     expect((await run('df', [mounted.dir])).status).toBe(0);
   });
 
-  test('gives the same content one inode number, and another to the executable', async () => {
+  test('gives every place an inode number of its own, in listings as well', async () => {
     const numberOf = async (path: string) => (await lstat(join(root, path), { bigint: true })).ino;
-    expect(await numberOf('script')).not.toBe(await numberOf('script.txt'));
     expect(await numberOf('script')).toBe(await numberOf('script'));
-    const all = await Promise.all(
-      ['deep', 'deep/er', 'deep/er/est', 'empty', 'many', 'link', 'loop'].map(numberOf),
-    );
+    const paths = ['deep', 'deep/er', 'deep/er/est', 'empty', 'many', 'link', 'loop', 'script', 'script.txt'];
+    const all = await Promise.all(paths.map(numberOf));
     expect(new Set(all).size).toBe(all.length);
     const { stdout } = await run('ls', ['-i', '--sort=none', root]);
     const script = stdout.split('\n').find((line) => line.endsWith(' script'))!;
     expect(script.trim().split(' ')[0]).toBe(String(await numberOf('script')));
+  });
+
+  unless('time of birth')('tells a time of birth, as all times are', async () => {
+    expect((await run('stat', ['-c', '%W %Y', join(root, 'script')])).stdout).toBe('1 1\n');
+  });
+
+  test('opens no other file by the handle of one', async () => {
+    const script = `
+import ctypes, errno, glob, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+class Handle(ctypes.Structure):
+    _fields_ = [('bytes', ctypes.c_uint), ('type', ctypes.c_int), ('data', ctypes.c_ubyte * 128)]
+def handle(path):
+    made, mount = Handle(bytes=128), ctypes.c_int()
+    if libc.name_to_handle_at(-100, path.encode(), ctypes.byref(made), ctypes.byref(mount), 0) == 0: return made
+    assert ctypes.get_errno() == errno.EOPNOTSUPP, os.strerror(ctypes.get_errno())
+paths = sorted(glob.glob(sys.argv[1] + '/many/*'))
+handles = [handle(path) for path in paths[:200]]
+open('/proc/sys/vm/drop_caches', 'w').write('2')
+for path in reversed(paths): os.stat(path)
+top = os.open(sys.argv[1], os.O_RDONLY)
+for made, path in zip(handles, paths):
+    if made is None: continue
+    fd = libc.open_by_handle_at(top, ctypes.byref(made), os.O_RDONLY)
+    assert fd < 0 and ctypes.get_errno() == errno.ESTALE or os.read(fd, 99) == open(path, 'rb').read(), path
+`;
+    expect(await run('python3', ['-c', script, root])).toMatchObject({ status: 0, stderr: '' });
   });
 
   test('shows castore digests as extended attributes, under both names', async () => {

@@ -22,7 +22,7 @@ test('whatever a guest asks is answered or let be, and counted by its name', asy
   await server.mounted(async (guest) => {
     for (const opcode of [...Object.values(OP), ...UNKNOWN]) {
       // Without arguments: what an operation lacks is no reason to fail more than that.
-      if (!SILENT.includes(opcode) && opcode !== OP.INIT) await guest.ask(opcode, 1, Buffer.alloc(0), 256);
+      if (!SILENT.includes(opcode) && opcode !== OP.INIT) await guest.ask(opcode, 1, Buffer.alloc(0), 512);
     }
     await guest.ask(OP.INTERRUPT, 1, Buffer.alloc(0), -1);
     expect(guest.hasFailed()).toBe(false);

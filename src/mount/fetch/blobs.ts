@@ -2,7 +2,7 @@ import { FarBlobs } from '../../castore/blob/far-blobs.ts';
 import type { BlobService, Chunk } from '../../castore/blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
 import { Digest } from '../../castore/digest.ts';
-import type { StoreNeed } from '../../fs/need.ts';
+import type { ContentNeed } from '../../fs/need.ts';
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { latin1 } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
@@ -45,7 +45,7 @@ export class BlobFetcher {
     this.#neighbours = new Neighbours(ahead, (one) => keeper.encodedDirectory(one));
   }
 
-  async fetch(need: StoreNeed & { kind: 'blob' }, progress: Progress, signal: AbortSignal): Promise<void> {
+  async fetch(need: ContentNeed & { kind: 'blob' }, progress: Progress, signal: AbortSignal): Promise<void> {
     const digest = Digest.of(need.digest);
     this.#verification.refuseRevoked(digest);
     if (need.size <= SINGLE_CHUNK_LIMIT) return this.#small(need, digest, progress, signal);
@@ -107,7 +107,7 @@ export class BlobFetcher {
 
   /** A file of one chunk. Those beside it come with it if they are read in order. */
   async #small(
-    { size, foundAt }: StoreNeed & { kind: 'blob' },
+    { size, foundAt }: ContentNeed & { kind: 'blob' },
     digest: Digest,
     progress: Progress,
     signal: AbortSignal,

@@ -1,6 +1,6 @@
 import { Digest } from '../../castore/digest.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
-import type { StoreNeed } from '../../fs/need.ts';
+import type { ContentNeed } from '../../fs/need.ts';
 import { encodeBase32 } from '../../nix/base32.ts';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import { PathInfoTable } from '../../store/path-info/local.ts';
@@ -10,7 +10,7 @@ import { damaged } from '../../util/errors.ts';
  * Finds out why a local store that nothing stands behind does not have what a reader needs, and marks what is rotten
  * for fsck. Throws DATA_LOSS, which names the store path; it returns when the content can be read by now.
  */
-export function diagnose(local: LocalStore, need: StoreNeed): void {
+export function diagnose(local: LocalStore, need: ContentNeed): void {
   if (need.kind === 'directory') {
     if (!local.reader.directory(need.digest))
       throw lost(local, need.storePath, `directory ${Digest.of(need.digest)}`);

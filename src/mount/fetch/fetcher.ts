@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import { Digest } from '../../castore/digest.ts';
-import type { StoreNeed } from '../../fs/need.ts';
+import type { ContentNeed } from '../../fs/need.ts';
 import type { Services, Store } from '../../store/services.ts';
 import { latin1 } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
@@ -33,7 +33,7 @@ export class Fetcher {
   }
 
   /** Resolves when the need is met. Throws NOT_FOUND for a store path that does not exist. */
-  async fetch(need: StoreNeed, progress: Progress, signal: AbortSignal): Promise<void> {
+  async fetch(need: ContentNeed, progress: Progress, signal: AbortSignal): Promise<void> {
     switch (need.kind) {
       case 'pathInfo':
         return this.#pathInfo(need.hash, progress, signal);
@@ -80,7 +80,7 @@ export class Fetcher {
 
   /** Gets contents. Where they come by whole store paths only and have gone since, fetches their path again. */
   async #contents(
-    { key, storePath }: StoreNeed & { storePath: Uint8Array },
+    { key, storePath }: ContentNeed & { storePath: Uint8Array },
     onProgress: Progress,
     signal: AbortSignal,
     get: () => Promise<void>,

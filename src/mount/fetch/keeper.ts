@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { Chunk } from '../../castore/blob/service.ts';
 import type { Digest } from '../../castore/digest.ts';
 import type { Directory } from '../../castore/directory.ts';
+import { LARGE_DIRECTORY, shared } from '../../castore/large-directory.ts';
 import { CacheFiller } from '../../castore/local/filler.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import type { Table } from '../../castore/local/table.ts';
@@ -64,7 +65,9 @@ export class Keeper {
   }
 
   directory({ digest, bytes }: Directory): void {
-    const item: FreshItem = { kind: 'directory', key: digest.bytes, bytes };
+    // A message would copy a large one for each of the threads that serve.
+    const lent = bytes.length < LARGE_DIRECTORY ? bytes : shared(bytes);
+    const item: FreshItem = { kind: 'directory', key: digest.bytes, bytes: lent };
     const row = this.#filler.directory(digest, bytes);
     void this.#keep(item, bytes.length, this.cache.env.directories, row);
   }

@@ -1,0 +1,28 @@
+import { once } from 'node:events';
+import { startThread } from '../util/async/thread.ts';
+import type { DirectoryIndex } from './directory.ts';
+
+/**
+ * Encodings from this length on, in bytes, are decoded in a thread of their own where somebody waits meanwhile: a
+ * million entries take a third of a second.
+ */
+export const LARGE_DIRECTORY = 1 << 20;
+
+/** Decodes a large directory. The result lies in memory that threads share. Throws as `Directory.decode` does. */
+export async function indexLargeDirectory(bytes: Uint8Array, signal: AbortSignal): Promise<DirectoryIndex> {
+  const thread = startThread(import.meta.url, './large-directory-thread.js', shared(bytes));
+  try {
+    const [index] = await once(thread, 'message', { signal });
+    return index as DirectoryIndex;
+  } finally {
+    void thread.terminate();
+  }
+}
+
+/** A copy in memory that threads share. */
+export function shared<T extends Uint8Array | Uint32Array>(array: T): T {
+  const Type = array.constructor as new (buffer: SharedArrayBuffer) => T;
+  const copy = new Type(new SharedArrayBuffer(array.byteLength));
+  copy.set(array);
+  return copy;
+}
