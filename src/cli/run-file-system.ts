@@ -9,8 +9,9 @@ import { containFaults } from '../util/async/fault-domain.ts';
 import { StoreError, UsageError } from '../util/errors.ts';
 import type { Fields } from '../util/log.ts';
 import { log } from '../util/log.ts';
+import { groupNumber, userNumber } from '../util/system/accounts.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
-import { durationArgument, sizeArgument } from './arguments.ts';
+import { accountArgument, durationArgument, sizeArgument } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
 import { announce, onAbandoned, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
@@ -26,6 +27,8 @@ import { addressesOf, PATIENT, storeName, withStoreOptions } from './store-optio
 export interface FileSystemFlags extends StoreFlags, BackgroundFlags, KeepFreeFlags {
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
+  readonly uid?: number;
+  readonly gid?: number;
   readonly cacheSize?: number;
   readonly timeout?: number;
   readonly offline?: boolean;
@@ -39,6 +42,16 @@ export function withFileSystemOptions(command: Command): Command {
   return withKeepFree(withBackgroundOptions(withStoreOptions(command)))
     .option('--list-root', 'allow listing the root (otherwise ls of it fails with "Operation not permitted")')
     .option('--show-xattr', 'show castore digests as extended attributes; reading them costs a request each')
+    .addOption(
+      new Option('--uid <user>', 'who owns everything, by name or number (default: root)').argParser(
+        accountArgument('user', userNumber),
+      ),
+    )
+    .addOption(
+      new Option('--gid <group>', 'the group of everything, by name or number (default: root)').argParser(
+        accountArgument('group', groupNumber),
+      ),
+    )
     .option('--json', 'also print statistics as JSON, at the end and on SIGUSR1')
     .option('--offline', 'serve only what the cache holds, without asking the store')
     .addOption(
@@ -130,6 +143,7 @@ export async function runFileSystem<Served extends ServedStore>(
       keepsFree: flags.keepFree !== undefined,
       listRoot: flags.listRoot ?? false,
       showXattr: flags.showXattr ?? false,
+      owner: { uid: flags.uid ?? 0, gid: flags.gid ?? 0 },
       timeoutMs: (flags.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
       offline: flags.offline ?? false,
       verifyWhole: flags.verify === 'whole',

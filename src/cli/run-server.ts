@@ -7,7 +7,7 @@ import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { parseListenAddress } from '../util/listen-address.ts';
 import { log } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
-import { numberArgument, socketModeOption } from './arguments.ts';
+import { MAX_ID, numberArgument, socketModeOption } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
 import { announce, refuseInBackground, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
@@ -22,8 +22,6 @@ import { addressesOf, PATIENT, storeName } from './store-options.ts';
 export interface ListenFlags extends SocketFlags, BackgroundFlags {
   readonly listenAddress: string;
 }
-
-const MAX_ID = 2 ** 32 - 2;
 
 /** Adds the flags that say where to listen to a command. */
 export function withListenOptions(command: Command, address: string): Command {

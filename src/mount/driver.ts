@@ -1,7 +1,7 @@
 import type { ServeContext, ServedFileSystem, ServeOptions } from './serve-store.ts';
 
 /** Options of a mount, as a person sets them. */
-export interface DriverOptions extends Pick<ServeOptions, 'listRoot' | 'showXattr'> {
+export interface DriverOptions extends Pick<ServeOptions, 'listRoot' | 'showXattr' | 'owner'> {
   readonly allowOther: boolean;
   /** Threads that serve the kernel. */
   readonly readers: number;

@@ -2,6 +2,7 @@ import type { Environment } from '../castore/local/environment.ts';
 import { PinFile } from '../castore/local/pins.ts';
 import { LocalStore } from '../castore/local/store.ts';
 import { NodeTable } from '../fs/node-table.ts';
+import type { Owner } from '../fs/stat.ts';
 import type { Store } from '../store/services.ts';
 import { systemCode } from '../util/errors.ts';
 import { CacheLimit } from './fetch/cache-limit.ts';
@@ -19,6 +20,8 @@ const NODE_CAPACITY = 1 << 24;
 export interface ServeOptions {
   readonly listRoot: boolean;
   readonly showXattr: boolean;
+  /** Who owns all that is shown; root, if nobody is named. */
+  readonly owner?: Owner | undefined;
   readonly store: Store;
   /** The store as a person named it. */
   readonly storeName: string;

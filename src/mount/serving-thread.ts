@@ -36,7 +36,7 @@ export class ServingThread implements Server {
   /** Resolves when the thread has opened the store. */
   static start(
     transport: TransportName,
-    options: Pick<ServeOptions, 'listRoot' | 'showXattr'>,
+    options: Pick<ServeOptions, 'listRoot' | 'showXattr' | 'owner'>,
     context: ServeContext,
   ): Promise<ServingThread> {
     const workerData: WorkerData = {
@@ -46,6 +46,7 @@ export class ServingThread implements Server {
       remote: context.remote,
       listRoot: options.listRoot,
       showXattr: options.showXattr,
+      owner: options.owner,
       nodes: context.nodes,
       pinPath: context.pinPath,
       notesUse: context.onUsed !== undefined,

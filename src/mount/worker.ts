@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Environment } from '../castore/local/environment.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
+import type { Owner } from '../fs/stat.ts';
 import { DeviceSession } from '../fuse/device-session.ts';
 import { CONTROL } from '../fuse/dispatcher.ts';
 import { createHandler } from '../fuse/handler.ts';
@@ -27,6 +28,7 @@ export interface WorkerData {
   readonly remote: boolean;
   readonly listRoot: boolean;
   readonly showXattr: boolean;
+  readonly owner: Owner | undefined;
   readonly nodes: SharedArrayBuffer;
   /** Where to pin store paths, if anybody might delete them. */
   readonly pinPath: string | undefined;
