@@ -2,6 +2,9 @@
 // Any version of Node since 12 has to be able to read this file, and to tell that it is too old: nothing is
 // imported, and nothing awaited, at the top.
 
+// As long as nobody listens to it, Node opens its debugger, through which every user of this machine could run code here.
+process.on('SIGUSR1', () => {});
+
 /** As `engines` in package.json has it. */
 const NEEDED = [22, 19] as const;
 /** Between two long-term lines; its first releases lack what the needed one has. */

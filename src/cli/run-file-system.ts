@@ -8,7 +8,7 @@ import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
 import { StoreError, UsageError } from '../util/errors.ts';
 import type { Fields } from '../util/log.ts';
-import { log } from '../util/log.ts';
+import { log, neverWaitToLog } from '../util/log.ts';
 import { groupNumber, userNumber } from '../util/system/accounts.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { accountArgument, durationArgument, sizeArgument } from './arguments.ts';
@@ -118,6 +118,7 @@ export async function runFileSystem<Served extends ServedStore>(
   if (flags.offline)
     refuse(flags, ['cacheSize', 'keepFree', 'timeout', 'verify'], 'nothing is fetched with --offline');
   containFaults();
+  neverWaitToLog();
   let served: Served | undefined;
   const tell = (what: string) => {
     if (!served) return;
@@ -125,7 +126,6 @@ export async function runFileSystem<Served extends ServedStore>(
     if (flags.json) printWhileServing(JSON.stringify(toJson(statistics, fetched)));
     log.info(what, toFields(statistics, fetched));
   };
-  // As long as nobody listens to it, Node opens its inspector.
   process.on('SIGUSR1', () => tell('so far'));
   const store = await openThere({ ...addressesOf(flags), ...PATIENT, ...(flags.offline ? NOWHERE : {}) });
   const stop = new AbortController();

@@ -5,7 +5,7 @@ import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { parseListenAddress } from '../util/listen-address.ts';
-import { log } from '../util/log.ts';
+import { log, neverWaitToLog } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { MAX_ID, numberArgument, socketModeOption } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
@@ -53,12 +53,14 @@ export async function runServer(
   refuseInBackground(listen, flags);
   if (await waitedForServer(flags)) return;
   containFaults();
+  neverWaitToLog();
   const store = await openStore({ ...addressesOf(flags), ...PATIENT }, 'serve');
   try {
-    const server = await start(store, { listen, ownership });
+    // From here on there is something to be cleaned up.
     const stop = new Promise<void>((resolve) => {
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
     });
+    const server = await start(store, { listen, ownership });
     try {
       const store = storeName(flags);
       const [first, ...others] = server.addresses;

@@ -7,7 +7,7 @@ import { CONTROL } from '../fuse/dispatcher.ts';
 import { createHandler } from '../fuse/handler.ts';
 import { VhostUserSession } from '../fuse/vhost/session.ts';
 import type { Level } from '../util/log.ts';
-import { setLogLevel } from '../util/log.ts';
+import { neverWaitToLog, setLogLevel } from '../util/log.ts';
 import { openTree } from './served-tree.ts';
 import type { EnteredMessage, UsedMessage } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
@@ -42,6 +42,7 @@ export interface WorkerData {
 const data = workerData as WorkerData;
 const port = parentPort!;
 setLogLevel(data.logLevel);
+neverWaitToLog();
 const control = new Int32Array(data.control);
 const { fs, source, accept } = openTree({
   env: data.readOnly ? Environment.openToRead(data.storeDir) : Environment.open(data.storeDir),
