@@ -7,6 +7,7 @@ import type { Store } from '../store/services.ts';
 import { systemCode } from '../util/errors.ts';
 import { CacheLimit } from './fetch/cache-limit.ts';
 import { CacheSweep } from './fetch/cache-sweep.ts';
+import { loadBeforehand } from './fetch/beforehand.ts';
 import { diagnose } from './fetch/diagnosis.ts';
 import { Fetcher } from './fetch/fetcher.ts';
 import { Keeper } from './fetch/keeper.ts';
@@ -111,6 +112,7 @@ export async function serveStore(
         fetcher ? fetcher.fetch(need, progress, signal) : diagnose(local, need),
     });
     if (local !== store.local && !options.offline) {
+      if (store.paths) await loadBeforehand();
       const { cacheSize = options.keepsFree ? Number.POSITIVE_INFINITY : undefined } = options;
       if (cacheSize !== undefined) limit = new CacheLimit(local.env, cacheSize);
       keeper = new Keeper(local, handOver, options.storeName, limit);
