@@ -158,9 +158,12 @@ export async function runFileSystem<Served extends ServedStore>(
       throw error;
     }
     notifySystemd('READY=1');
-    await served.closed;
-    notifySystemd('STOPPING=1');
-    tell(words.ended);
+    try {
+      await served.closed;
+    } finally {
+      notifySystemd('STOPPING=1');
+      tell(words.ended);
+    }
   } finally {
     await store.close();
   }

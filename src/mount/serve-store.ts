@@ -5,9 +5,9 @@ import { NodeTable } from '../fs/node-table.ts';
 import type { Owner } from '../fs/stat.ts';
 import type { Store } from '../store/services.ts';
 import { systemCode } from '../util/errors.ts';
+import { loadBeforehand } from './fetch/beforehand.ts';
 import { CacheLimit } from './fetch/cache-limit.ts';
 import { CacheSweep } from './fetch/cache-sweep.ts';
-import { loadBeforehand } from './fetch/beforehand.ts';
 import { diagnose } from './fetch/diagnosis.ts';
 import { Fetcher } from './fetch/fetcher.ts';
 import { Keeper } from './fetch/keeper.ts';
@@ -57,7 +57,7 @@ export interface ServeContext {
 
 /** A file system that is being served to a kernel. */
 export interface ServedFileSystem {
-  /** Resolves when that is over, by `stop` or by somebody else's doing. */
+  /** Resolves when that is over, by `stop` or by somebody else's doing; rejects when it cannot go on. */
   readonly closed: Promise<void>;
   /** Resolves when the kernel is no longer served. */
   stop(): Promise<void>;
@@ -128,15 +128,17 @@ export async function serveStore(
       pinPath: pins?.path,
       onUsed: limit && ((digests) => limit?.used(digests)),
     });
-    const closed = serving.closed.then(() => {
+    const closed = serving.closed.finally(() => {
       handOver.close();
       return release();
     });
+    // Who does not ask has `stop`.
+    closed.catch(() => {});
     return {
       closed,
       async stop() {
         await serving.stop();
-        await closed;
+        await closed.catch(() => {});
       },
       statistics: () => serving.statistics(),
       fetched: () => ({ ...(keeper?.fetched ?? { objects: 0, bytes: 0 }) }),

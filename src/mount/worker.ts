@@ -3,7 +3,7 @@ import { Environment } from '../castore/local/environment.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
 import type { Owner } from '../fs/stat.ts';
 import { DeviceSession } from '../fuse/device-session.ts';
-import { CONTROL } from '../fuse/dispatcher.ts';
+import { COUNTER } from '../fuse/dispatcher.ts';
 import { createHandler } from '../fuse/handler.ts';
 import { VhostUserSession } from '../fuse/vhost/session.ts';
 import type { Level } from '../util/log.ts';
@@ -35,6 +35,7 @@ export interface WorkerData {
   /** Tell what is read. */
   readonly notesUse: boolean;
   readonly control: SharedArrayBuffer;
+  readonly counters: SharedArrayBuffer;
   readonly wakeFd: number;
   readonly logLevel: Level;
 }
@@ -44,6 +45,7 @@ const port = parentPort!;
 setLogLevel(data.logLevel);
 neverWaitToLog();
 const control = new Int32Array(data.control);
+const counters = new Float64Array(data.counters);
 const { fs, source, accept } = openTree({
   env: data.readOnly ? Environment.openToRead(data.storeDir) : Environment.open(data.storeDir),
   nodes: data.nodes,
@@ -54,7 +56,7 @@ const { fs, source, accept } = openTree({
     : undefined,
   onEntered: (path) => port.postMessage({ type: 'entered', path } satisfies EnteredMessage),
   onFileRead() {
-    control[CONTROL.FILES]!++;
+    counters[COUNTER.FILES]!++;
   },
 });
 warmUp(source, data.storeDir);
@@ -66,6 +68,7 @@ port.once('message', ({ fd }: { fd: number }) => {
     fd,
     wakeFd: data.wakeFd,
     control,
+    counters,
     port,
     fs,
     handler,

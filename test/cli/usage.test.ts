@@ -102,6 +102,8 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['import --signing-key-file /none/key FILE', '/none/key: no such file or directory'],
   ['mount --readers 0 DIR', 'Want a whole number from 1 to 16.'],
   ['mount --readers 1.5 DIR', 'Want a whole number from 1 to 16.'],
+  ['mount -o ro,frobnicate DIR', '-o frobnicate is not known'],
+  ['mount -o rw DIR', '-o rw is not possible: the store is read-only'],
   ['mount --uid nobody-of-this-name DIR', 'There is no user of this name.'],
   ['mount --gid 4294967295 DIR', 'Want a number of at most 4294967294.'],
   ['mount --driver none DIR', 'Allowed choices are kernel, fuse-native'],
