@@ -22,9 +22,6 @@ beforeAll(async () => {
   name = stdout.trim().slice('/nix/store/'.length);
 });
 
-/** Arguments of a mount of a far store. */
-const far = (url: string) => ['--store', url, '--cache', join(tempDir(), 'cache')];
-
 /** A pipe by name, and its writer's end once somebody reads from it. */
 async function fifoIn(folder: string): Promise<{ path: string; whenRead: () => Promise<number> }> {
   const path = join(folder, 'fifo');
@@ -96,34 +93,37 @@ describe('SIGUSR1', () => {
   });
 });
 
-test('a log that nobody reads does not hold up what a mount fetches', async () => {
+/** Runs a program with a terminal as its log; a line on standard input stops what the terminal shows, as Ctrl-S does. */
+const ON_TERMINAL = `
+import os, pty, subprocess, sys, termios
+master, slave = pty.openpty()
+child = subprocess.Popen(sys.argv[1:], stderr=slave)
+print(child.pid, flush=True)
+sys.stdin.readline()
+termios.tcflow(slave, termios.TCOOFF)
+print('stopped', flush=True)
+sys.exit(child.wait())
+`;
+
+test('a terminal that is stopped does not hold up what a mount fetches, nor its end', async () => {
   const daemon = await startDaemon(store);
-  const { path } = await fifoIn(tempDir());
-  const reader = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
-  const log = openSync(path, constants.O_WRONLY);
   const mnt = join(tempDir(), 'mnt');
   mkdirSync(mnt);
-  const child = spawn(process.execPath, [CLI, 'mount', ...far(daemon.url), mnt], {
-    stdio: ['ignore', log, log],
-  });
-  endLater(child, mnt);
-  await expect
-    .poll(() => readFileSync('/proc/self/mounts', 'utf8').includes(` ${mnt} `), { timeout: 30_000 })
-    .toBe(true);
-  const fill = () => {
-    try {
-      for (;;) writeSync(reader, 'x'.repeat(1000));
-    } catch {
-      // It is full.
-    }
-  };
-  fill();
-  child.kill('SIGUSR1');
-  expect((await run('cat', [join(mnt, name, 'one')], { timeout: 20_000 })).stdout).toBe('contents of one');
-  child.kill('SIGUSR1');
+  const far = ['--store', daemon.url, '--cache', join(tempDir(), 'cache')];
+  const args = ['-c', ON_TERMINAL, process.execPath, CLI, 'mount', ...far, mnt];
+  const terminal = spawn('python3', args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  endLater(terminal, mnt);
+  const printed = printedBy(terminal);
+  const isMounted = () => readFileSync('/proc/self/mounts', 'utf8').includes(` ${mnt} `);
+  await expect.poll(isMounted, { timeout: 30_000 }).toBe(true);
+  expect((await run('cat', [join(mnt, name, 'one')])).stdout).toBe('contents of one');
+  terminal.stdin.write('\n');
+  await expect.poll(() => printed.stdout, { timeout: 20_000 }).toContain('stopped');
+  const pid = Number.parseInt(printed.stdout, 10);
+  process.kill(pid, 'SIGUSR1');
   expect((await run('cat', [join(mnt, name, 'two')], { timeout: 20_000 })).stdout).toBe('contents of two');
-  const ended = once(child, 'exit');
-  child.kill('SIGTERM');
+  const ended = once(terminal, 'exit');
+  process.kill(pid, 'SIGTERM');
   expect(await ended).toEqual([0, null]);
-  for (const fd of [reader, log]) closeSync(fd);
+  expect(isMounted()).toBe(false);
 });
