@@ -8,7 +8,7 @@ export interface MountOptions {
 /** A running mount. */
 export interface Mount {
   readonly directory: string;
-  /** Resolves when it has ended, by `stop` or because somebody unmounted it. */
+  /** Resolves when it has ended, by `stop` or because somebody unmounted it; rejects when it could not go on. */
   readonly closed: Promise<void>;
   /** Unmounts; a busy mount is detached, and its users get errors. */
   stop(): Promise<void>;

@@ -21,7 +21,7 @@ export async function serveMount(
     driver: 'kernel',
     readers: 1,
     listRoot,
-    allowOther,
+    mountOptions: { source: 'tvix-store', others: allowOther ? ['allow_other'] : [] },
     showXattr: false,
     timeoutMs: READ_TIMEOUT_MS,
     offline: false,

@@ -3,6 +3,9 @@ import { checkName } from '../nix/store-path.ts';
 import { messageOf, UsageError } from '../util/errors.ts';
 import { parseDuration, parseSize } from '../util/quantity.ts';
 
+/** The largest number of a user or group; the one above it means none. */
+export const MAX_ID: number = 2 ** 32 - 2;
+
 /** Reads an argument: whatever `parse` throws is wrong usage. `what` names the argument where that does not. */
 export function argument<T>(parse: () => T, what?: string): T {
   try {
@@ -34,6 +37,19 @@ export function numberArgument(least: number, most: number): (text: string) => n
     if (!/^\d+$/.test(text) || number < least || number > most) {
       throw new InvalidArgumentError(`Want a whole number from ${least} to ${most}.`);
     }
+    return number;
+  };
+}
+
+/** Reads a user or group: a number, or a name that `find` knows. */
+export function accountArgument(
+  what: string,
+  find: (name: string) => number | undefined,
+): (text: string) => number {
+  return (text) => {
+    const number = /^\d+$/.test(text) ? Number(text) : find(text);
+    if (number === undefined) throw new InvalidArgumentError(`There is no ${what} of this name.`);
+    if (number > MAX_ID) throw new InvalidArgumentError(`Want a number of at most ${MAX_ID}.`);
     return number;
   };
 }

@@ -32,6 +32,9 @@ const AWAITED = 'TVIX_STORE_AWAITED';
 /** How long to wait for the end of what it said before it served, which comes through a pipe; in milliseconds. */
 const LAST_WORDS_MS = 1000;
 
+/** Keeps Node from opening its debugger at SIGUSR1, also before a program can say that it listens to that. */
+const NO_DEBUGGER = '--disable-sigusr1';
+
 /** Commands that can leave a process behind. */
 const SERVING = ['mount', 'virtiofs', 'daemon', 'nar-bridge'];
 
@@ -49,6 +52,8 @@ export function withBackgroundOptions(command: Command): Command {
       '--log-file <file>',
       'with --background: where it logs, behind what is there (default: a file named for what is served, in /var/log/tvix-store for root, ' +
         'else in $XDG_STATE_HOME/tvix-store)',
+      // The working directory will be another one.
+      (file) => resolve(file),
     );
 }
 
@@ -68,7 +73,7 @@ export async function waitedForServer(flags: BackgroundFlags): Promise<boolean> 
   if (flags.logFile !== undefined && !flags.background)
     throw new UsageError('--log-file goes with --background; without, the log is standard error');
   if (!flags.background || isAwaited) return false;
-  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+  const child = spawn(process.execPath, [...process.execArgv, NO_DEBUGGER, ...process.argv.slice(1)], {
     detached: true,
     env: { ...process.env, [AWAITED]: '1' },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
@@ -117,7 +122,7 @@ export function onAbandoned(stop: () => void): void {
  */
 export async function announce(begun: string, fields: Fields, flags: BackgroundFlags): Promise<void> {
   if (isAwaited) {
-    const logFile = resolve(flags.logFile ?? join(logFolder(), `${nameOf(fields)}.log`));
+    const logFile = flags.logFile ?? join(resolve(logFolder()), `${nameOf(fields)}.log`);
     logTo(logFile);
     process.chdir('/');
     process.removeAllListeners('disconnect');

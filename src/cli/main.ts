@@ -2,10 +2,16 @@
 // Any version of Node since 12 has to be able to read this file, and to tell that it is too old: nothing is
 // imported, and nothing awaited, at the top.
 
+// As long as nobody listens to it, Node opens its debugger, through which every user of this machine could run code here.
+process.on('SIGUSR1', () => {});
+
 /** As `engines` in package.json has it. */
 const NEEDED = [22, 19] as const;
 /** Between two long-term lines; its first releases lack what the needed one has. */
 const SKIPPED = 23;
+
+/** The name by which mount(8) calls this program. */
+const MOUNT_HELPER = '/mount.fuse.tvix-store';
 
 /** Commands that move contents, or go on for long. */
 const BULK = [
@@ -36,7 +42,8 @@ else {
 }
 
 async function start(): Promise<void> {
-  if (process.argv.some((word) => BULK.includes(word))) {
+  const isMountHelper = process.argv[1]!.endsWith(MOUNT_HELPER);
+  if (isMountHelper || process.argv.some((word) => BULK.includes(word))) {
     const { setFlagsFromString } = await import('node:v8');
     // Their heap is small, and what goes through it are buffers outside of it. V8 takes those for a reason to mark the
     // heap bit by bit, without end: two thirds of the processor time of a daemon that sends large files. This comes
@@ -48,7 +55,7 @@ async function start(): Promise<void> {
   const { endWithOutput } = await import('./output.ts');
   endWithOutput();
   const { endProcess } = await import('./end.ts');
-  const { run } = await import('./run.ts');
-  const code = await run(process.argv.slice(2));
+  const { run, runMountHelper } = await import('./run.ts');
+  const code = await (isMountHelper ? runMountHelper : run)(process.argv.slice(2));
   if (code !== 0) endProcess(code);
 }

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { getSystemErrorMessage } from 'node:util';
 import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { takesMore } from '../util/system/poll-set.ts';
 import { endProcess, isEnding } from './end.ts';
 
 /** Ends the process when what a command prints cannot be written: quietly when its reader has had enough. */
@@ -19,6 +20,10 @@ export function endWithOutput(): void {
 
 /** Prints a line for a command that goes on serving others, whatever becomes of its output. */
 export function printWhileServing(line: string): void {
+  if (!takesMore(1)) {
+    log.warn('nobody reads what is written to standard output');
+    return;
+  }
   try {
     writeFileSync(1, `${line}\n`);
   } catch (error) {

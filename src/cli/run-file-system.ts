@@ -8,9 +8,10 @@ import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
 import { StoreError, UsageError } from '../util/errors.ts';
 import type { Fields } from '../util/log.ts';
-import { log } from '../util/log.ts';
+import { log, neverWaitToLog } from '../util/log.ts';
+import { groupNumber, userNumber } from '../util/system/accounts.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
-import { durationArgument, sizeArgument } from './arguments.ts';
+import { accountArgument, durationArgument, sizeArgument } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
 import { announce, onAbandoned, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
@@ -27,6 +28,8 @@ export interface FileSystemFlags extends StoreFlags, BackgroundFlags, KeepFreeFl
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
   readonly inodes?: '32' | '64';
+  readonly uid?: number;
+  readonly gid?: number;
   readonly cacheSize?: number;
   readonly timeout?: number;
   readonly offline?: boolean;
@@ -45,6 +48,16 @@ export function withFileSystemOptions(command: Command): Command {
         '--inodes <bits>',
         'bits of inode numbers; 32 for 32-bit programs that know no larger ones (default: "64")',
       ).choices(['32', '64']),
+    )
+    .addOption(
+      new Option('--uid <user>', 'who owns everything, by name or number (default: root)').argParser(
+        accountArgument('user', userNumber),
+      ),
+    )
+    .addOption(
+      new Option('--gid <group>', 'the group of everything, by name or number (default: root)').argParser(
+        accountArgument('group', groupNumber),
+      ),
     )
     .option('--json', 'also print statistics as JSON, at the end and on SIGUSR1')
     .option('--offline', 'serve only what the cache holds, without asking the store')
@@ -112,6 +125,7 @@ export async function runFileSystem<Served extends ServedStore>(
   if (flags.offline)
     refuse(flags, ['cacheSize', 'keepFree', 'timeout', 'verify'], 'nothing is fetched with --offline');
   containFaults();
+  neverWaitToLog();
   let served: Served | undefined;
   const tell = (what: string) => {
     if (!served) return;
@@ -119,7 +133,6 @@ export async function runFileSystem<Served extends ServedStore>(
     if (flags.json) printWhileServing(JSON.stringify(toJson(statistics, fetched)));
     log.info(what, toFields(statistics, fetched));
   };
-  // As long as nobody listens to it, Node opens its inspector.
   process.on('SIGUSR1', () => tell('so far'));
   const store = await openThere({ ...addressesOf(flags), ...PATIENT, ...(flags.offline ? NOWHERE : {}) });
   const stop = new AbortController();
@@ -138,6 +151,7 @@ export async function runFileSystem<Served extends ServedStore>(
       listRoot: flags.listRoot ?? false,
       showXattr: flags.showXattr ?? false,
       inodeBits: flags.inodes === '32' ? 32 : 64,
+      owner: { uid: flags.uid ?? 0, gid: flags.gid ?? 0 },
       timeoutMs: (flags.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
       offline: flags.offline ?? false,
       verifyWhole: flags.verify === 'whole',
@@ -152,9 +166,12 @@ export async function runFileSystem<Served extends ServedStore>(
       throw error;
     }
     notifySystemd('READY=1');
-    await served.closed;
-    notifySystemd('STOPPING=1');
-    tell(words.ended);
+    try {
+      await served.closed;
+    } finally {
+      notifySystemd('STOPPING=1');
+      tell(words.ended);
+    }
   } finally {
     await store.close();
   }

@@ -5,9 +5,9 @@ import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { parseListenAddress } from '../util/listen-address.ts';
-import { log } from '../util/log.ts';
+import { log, neverWaitToLog } from '../util/log.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
-import { numberArgument, socketModeOption } from './arguments.ts';
+import { MAX_ID, numberArgument, socketModeOption } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
 import { announce, refuseInBackground, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { Command } from './command.ts';
@@ -22,8 +22,6 @@ import { addressesOf, PATIENT, storeName } from './store-options.ts';
 export interface ListenFlags extends SocketFlags, BackgroundFlags {
   readonly listenAddress: string;
 }
-
-const MAX_ID = 2 ** 32 - 2;
 
 /** Adds the flags that say where to listen to a command. */
 export function withListenOptions(command: Command, address: string): Command {
@@ -55,12 +53,14 @@ export async function runServer(
   refuseInBackground(listen, flags);
   if (await waitedForServer(flags)) return;
   containFaults();
+  neverWaitToLog();
   const store = await openStore({ ...addressesOf(flags), ...PATIENT }, 'serve');
   try {
-    const server = await start(store, { listen, ownership });
+    // From here on there is something to be cleaned up.
     const stop = new Promise<void>((resolve) => {
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
     });
+    const server = await start(store, { listen, ownership });
     try {
       const store = storeName(flags);
       const [first, ...others] = server.addresses;

@@ -2,10 +2,17 @@ import { MTIME, PERMISSIONS } from '../castore/canonical.ts';
 import { MAX_NAME_LENGTH } from '../castore/node.ts';
 import { FILE_TYPE } from './file-system.ts';
 
+/** Numbers of a user and a group. */
+export interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Who owns everything, if nobody else is named. */
+export const ROOT: Owner = { uid: 0, gid: 0 };
+
 /** Values that `stat` and `statfs` give for every node alike. */
 export const STAT = {
-  owner: 0,
-  group: 0,
   /** Nothing counts its links: equal names are not links to each other, and a directory has no count of its own. */
   links: 1,
   /** Seconds since 1970: last access, modification and change. */

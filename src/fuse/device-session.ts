@@ -41,7 +41,7 @@ export class DeviceSession {
     this.#poll.watch(WAKE, options.wakeFd);
   }
 
-  /** Returns when the file system has been unmounted, or when told to leave. */
+  /** Returns when the file system has been unmounted, or when told to leave. Throws when the device fails. */
   run(): void {
     const { fd, fs } = this.#options;
     const { bytes, address } = this.#request;
@@ -58,12 +58,11 @@ export class DeviceSession {
       if (error === EAGAIN) {
         if (this.#patience.lasts()) continue;
         fs.refresh();
-        this.#poll.wait(POLLED, -1);
+        this.#poll.wait(POLLED, this.#dispatcher.sleepMs);
       } else if (error === ENODEV || error === ECONNABORTED) return;
       // A request that was taken back before it was read, or a signal.
       else if (error !== ERRNO.ENOENT && error !== ERRNO.EINTR) {
-        log.error('reading from the FUSE device failed', { error: errnoName(error) });
-        return;
+        throw new Error(`reading from the FUSE device failed: ${errnoName(error)}`);
       }
     }
   }

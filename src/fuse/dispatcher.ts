@@ -17,13 +17,16 @@ export type SessionMessage =
   /** Nobody waits for it any more. */
   | { readonly type: 'leave'; readonly key: string }
   /** A request that another thread may hold has been interrupted. */
-  | { readonly type: 'interrupt'; readonly low: number; readonly high: number };
+  | { readonly type: 'interrupt'; readonly low: number; readonly high: number }
+  /** Are you there? Requests wait. */
+  | { readonly type: 'ping' };
 
 /** From the fetch side. */
 export type FetchMessage =
   /** The need is met, or failed with an errno. `payload` is for the file system. */
   | { readonly type: 'done'; readonly key: string; readonly errno: number; readonly payload?: unknown }
   | { readonly type: 'payload'; readonly payload: unknown }
+  | { readonly type: 'pong' }
   | { readonly type: 'interrupt'; readonly low: number; readonly high: number };
 
 /** Words shared with the fetch side. */
@@ -32,14 +35,19 @@ export const CONTROL = {
   MESSAGES: 0,
   /** Set when the thread is to leave. */
   STOP: 1,
-  /** Bytes of file contents answered, in KiB. */
-  READ_KIB: 2,
+  LENGTH: 2,
+} as const;
+
+/** What a thread counts, in memory shared with the fetch side, which only reads it. Exact up to 2^53. */
+export const COUNTER = {
+  /** Bytes of file contents answered. */
+  READ_BYTES: 0,
   /** Requests that had to wait for something to be fetched. */
-  PARKED: 3,
+  PARKED: 1,
   /** Files of which something was read. */
-  FILES: 4,
-  /** Requests whose opcode is too high for a word of its own. */
-  OTHER_REQUESTS: 5,
+  FILES: 2,
+  /** Requests whose opcode is too high for a counter of its own. */
+  OTHER_REQUESTS: 3,
   /** Requests by opcode, from here to the end. */
   REQUESTS: 64,
   LENGTH: 256,
@@ -55,6 +63,13 @@ interface Parked<Origin> {
 
 /** A request that is not satisfied after so many fetches never will be. */
 const MAX_TRIES = 64;
+/** While requests are parked, the fetch side is asked so often whether it is there, in milliseconds. */
+const PING_MS = 1000;
+/**
+ * A fetch side that has not said so after so many times is taken to wait for one of these requests itself, by a path
+ * that leads into the mount which it serves.
+ */
+const MAX_PINGS = 10;
 /** Arguments of INTERRUPT: the `unique` of the request that is meant. */
 const INTERRUPT_LENGTH = 8;
 /** Of a request that is parked, so much is kept: a name and all arguments lie in it. */
@@ -63,6 +78,8 @@ const PARKED_LENGTH = 4096;
 export interface DispatcherOptions {
   readonly wakeFd: number;
   readonly control: Int32Array;
+  /** See `COUNTER`. */
+  readonly counters: Float64Array;
   readonly port: MessagePort;
   readonly fs: FileSystem;
   readonly handler: Handler;
@@ -83,6 +100,9 @@ export class Dispatcher<Origin> {
   readonly #options: DispatcherOptions;
   readonly #answer: Answer<Origin>;
   readonly #parked = new Map<string, Parked<Origin>[]>();
+  /** When the fetch side was asked last whether it is there, and how often since it said so. */
+  #pinged = 0;
+  #pings = 0;
 
   constructor(options: DispatcherOptions, answer: Answer<Origin>) {
     this.#options = options;
@@ -94,8 +114,27 @@ export class Dispatcher<Origin> {
     return Atomics.load(this.#options.control, CONTROL.STOP) !== 0;
   }
 
+  /** For how long the thread may sleep, in milliseconds; -1 for ever. */
+  get sleepMs(): number {
+    return this.#parked.size > 0 ? PING_MS : -1;
+  }
+
+  /** Makes sure that somebody is there for the requests that are parked; otherwise they fail. */
+  #watchFetchSide(): void {
+    const now = performance.now();
+    if (now - this.#pinged < PING_MS) return;
+    this.#pinged = now;
+    this.#pings++;
+    this.#post({ type: 'ping' });
+    if (this.#pings <= MAX_PINGS) return;
+    log.error('the fetch side does not answer; what waits for it fails');
+    this.#pings = 0;
+    this.giveUp(() => true);
+  }
+
   /** Takes what the fetch side has sent, if it has sent something. */
   receive(): void {
+    if (this.#parked.size > 0) this.#watchFetchSide();
     const { control, wakeFd, port } = this.#options;
     if (Atomics.load(control, CONTROL.MESSAGES) === 0) return;
     Atomics.store(control, CONTROL.MESSAGES, 0);
@@ -104,6 +143,8 @@ export class Dispatcher<Origin> {
       const received = receiveMessageOnPort(port);
       if (!received) return;
       const message = received.message as FetchMessage;
+      this.#pings = 0;
+      if (message.type === 'pong') continue;
       if (message.type === 'interrupt') {
         this.#interrupt(message.low, message.high);
         continue;
@@ -126,8 +167,9 @@ export class Dispatcher<Origin> {
   /** Serves one request, which was run `tries` times before. `bytes` has the header at least. */
   serve(bytes: Buffer, origin: Origin, tries = 0): void {
     const opcode = bytes.readUInt32LE(4);
-    const counter = CONTROL.REQUESTS + opcode;
-    this.#options.control[counter < CONTROL.LENGTH ? counter : CONTROL.OTHER_REQUESTS]!++;
+    const { counters } = this.#options;
+    const counter = COUNTER.REQUESTS + opcode;
+    counters[counter < COUNTER.LENGTH ? counter : COUNTER.OTHER_REQUESTS]!++;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     if (opcode === OP.INTERRUPT) {
       const at = fuse.IN_HEADER_LENGTH;
@@ -154,7 +196,7 @@ export class Dispatcher<Origin> {
     const result = this.#handle(request);
     if (result === MISSING) this.#park(bytes, origin, tries + 1);
     else this.#send(bytes, result, origin);
-    if (opcode === OP.READ && result > 0) this.#options.control[CONTROL.READ_KIB]! += (result + 1023) >> 10;
+    if (opcode === OP.READ && result > 0) counters[COUNTER.READ_BYTES]! += result;
   }
 
   #handle(request: Request): number {
@@ -172,7 +214,7 @@ export class Dispatcher<Origin> {
       this.#send(bytes, -ERRNO.EIO, origin);
       return;
     }
-    if (tries === 1) this.#options.control[CONTROL.PARKED]!++;
+    if (tries === 1) this.#options.counters[COUNTER.PARKED]!++;
     const need = this.#options.fs.missing();
     const kept = tries === 1 ? Buffer.from(bytes.subarray(0, PARKED_LENGTH)) : bytes;
     const parked = { bytes: kept, origin, tries };

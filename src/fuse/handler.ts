@@ -1,5 +1,7 @@
 import type { FileSystem } from '../fs/file-system.ts';
 import { ABSENT_FOREVER, Attributes, ERRNO, ROOT_ID } from '../fs/file-system.ts';
+import type { Owner } from '../fs/stat.ts';
+import { ROOT } from '../fs/stat.ts';
 import { writeInitReply } from './init.ts';
 import { CHANGING_OPS, OP } from './opcodes.ts';
 import * as fuse from './protocol.ts';
@@ -30,6 +32,8 @@ export interface HandlerOptions {
   readonly showXattr: boolean;
   /** Whether the kernel can be told that the listing of the root has changed; else it is to keep none. */
   readonly notifies: boolean;
+  /** Of every node; root, if nobody is named. */
+  readonly owner?: Owner | undefined;
 }
 
 /**
@@ -41,7 +45,7 @@ export type Handler = (request: Request, out: Buffer, at: number) => number;
 
 export function createHandler(fs: FileSystem, options: HandlerOptions): Handler {
   const attributes = new Attributes();
-  const reply = new Reply();
+  const reply = new Reply(options.owner ?? ROOT);
 
   const lookup = (request: Request, at: number): number => {
     const end = nameEnd(request);

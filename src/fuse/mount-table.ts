@@ -1,5 +1,8 @@
 import { readFileSync } from 'node:fs';
 
+/** The type that our mounts have in the table. */
+export const TYPE = 'fuse.tvix-store';
+
 /** A line of /proc/self/mountinfo. */
 export interface MountEntry {
   readonly mountPoint: string;
@@ -10,10 +13,16 @@ export interface MountEntry {
 
 /** The mounts at a path, the topmost last. Reading this touches no mounted file system. */
 export function mountsAt(path: string): MountEntry[] {
-  return readFileSync('/proc/self/mountinfo', 'utf8')
+  // Bytes, some of which are escaped: names need not be ASCII, nor UTF-8.
+  return readFileSync('/proc/self/mountinfo', 'latin1')
     .split('\n')
     .map(parseLine)
     .filter((entry): entry is MountEntry => entry?.mountPoint === path);
+}
+
+/** Whether one of our mounts is there. */
+export function isMounted(mountPoint: string): boolean {
+  return mountsAt(mountPoint).at(-1)?.type === TYPE;
 }
 
 function parseLine(line: string): MountEntry | undefined {

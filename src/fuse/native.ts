@@ -1,6 +1,7 @@
 import type { FileSystem, Need } from '../fs/file-system.ts';
 import { ABSENT_FOREVER, Attributes, ERRNO, MISSING, ROOT_ID } from '../fs/file-system.ts';
-import { blocksOf, STAT } from '../fs/stat.ts';
+import type { Owner } from '../fs/stat.ts';
+import { blocksOf, ROOT, STAT } from '../fs/stat.ts';
 import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import { OP, opcodeName } from './opcodes.ts';
@@ -23,6 +24,8 @@ type Callback = (error: number, ...results: unknown[]) => void;
 export interface NativeOptions {
   readonly listRoot: boolean;
   readonly showXattr: boolean;
+  /** Of every node; root, if nobody is named. */
+  readonly owner?: Owner | undefined;
   /** Has something fetched; gives 0 or an errno. */
   readonly fetch: (need: Need) => Promise<number>;
 }
@@ -114,7 +117,7 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
   };
 
   const operations = {
-    getattr: operation(OP.GETATTR, (attributes) => [statOf(attributes)]),
+    getattr: operation(OP.GETATTR, (attributes) => [statOf(attributes, options.owner ?? ROOT)]),
     readdir: operation(OP.READDIR, list),
     readlink: operation(OP.READLINK, async ({ id }) => {
       const target = Buffer.alloc(4096);
@@ -152,7 +155,7 @@ function asResult(value: Uint8Array | number): number | unknown[] {
   return typeof value === 'number' ? value : [value];
 }
 
-function statOf({ inodeLow, mode, size }: Attributes) {
+function statOf({ inodeLow, mode, size }: Attributes, { uid, gid }: Owner) {
   const time = new Date(STAT.time * 1000);
   return {
     ino: inodeLow,
@@ -161,8 +164,8 @@ function statOf({ inodeLow, mode, size }: Attributes) {
     blocks: blocksOf(mode, size),
     blksize: STAT.blockSize,
     nlink: STAT.links,
-    uid: STAT.owner,
-    gid: STAT.group,
+    uid,
+    gid,
     atime: time,
     mtime: time,
     ctime: time,

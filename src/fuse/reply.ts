@@ -1,5 +1,6 @@
 import type { Attributes, Listing, Usage } from '../fs/file-system.ts';
 import { ERRNO } from '../fs/file-system.ts';
+import type { Owner } from '../fs/stat.ts';
 import { blocksOf, STAT } from '../fs/stat.ts';
 import * as fuse from './protocol.ts';
 
@@ -7,6 +8,12 @@ import * as fuse from './protocol.ts';
 export class Reply {
   #out: Buffer = Buffer.alloc(0);
   #view: DataView = new DataView(this.#out.buffer);
+  readonly #owner: Owner;
+
+  /** `owner`: of every node. */
+  constructor(owner: Owner) {
+    this.#owner = owner;
+  }
 
   /** Replies go into this buffer from now on. */
   into(out: Buffer): void {
@@ -54,8 +61,8 @@ export class Reply {
     this.#view.setUint32(at + 56, 0, true);
     this.#view.setUint32(at + 60, mode, true);
     this.#view.setUint32(at + 64, STAT.links, true);
-    this.#view.setUint32(at + 68, STAT.owner, true);
-    this.#view.setUint32(at + 72, STAT.group, true);
+    this.#view.setUint32(at + 68, this.#owner.uid, true);
+    this.#view.setUint32(at + 72, this.#owner.gid, true);
     this.#view.setUint32(at + 76, 0, true);
     this.#view.setUint32(at + 80, STAT.blockSize, true);
     this.#view.setUint32(at + 84, 0, true);
@@ -69,8 +76,8 @@ export class Reply {
     this.#view.setUint32(stat, fuse.STATX_KNOWN, true);
     this.#view.setUint32(stat + 4, STAT.blockSize, true);
     this.#view.setUint32(stat + 16, STAT.links, true);
-    this.#view.setUint32(stat + 20, STAT.owner, true);
-    this.#view.setUint32(stat + 24, STAT.group, true);
+    this.#view.setUint32(stat + 20, this.#owner.uid, true);
+    this.#view.setUint32(stat + 24, this.#owner.gid, true);
     this.#view.setUint16(stat + 28, mode, true);
     this.#view.setUint32(stat + 32, inodeLow, true);
     this.#view.setUint32(stat + 36, inodeHigh, true);

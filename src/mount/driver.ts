@@ -1,8 +1,10 @@
+import type { MountOptions } from '../fuse/mount-options.ts';
 import type { ServeContext, ServedFileSystem, ServeOptions } from './serve-store.ts';
 
 /** Options of a mount, as a person sets them. */
-export interface DriverOptions extends Pick<ServeOptions, 'listRoot' | 'showXattr'> {
-  readonly allowOther: boolean;
+export interface DriverOptions extends Pick<ServeOptions, 'listRoot' | 'showXattr' | 'owner'> {
+  /** Options of mount(8), checked. */
+  readonly mountOptions: MountOptions;
   /** Threads that serve the kernel. */
   readonly readers: number;
 }

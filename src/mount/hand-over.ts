@@ -41,6 +41,13 @@ export class HandOver {
     this.#waiting.set(server, new Map());
   }
 
+  /** Forgets a server that has ended, and what it waited for. */
+  remove(server: Server): void {
+    this.#servers.splice(this.#servers.indexOf(server), 1);
+    for (const leave of this.#waiting.get(server)!.values()) leave.abort();
+    this.#waiting.delete(server);
+  }
+
   /** Takes a message of a serving thread. */
   receive(server: Server, message: SessionMessage): void {
     const waiting = this.#waiting.get(server)!;
@@ -53,6 +60,9 @@ export class HandOver {
         break;
       case 'interrupt':
         for (const other of this.#servers) if (other !== server) other.send(message);
+        break;
+      case 'ping':
+        server.send({ type: 'pong' });
         break;
     }
   }

@@ -1,4 +1,8 @@
-import { prepareMountPoint } from '../fuse/mounting.ts';
+import { realpathSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { claimMountPoint, prepareMountPoint } from '../fuse/mount-point.ts';
+import { doWithoutThreads } from '../util/async/thread.ts';
+import { StoreError } from '../util/errors.ts';
 import type { Driver, DriverOptions } from './driver.ts';
 import { kernelDriver } from './kernel-driver.ts';
 import { nativeDriver } from './native-driver.ts';
@@ -20,9 +24,25 @@ export interface Mount extends ServedStore {
 
 /** Mounts a store. */
 export async function mountStore(options: MountOptions): Promise<Mount> {
-  const mountPoint = prepareMountPoint(options.mountPoint);
-  const served = await serveStore(options, (context) =>
-    DRIVERS[options.driver](options, { ...context, mountPoint }),
-  );
+  const mountPoint = await prepareMountPoint(options.mountPoint);
+  const served = await serveStore(options, async (context) => {
+    if (isWithin(context.env.dir, mountPoint))
+      throw new StoreError(
+        'FAILED_PRECONDITION',
+        `${context.env.dir} would be hidden by what is mounted on ${mountPoint}; mount elsewhere, or have the data elsewhere`,
+      );
+    if (isWithin(fileURLToPath(import.meta.url), mountPoint)) doWithoutThreads();
+    const release = await claimMountPoint(mountPoint);
+    try {
+      return await DRIVERS[options.driver](options, { ...context, mountPoint });
+    } finally {
+      release();
+    }
+  });
   return { ...served, mountPoint };
+}
+
+/** Whether a path leads to a directory, or into it. */
+function isWithin(path: string, directory: string): boolean {
+  return `${realpathSync(path)}/`.startsWith(directory === '/' ? directory : `${directory}/`);
 }

@@ -1,9 +1,12 @@
 import type { FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
 import { NodeTable } from '../fs/node-table.ts';
-import { isMounted, unmountPath } from '../fuse/mounting.ts';
+import { Fusermount } from '../fuse/fusermount.ts';
+import { ALWAYS, NAME } from '../fuse/mount-options.ts';
+import { isMounted } from '../fuse/mount-table.ts';
 import type { NativeCounts } from '../fuse/native.ts';
 import { nativeOperations } from '../fuse/native.ts';
+import { Unmounting } from '../fuse/unmounting.ts';
 import { messageOf, StoreError } from '../util/errors.ts';
 import type { Driver } from './driver.ts';
 import { openTree } from './served-tree.ts';
@@ -43,19 +46,25 @@ export const nativeDriver: Driver = async (options, context) => {
     { ...options, fetch: (need) => context.handOver.meet(need as StoreNeed, never) },
     counts,
   );
+  const { source, others } = options.mountOptions;
   const fuse = new Fuse(context.mountPoint, operations, {
     // The package has no options for these, but joins what it is given by commas.
-    fsname: 'tvix-store,ro,nosuid,nodev,use_ino',
-    subtype: 'tvix-store',
-    allowOther: options.allowOther,
-    defaultPermissions: true,
+    fsname: [source.replace(/[\\,]/g, '\\$&'), ...ALWAYS, 'use_ino', ...others].join(),
+    subtype: NAME,
     kernelCache: true,
     entryTimeout: FOREVER,
     attrTimeout: FOREVER,
     timeout: false,
   });
-  await new Promise<void>((resolve, reject) => fuse.mount((error) => (error ? reject(error) : resolve())));
-
+  const helper = process.geteuid!() === 0 ? undefined : await Fusermount.find().catch(() => undefined);
+  const unmounting = new Unmounting(context.mountPoint, helper);
+  try {
+    await new Promise<void>((resolve, reject) => fuse.mount((error) => (error ? reject(error) : resolve())));
+    unmounting.mounted();
+  } catch (error) {
+    await unmounting.unmount();
+    throw error;
+  }
   let closed = () => {};
   const ended = new Promise<void>((resolve) => {
     closed = resolve;
@@ -69,7 +78,7 @@ export const nativeDriver: Driver = async (options, context) => {
     closed: ended,
     async stop() {
       clearInterval(watch);
-      unmountPath(context.mountPoint);
+      await unmounting.unmount();
       closed();
     },
     statistics: () => ({

@@ -3,10 +3,12 @@ import { PinFile } from '../castore/local/pins.ts';
 import { LocalStore } from '../castore/local/store.ts';
 import type { ContentNeed } from '../fs/need.ts';
 import { NodeTable } from '../fs/node-table.ts';
+import type { Owner } from '../fs/stat.ts';
 import type { InodeBits } from '../fs/store-file-system.ts';
 import type { Store } from '../store/services.ts';
 import { systemCode } from '../util/errors.ts';
 import { DirectoryIndexer } from './directory-indexer.ts';
+import { loadBeforehand } from './fetch/beforehand.ts';
 import { CacheLimit } from './fetch/cache-limit.ts';
 import { CacheSweep } from './fetch/cache-sweep.ts';
 import { diagnose } from './fetch/diagnosis.ts';
@@ -23,6 +25,8 @@ export interface ServeOptions {
   readonly listRoot: boolean;
   readonly showXattr: boolean;
   readonly inodeBits?: InodeBits | undefined;
+  /** Who owns all that is shown; root, if nobody is named. */
+  readonly owner?: Owner | undefined;
   readonly store: Store;
   /** The store as a person named it. */
   readonly storeName: string;
@@ -58,7 +62,7 @@ export interface ServeContext {
 
 /** A file system that is being served to a kernel. */
 export interface ServedFileSystem {
-  /** Resolves when that is over, by `stop` or by somebody else's doing. */
+  /** Resolves when that is over, by `stop` or by somebody else's doing; rejects when it cannot go on. */
   readonly closed: Promise<void>;
   /** Resolves when the kernel is no longer served. */
   stop(): Promise<void>;
@@ -121,6 +125,7 @@ export async function serveStore(
       },
     });
     if (local !== store.local && !options.offline) {
+      if (store.paths) await loadBeforehand();
       const { cacheSize = options.keepsFree ? Number.POSITIVE_INFINITY : undefined } = options;
       if (cacheSize !== undefined) limit = new CacheLimit(local.env, cacheSize);
       keeper = new Keeper(local, handOver, options.storeName, limit);
@@ -137,15 +142,17 @@ export async function serveStore(
       inodeBits: options.inodeBits,
       onUsed: limit && ((digests) => limit?.used(digests)),
     });
-    const closed = serving.closed.then(() => {
+    const closed = serving.closed.finally(() => {
       handOver.close();
       return release();
     });
+    // Who does not ask has `stop`.
+    closed.catch(() => {});
     return {
       closed,
       async stop() {
         await serving.stop();
-        await closed;
+        await closed.catch(() => {});
       },
       statistics: () => serving.statistics(),
       fetched: () => ({ ...(keeper?.fetched ?? { objects: 0, bytes: 0 }) }),

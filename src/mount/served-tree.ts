@@ -1,3 +1,4 @@
+import { constants, openSync } from 'node:fs';
 import type { Environment } from '../castore/local/environment.ts';
 import { PinWriter } from '../castore/local/pins.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
@@ -44,8 +45,9 @@ export function openTree(options: ServedTreeOptions): ServedTree {
   const entered = new Set<string>();
   const fs = new StoreFileSystem(source, new NodeTable(options.nodes, pins), {
     remote: options.remote,
-    storeDir: env.dir,
     inodeBits: options.inodeBits,
+    // By a descriptor: its name may come to lead elsewhere, even into what is served.
+    storeDir: `/proc/self/fd/${openSync(env.dir, constants.O_RDONLY | constants.O_DIRECTORY)}`,
     witness: {
       entered(info) {
         const path = enteredPath(info);

@@ -1,15 +1,18 @@
 import { Worker } from 'node:worker_threads';
 import { NodeTable } from '../fs/node-table.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
-import { CONTROL } from '../fuse/dispatcher.ts';
+import { CONTROL, COUNTER } from '../fuse/dispatcher.ts';
 import { opcodeName } from '../fuse/opcodes.ts';
-import { currentLogLevel, log } from '../util/log.ts';
+import { StoreError } from '../util/errors.ts';
+import { currentLogLevel } from '../util/log.ts';
 import { makeEventfd, raiseEventfd } from '../util/system/eventfd.ts';
 import type { Server } from './hand-over.ts';
 import type { ServeContext, ServeOptions } from './serve-store.ts';
 import type { EnteredMessage, EnteredPath, MountStatistics, UsedMessage } from './statistics.ts';
 import type { TransportName, WorkerData } from './worker.ts';
 
+/** How long a thread may take to begin, in milliseconds. Its program could lie in the very mount that it is to serve. */
+const START_MS = 60_000;
 /** How long a stopping mount waits for its threads, in milliseconds. */
 const STOP_MS = 500;
 /** Messages with content that may wait until a sleeping thread is woken. */
@@ -18,7 +21,9 @@ const MAX_UNSEEN = 64;
 /** A thread that serves the kernel. */
 export class ServingThread implements Server {
   readonly control: Int32Array;
-  readonly ended: Promise<void>;
+  readonly counters: Float64Array;
+  /** Resolves when it has ended: with what made it fail, or nothing when it has left. */
+  readonly ended: Promise<Error | undefined>;
   /** Store paths that were looked up through it. */
   readonly entered: EnteredPath[] = [];
   readonly #worker: Worker;
@@ -30,13 +35,23 @@ export class ServingThread implements Server {
     this.#worker = worker;
     this.#wakeFd = data.wakeFd;
     this.control = new Int32Array(data.control);
-    this.ended = new Promise((resolve) => worker.once('exit', () => resolve()));
+    this.counters = new Float64Array(data.counters);
+    let failure: Error | undefined;
+    worker.on('error', (error: Error) => {
+      failure = error;
+    });
+    this.ended = new Promise((resolve) =>
+      worker.once('exit', (code) => {
+        if (code !== 0 && !this.#isStopped) failure ??= new Error(`it ended with ${code}`);
+        resolve(failure);
+      }),
+    );
   }
 
   /** Resolves when the thread has opened the store. */
   static start(
     transport: TransportName,
-    options: Pick<ServeOptions, 'listRoot' | 'showXattr'>,
+    options: Pick<ServeOptions, 'listRoot' | 'showXattr' | 'owner'>,
     context: ServeContext,
   ): Promise<ServingThread> {
     const workerData: WorkerData = {
@@ -46,18 +61,31 @@ export class ServingThread implements Server {
       remote: context.remote,
       listRoot: options.listRoot,
       showXattr: options.showXattr,
+      owner: options.owner,
       nodes: context.nodes,
       pinPath: context.pinPath,
       inodeBits: context.inodeBits,
       notesUse: context.onUsed !== undefined,
-      control: new SharedArrayBuffer(4 * CONTROL.LENGTH),
+      control: new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT * CONTROL.LENGTH),
+      counters: new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT * COUNTER.LENGTH),
       wakeFd: makeEventfd(),
       logLevel: currentLogLevel(),
     };
     return new Promise((resolve, reject) => {
       const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
+      const late = setTimeout(() => {
+        reject(new StoreError('DEADLINE_EXCEEDED', 'a thread that is to serve the kernel does not begin'));
+        void worker.terminate();
+      }, START_MS);
       worker.once('error', reject);
-      worker.once('message', () => resolve(new ServingThread(worker, workerData)));
+      worker.once('exit', () => {
+        clearTimeout(late);
+        reject(new StoreError('INTERNAL', 'a thread that is to serve the kernel ended at once'));
+      });
+      worker.once('message', () => {
+        clearTimeout(late);
+        resolve(new ServingThread(worker, workerData));
+      });
     });
   }
 
@@ -69,7 +97,6 @@ export class ServingThread implements Server {
       else if (message.type === 'used') onUsed?.(message.digests);
       else handOver.receive(this, message);
     });
-    this.#worker.on('error', (error) => log.error('a serving thread failed', { error: String(error) }));
     this.#worker.postMessage({ fd });
   }
 
@@ -92,6 +119,10 @@ export class ServingThread implements Server {
     clearTimeout(late);
   }
 
+  get #isStopped(): boolean {
+    return Atomics.load(this.control, CONTROL.STOP) !== 0;
+  }
+
   #wake(word: number): void {
     Atomics.store(this.control, word, 1);
     raiseEventfd(this.#wakeFd);
@@ -105,22 +136,20 @@ export function statisticsOf(
 ): MountStatistics {
   const requests = new Map<string, number>();
   const entered = new Map<string, EnteredPath>();
-  const sum = (word: number) => threads.reduce((total, { control }) => total + control[word]!, 0);
-  for (const { control, entered: paths } of threads) {
-    for (const path of paths) entered.set(path.name, path);
-    const add = (name: string, count: number) => {
-      if (count > 0) requests.set(name, (requests.get(name) ?? 0) + count);
-    };
-    for (let opcode = 0; CONTROL.REQUESTS + opcode < CONTROL.LENGTH; opcode++) {
-      add(opcodeName(opcode), control[CONTROL.REQUESTS + opcode]!);
-    }
-    add('other', control[CONTROL.OTHER_REQUESTS]!);
+  const sum = (counter: number) => threads.reduce((total, { counters }) => total + counters[counter]!, 0);
+  const add = (name: string, count: number) => {
+    if (count > 0) requests.set(name, (requests.get(name) ?? 0) + count);
+  };
+  for (const thread of threads) for (const path of thread.entered) entered.set(path.name, path);
+  for (let opcode = 0; COUNTER.REQUESTS + opcode < COUNTER.LENGTH; opcode++) {
+    add(opcodeName(opcode), sum(COUNTER.REQUESTS + opcode));
   }
+  add('other', sum(COUNTER.OTHER_REQUESTS));
   return {
     requests,
-    misses: sum(CONTROL.PARKED),
-    bytesRead: sum(CONTROL.READ_KIB) * 1024,
-    filesRead: sum(CONTROL.FILES),
+    misses: sum(COUNTER.PARKED),
+    bytesRead: sum(COUNTER.READ_BYTES),
+    filesRead: sum(COUNTER.FILES),
     nodes: new NodeTable(nodes).size,
     entered: [...entered.values()],
   };

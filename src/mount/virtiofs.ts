@@ -1,3 +1,4 @@
+import { messageOf, StoreError } from '../util/errors.ts';
 import type { SocketOwnership, UnixAddress } from '../util/listen-address.ts';
 import { listenUnix } from '../util/system/unix-socket.ts';
 import type { ServedStore, ServeOptions } from './serve-store.ts';
@@ -23,7 +24,12 @@ export async function serveVirtiofs(options: VirtiofsOptions): Promise<Virtiofs>
       const thread = await ServingThread.start('vhost-user', options, context);
       thread.serve(listener.fd, context);
       return {
-        closed: thread.ended.then(() => listener.close()),
+        closed: thread.ended.then((failure) => {
+          listener.close();
+          if (!failure) return;
+          // Its guest cannot be handed on: the connection, its memory and its rings were the thread's.
+          throw new StoreError('INTERNAL', `the thread that served the guest failed: ${messageOf(failure)}`);
+        }),
         stop: () => thread.stop(),
         statistics: () => statisticsOf([thread], context),
       };

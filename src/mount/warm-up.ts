@@ -9,7 +9,7 @@ import { NodeTable } from '../fs/node-table.ts';
 import type { Source } from '../fs/source.ts';
 import { StoreFileSystem } from '../fs/store-file-system.ts';
 import { DeviceSession } from '../fuse/device-session.ts';
-import { CONTROL } from '../fuse/dispatcher.ts';
+import { CONTROL, COUNTER } from '../fuse/dispatcher.ts';
 import { createHandler } from '../fuse/handler.ts';
 import { OP } from '../fuse/opcodes.ts';
 import * as fuse from '../fuse/protocol.ts';
@@ -62,6 +62,7 @@ function walk(fs: FileSystem, handle: Handler, nowhere: number): void {
     fd: nowhere,
     wakeFd: nowhere,
     control: new Int32Array(CONTROL.LENGTH),
+    counters: new Float64Array(COUNTER.LENGTH),
     port: new MessageChannel().port1,
     fs,
     handler: (request, out, at) => {

@@ -1,13 +1,14 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { Environment } from '../castore/local/environment.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
+import type { Owner } from '../fs/stat.ts';
 import type { InodeBits } from '../fs/store-file-system.ts';
 import { DeviceSession } from '../fuse/device-session.ts';
-import { CONTROL } from '../fuse/dispatcher.ts';
+import { COUNTER } from '../fuse/dispatcher.ts';
 import { createHandler } from '../fuse/handler.ts';
 import { VhostUserSession } from '../fuse/vhost/session.ts';
 import type { Level } from '../util/log.ts';
-import { setLogLevel } from '../util/log.ts';
+import { neverWaitToLog, setLogLevel } from '../util/log.ts';
 import { openTree } from './served-tree.ts';
 import type { EnteredMessage, UsedMessage } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
@@ -28,6 +29,7 @@ export interface WorkerData {
   readonly remote: boolean;
   readonly listRoot: boolean;
   readonly showXattr: boolean;
+  readonly owner: Owner | undefined;
   readonly nodes: SharedArrayBuffer;
   /** Where to pin store paths, if anybody might delete them. */
   readonly pinPath: string | undefined;
@@ -35,6 +37,7 @@ export interface WorkerData {
   /** Tell what is read. */
   readonly notesUse: boolean;
   readonly control: SharedArrayBuffer;
+  readonly counters: SharedArrayBuffer;
   readonly wakeFd: number;
   readonly logLevel: Level;
 }
@@ -42,7 +45,9 @@ export interface WorkerData {
 const data = workerData as WorkerData;
 const port = parentPort!;
 setLogLevel(data.logLevel);
+neverWaitToLog();
 const control = new Int32Array(data.control);
+const counters = new Float64Array(data.counters);
 const { fs, source, accept } = openTree({
   env: data.readOnly ? Environment.openToRead(data.storeDir) : Environment.open(data.storeDir),
   nodes: data.nodes,
@@ -54,7 +59,7 @@ const { fs, source, accept } = openTree({
     : undefined,
   onEntered: (path) => port.postMessage({ type: 'entered', path } satisfies EnteredMessage),
   onFileRead() {
-    control[CONTROL.FILES]!++;
+    counters[COUNTER.FILES]!++;
   },
 });
 warmUp(source, data.storeDir);
@@ -66,6 +71,7 @@ port.once('message', ({ fd }: { fd: number }) => {
     fd,
     wakeFd: data.wakeFd,
     control,
+    counters,
     port,
     fs,
     handler,

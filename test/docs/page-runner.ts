@@ -17,6 +17,7 @@ const EXAMPLE = '/tmp/example';
 const NEEDS: Record<string, readonly string[]> = {
   nix: ['nix', '--version'],
   openssl: ['openssl', 'version'],
+  python3: ['python3', '--version'],
   grpcurl: [join(ROOT, 'scripts/grpcurl')],
   'systemd-analyze': ['systemd-analyze', '--version'],
   s3: [S3_SERVER, 'start', process.env[S3_DIR]!],

@@ -137,7 +137,7 @@ const commands = {
       driver: 'kernel',
       listRoot: false,
       showXattr: false,
-      allowOther: false,
+      mountOptions: { source: 'the test', others: [] },
       readers: 1,
       timeoutMs: 30_000,
       offline: false,

@@ -14,6 +14,7 @@ export type DriverName = (typeof DRIVERS)[number];
 export interface TestMount {
   readonly dir: string;
   readonly pid: number;
+  readonly child: ChildProcess;
   /** What it has logged so far. */
   log(): string;
   /** Ends it by a signal; gives the exit status and how long that took in milliseconds. */
@@ -52,6 +53,7 @@ export async function mount(
   return {
     dir,
     pid: child.pid!,
+    child,
     log: child.log,
     async stop(signal = 'SIGTERM') {
       const begun = Date.now();

@@ -5,6 +5,14 @@ import type { LocalStore } from '../local/store.ts';
 import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
 
+let chunker: Promise<typeof import('./parallel-chunker.ts')> | undefined;
+
+/** Loads what cuts large contents: when they come, or before, for whoever could not do so then. */
+export function loadChunker(): Promise<typeof import('./parallel-chunker.ts')> {
+  chunker ??= import('./parallel-chunker.ts');
+  return chunker;
+}
+
 /** Blobs in a local store. */
 export class LocalBlobService implements BlobService {
   readonly #store: LocalStore;
@@ -82,7 +90,7 @@ export class LocalBlobService implements BlobService {
       await writer.chunk(digest, piece);
       return { digest, size: piece.length };
     }
-    const { chunkerFor } = await import('./parallel-chunker.ts');
+    const { chunkerFor } = await loadChunker();
     const chunker = chunkerFor(expected, known);
     const chunks: Chunk[] = [];
     let size = 0;

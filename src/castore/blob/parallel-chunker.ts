@@ -1,5 +1,5 @@
 import type { Worker } from 'node:worker_threads';
-import { startThread } from '../../util/async/thread.ts';
+import { awaitChange, canStartThreads, startThread } from '../../util/async/thread.ts';
 import { DIGEST_LENGTH, Digest } from '../digest.ts';
 import { HashingChunker } from './chunker.ts';
 import type { CutThreadData } from './cut-protocol.ts';
@@ -11,7 +11,8 @@ const PARALLEL_FROM = 16 << 20;
 
 /** Chooses a chunker for contents of about so many bytes, whose digest may be `known`. */
 export function chunkerFor(expected: number, known?: Digest): HashingChunker | ParallelChunker {
-  return expected >= PARALLEL_FROM && !known ? new ParallelChunker() : new HashingChunker(known);
+  const isParallel = expected >= PARALLEL_FROM && !known && canStartThreads();
+  return isParallel ? new ParallelChunker() : new HashingChunker(known);
 }
 
 /**
@@ -98,7 +99,7 @@ class Ring {
 
   /** The next chunk; waits until it has been cut. The one before it is given back. */
   take(): Uint8Array {
-    while (!this.hasCut()) Atomics.wait(this.#control, CONTROL.CUT, this.#taken | 0);
+    while (!this.hasCut()) awaitChange(this.#control, CONTROL.CUT, this.#taken | 0);
     this.#freed = this.#start;
     const length = (this.#cuts[this.#taken % CUTS]! - this.#start) | 0;
     const at = this.#start % RING_LENGTH;
@@ -112,7 +113,7 @@ class Ring {
   }
 
   digest(): Digest {
-    Atomics.wait(this.#control, CONTROL.HASHED, 0);
+    awaitChange(this.#control, CONTROL.HASHED, 0);
     return Digest.of(Uint8Array.from(this.#digest));
   }
 

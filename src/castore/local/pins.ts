@@ -6,13 +6,12 @@ import {
   openSync,
   readdirSync,
   readFileSync,
-  unlinkSync,
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
-import { makeLocked, readLocked } from '../../util/system/file-lock.ts';
+import { makeLocked, readLocked, unlinkIfThere } from '../../util/system/file-lock.ts';
 import type { Environment } from './environment.ts';
 
 /** A pin takes so many bytes: a store path's hash. Zeros are none. */
@@ -51,7 +50,7 @@ export class PinFile {
   }
 
   close(): void {
-    unlinkSync(this.path);
+    unlinkIfThere(this.path);
     closeSync(this.#fd);
   }
 }

@@ -1,8 +1,8 @@
-import { closeSync, readdirSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { StoreError } from '../../util/errors.ts';
 import { lazyPackage } from '../../util/lazy.ts';
-import { makeLocked, readLocked } from '../../util/system/file-lock.ts';
+import { makeLocked, readLocked, unlinkIfThere } from '../../util/system/file-lock.ts';
 import { writeFailure } from '../../util/system/whole-file.ts';
 import type { Environment } from './environment.ts';
 
@@ -64,7 +64,7 @@ export class Session implements LiveSession {
 }
 
 function remove(fd: number, path: string): void {
-  unlinkSync(path);
+  unlinkIfThere(path);
   closeSync(fd);
 }
 

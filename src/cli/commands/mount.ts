@@ -1,8 +1,10 @@
+import { resolve } from 'node:path';
 import { Option } from 'commander';
+import { parseMountOptions, splitOptions } from '../../fuse/mount-options.ts';
 import type { DriverName, Mount } from '../../mount/mount.ts';
 import { DRIVERS, mountStore } from '../../mount/mount.ts';
 import { UsageError } from '../../util/errors.ts';
-import { numberArgument } from '../arguments.ts';
+import { numberArgument, parsedBy } from '../arguments.ts';
 import { Command } from '../command.ts';
 import type { FileSystemFlags } from '../run-file-system.ts';
 import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
@@ -10,6 +12,7 @@ import { runFileSystem, withFileSystemOptions } from '../run-file-system.ts';
 interface MountFlags extends FileSystemFlags {
   readonly driver: DriverName;
   readonly allowOther?: boolean;
+  readonly option: readonly string[];
   readonly readers?: number;
 }
 
@@ -29,6 +32,11 @@ export function mountCommand(): Command {
     )
     .option('--allow-other', 'let other users in (needs root, or user_allow_other in /etc/fuse.conf)')
     .addOption(
+      new Option('-o, --option <list>', 'options of mount(8), with commas between: noexec,context="…"')
+        .argParser(optionsArgument)
+        .default([], 'none'),
+    )
+    .addOption(
       new Option('--readers <n>', 'number of threads that serve the kernel (default: 1)').argParser(
         numberArgument(1, 16),
       ),
@@ -40,19 +48,32 @@ export function mountCommand(): Command {
     .action(run);
 }
 
+/** Adds a list to those before; what they mean is checked at once. */
+function optionsArgument(list: string, before: readonly string[]): readonly string[] {
+  return parsedBy((text) => {
+    const all = [...before, ...splitOptions(text)];
+    parseMountOptions(all);
+    return all;
+  })(list);
+}
+
 async function run(directory: string, flags: MountFlags): Promise<void> {
   if (flags.driver !== 'kernel' && flags.readers !== undefined)
     throw new UsageError(
       '--readers has no effect with --driver fuse-native, which has no threads of its own',
     );
   const words = { begun: 'mounted', ended: 'unmounted', where: (mount: Mount) => ({ at: mount.mountPoint }) };
-  await runFileSystem(flags, words, (options) =>
-    mountStore({
+  const mountPoint = resolve(directory);
+  const mountOptions = parseMountOptions([...flags.option, ...(flags.allowOther ? ['allow_other'] : [])]);
+  await runFileSystem(flags, words, (options) => {
+    // Where this was started may lie in the mount.
+    process.chdir('/');
+    return mountStore({
       ...options,
-      mountPoint: directory,
+      mountPoint,
+      mountOptions,
       driver: flags.driver,
-      allowOther: flags.allowOther ?? false,
       readers: flags.readers ?? 1,
-    }),
-  );
+    });
+  });
 }

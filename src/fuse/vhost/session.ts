@@ -69,7 +69,7 @@ export class VhostUserSession {
         if (performance.now() - this.#polled > SOCKETS_MS) this.#waitFor(0);
       } else if (!this.#patience.lasts() && !device?.wantKicks()) {
         this.#options.fs.refresh();
-        this.#waitFor(device?.stopping ? STOPPING_MS : -1);
+        this.#waitFor(device?.stopping ? STOPPING_MS : this.#dispatcher.sleepMs);
       }
     }
     this.#leave();

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Worker } from 'node:worker_threads';
-import { startThread } from '../../util/async/thread.ts';
+import { awaitChange, canStartThreads, startThread } from '../../util/async/thread.ts';
+import { StoreError } from '../../util/errors.ts';
 import type { Sha256ThreadData } from './sha256-protocol.ts';
 import { FINISHED, HASHED, WRITTEN } from './sha256-protocol.ts';
 import type { NarSink } from './writer.ts';
@@ -17,10 +18,16 @@ const PARALLEL_FROM = 4 << 20;
 export class ParallelSha256 implements NarSink {
   readonly #control = new Int32Array(new SharedArrayBuffer(12));
   readonly #ring = Buffer.from(new SharedArrayBuffer(RING_LENGTH) as unknown as ArrayBuffer);
+  /** Hashes where it is, if no thread can be started. */
+  readonly #alone = canStartThreads() ? undefined : createHash('sha256');
   #written = 0;
   #worker: { digest: Promise<Uint8Array>; thread: Worker } | undefined;
 
   update(bytes: Uint8Array): void {
+    if (this.#alone) {
+      this.#alone.update(bytes);
+      return;
+    }
     for (let from = 0; from < bytes.length; ) {
       const count = Math.min(bytes.length - from, this.#room());
       this.#ring.set(bytes.subarray(from, from + count), this.#written % RING_LENGTH);
@@ -39,11 +46,12 @@ export class ParallelSha256 implements NarSink {
       const free = RING_LENGTH - ((this.#written - hashed) | 0);
       const toEnd = RING_LENGTH - (this.#written % RING_LENGTH);
       if (free > 0) return Math.min(free, toEnd);
-      Atomics.wait(this.#control, HASHED, hashed);
+      awaitChange(this.#control, HASHED, hashed);
     }
   }
 
   async digest(): Promise<Uint8Array> {
+    if (this.#alone) return this.#alone.digest();
     if (!this.#worker) return createHash('sha256').update(this.#ring.subarray(0, this.#written)).digest();
     Atomics.store(this.#control, FINISHED, 1);
     Atomics.notify(this.#control, WRITTEN);
@@ -56,6 +64,7 @@ export class ParallelSha256 implements NarSink {
     const digest = new Promise<Uint8Array>((resolve, reject) => {
       thread.once('message', resolve);
       thread.once('error', reject);
+      thread.once('exit', () => reject(new StoreError('INTERNAL', 'the thread that hashes has ended')));
     });
     digest.catch(() => {});
     return { digest, thread };

@@ -35,6 +35,8 @@ const PROTOTYPES = {
   setsockopt: 'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
   mmap: 'int64_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
   munmap: 'int munmap(uintptr_t address, size_t length)',
+  getpwnam: 'uintptr_t getpwnam(const char *name)',
+  getgrnam: 'uintptr_t getgrnam(const char *name)',
   _exit: 'int _exit(int status)',
 };
 
@@ -68,6 +70,8 @@ interface Arguments {
   setsockopt: [number, number, number, Int32Array, number];
   mmap: [number, number, number, number, number, number];
   munmap: [number, number];
+  getpwnam: [string];
+  getgrnam: [string];
   _exit: [number];
 }
 

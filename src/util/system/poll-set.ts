@@ -2,6 +2,7 @@ import { CallBuffer } from './call-buffer.ts';
 import { libc } from './libc.ts';
 
 const POLLIN = 1;
+const POLLOUT = 4;
 /** `struct pollfd`: descriptor i32, wanted i16, happened i16. */
 const ENTRY_LENGTH = 8;
 
@@ -38,4 +39,12 @@ export class PollSet {
   #events(slot: number): number {
     return this.#entries.bytes.readInt16LE(slot * ENTRY_LENGTH + 6);
   }
+}
+
+/** Whether a few hundred bytes can be written to a descriptor without waiting, or whether that fails at once. */
+export function takesMore(fd: number): boolean {
+  const { bytes, address } = new CallBuffer(ENTRY_LENGTH);
+  bytes.writeInt32LE(fd, 0);
+  bytes.writeInt32LE(POLLOUT, 4);
+  return libc.poll(address, 1, 0) > 0;
 }

@@ -122,7 +122,7 @@ interface Outcome {
 }
 
 async function run(task: CheckTask, onRows: OnRows = () => {}): Promise<Outcome> {
-  const child = spawn(process.execPath, [program()], { stdio: 'pipe' });
+  const child = spawn(process.execPath, ['--disable-sigusr1', program()], { stdio: 'pipe' });
   // A process that cannot even read its task says so by its end.
   child.stdin.on('error', () => {}).end(JSON.stringify(task));
   const ended = once(child, 'close');

@@ -1,0 +1,60 @@
+import { parseArgs } from 'node:util';
+import { NAME, parseMountOptions, splitOptions } from '../fuse/mount-options.ts';
+import { argument } from './arguments.ts';
+import { mountCommand } from './commands/mount.ts';
+
+/** What mount(8) and fstab(5) keep for themselves; some programs pass them on all the same. The store is `rw` never. */
+const NOT_OURS =
+  /^(?:rw|defaults|auto|noauto|(?:no)?users?|user=.*|(?:no)?owner|(?:no)?group|nofail|_netdev|comment=.*|x-.*)$/i;
+
+/**
+ * The arguments of `tvix-store` for those that mount(8) gives to `mount.fuse.tvix-store`: SOURCE DIRECTORY
+ * [-sfnv] [-t TYPE] [-o OPTIONS]. The source is the address of a store, and among the options may stand the flags of
+ * `tvix-store mount`, without their dashes. `undefined` when it is only asked whether that would work.
+ */
+export function helperArguments(args: readonly string[]): string[] | undefined {
+  const { values, positionals } = argument(() =>
+    parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        option: { type: 'string', short: 'o', multiple: true },
+        type: { type: 'string', short: 't' },
+        sloppy: { type: 'boolean', short: 's' },
+        fake: { type: 'boolean', short: 'f' },
+        'no-mtab': { type: 'boolean', short: 'n' },
+        verbose: { type: 'boolean', short: 'v' },
+      },
+    }),
+  );
+  if (values.fake) return undefined;
+  const [source, ...directory] = positionals;
+  const flags = mountCommand().options.flatMap(({ long }) => long ?? []);
+  const ours: string[] = [];
+  const others: string[] = [];
+  for (const option of (values.option ?? []).flatMap(splitOptions)) {
+    if (NOT_OURS.test(option)) continue;
+    const flag = `--${option}`;
+    if (flags.includes(flag.split('=', 1)[0]!)) ours.push(flag);
+    else if (!values.sloppy || isKnown(option)) others.push(option);
+  }
+  const isNamed = source !== undefined && source !== 'none' && source !== NAME;
+  return [
+    'mount',
+    '--background',
+    ...(isNamed ? ['--store', source, '-o', `fsname="${source}"`] : []),
+    ...ours,
+    ...others.flatMap((option) => ['-o', option]),
+    '--',
+    ...directory,
+  ];
+}
+
+function isKnown(option: string): boolean {
+  try {
+    parseMountOptions([option]);
+    return true;
+  } catch {
+    return false;
+  }
+}
