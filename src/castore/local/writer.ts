@@ -42,6 +42,8 @@ interface Row {
   readonly table: Table;
   readonly key: Uint8Array;
   readonly value: Uint8Array;
+  /** Makes the row of this one and one that is there when it is committed. Must not throw. */
+  readonly unite?: ((theirs: Uint8Array) => Uint8Array) | undefined;
   /** The file that the row names, if it names one. */
   readonly file?: { readonly hex: string; readonly suffix: string };
 }
@@ -159,9 +161,12 @@ export class LocalWriter {
     await this.#wait({ table: this.#env.directories, key: directory.digest.bytes, value });
   }
 
-  /** Stores a row of a table of another layer, after everything before it. */
-  async row(table: Table, key: Uint8Array, value: Uint8Array): Promise<void> {
-    await this.#wait({ table, key, value });
+  /**
+   * Stores a row of a table of another layer, after everything before it. Over one that is there comes what `unite` makes
+   * of both, whoever writes it at the same time; it must not throw.
+   */
+  async row(table: Table, key: Uint8Array, value: Uint8Array, unite?: Row['unite']): Promise<void> {
+    await this.#wait({ table, key, value, unite });
   }
 
   /**
@@ -291,7 +296,14 @@ export class LocalWriter {
 
   /** Puts a row unless a sound one is there, whose epoch rises: it never falls. */
   async #put(row: Row): Promise<void> {
-    const { table, key, value, file } = row;
+    const { table, key, value, unite, file } = row;
+    if (unite) {
+      await this.#env.transactionSoon(() => {
+        const theirs = table.get(key);
+        table.putSync(key, theirs ? unite(theirs) : value);
+      });
+      return;
+    }
     if (!isEpochal(this.#env, table)) {
       await this.#env.committed(table.put(key, value));
       return;
@@ -320,7 +332,7 @@ export class LocalWriter {
       const theirEpoch = theirs.length < EPOCH_LENGTH ? 0 : Math.min(rowEpoch(theirs), this.#env.epochNow());
       const stays = isSound ? theirs : ours;
       table.putSync(key, withEpoch(stays, Math.max(rowEpoch(ours), theirEpoch)));
-      if (!isSound && table === this.#env.chunks) this.#env.rotten.forget(key);
+      if (!isSound && table !== this.#env.directories) this.#env.rotten.forget(key);
       return isSound ? ours : theirs;
     });
   }

@@ -103,9 +103,9 @@ export class S3ObjectStore implements ObjectStore {
     return this.#request(signal, async () => {
       const command = new this.#sdk.HeadObjectCommand(this.#at(key));
       const found = await absentOr(this.#client.send(command, until(signal)));
-      return (
-        found && { size: found.ContentLength ?? 0, modified: found.LastModified?.getTime() ?? Date.now() }
-      );
+      if (!found) return undefined;
+      const [md5] = /[0-9a-f]{32}/.exec(found.ETag ?? '') ?? [];
+      return { size: found.ContentLength ?? 0, modified: found.LastModified?.getTime() ?? Date.now(), md5 };
     });
   }
 

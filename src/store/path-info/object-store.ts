@@ -94,8 +94,30 @@ export class ObjectStorePathInfoService implements PathInfoService {
     return info;
   }
 
+  /** What is damaged is put anew. */
+  #readable(key: string, object: StoredObject): PathInfo | undefined {
+    try {
+      return this.#read(key, object);
+    } catch {
+      return undefined;
+    }
+  }
+
   /** Over an equal one, the signatures of both are kept, whoever else puts it at the same time. */
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    return this.#put(info, (present) => united(present, info), signal);
+  }
+
+  replace(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    return this.#put(info, () => info, signal);
+  }
+
+  /** `over` gives what is put over one that is there. */
+  async #put(
+    info: PathInfo,
+    over: (present: PathInfo | undefined) => PathInfo,
+    signal: AbortSignal | undefined,
+  ): Promise<PathInfo> {
     if (!this.#isMarked) await this.#objects.put(FORMAT_KEY, Buffer.from(FORMAT), 'absent', signal);
     this.#isMarked = true;
     const key = pathInfoKey(info.storePath.hash);
@@ -103,8 +125,7 @@ export class ObjectStorePathInfoService implements PathInfoService {
       if (await this.#objects.put(key, encodePathInfo(info), 'absent', signal)) return info;
       const object = await this.#objects.get(key, MAX_PATH_INFO, signal);
       if (!object) continue;
-      const present = this.#read(key, object);
-      const both = united(present, info);
+      const both = over(this.#readable(key, object));
       const bytes = encodePathInfo(both);
       const isOld = this.#reliance.isOld(object.modified);
       if (asBuffer(object.bytes).equals(bytes) && !isOld) return both;
