@@ -5,6 +5,7 @@ import { asBuffer } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
 import type { CollectionState } from './collection-state.ts';
 import { isUnderWay, readState } from './collection-state.ts';
+import { markFormat } from './format.ts';
 import type { ObjectFacts, ObjectStore } from './object-store.ts';
 
 const HOUR_MS = 3_600_000;
@@ -41,6 +42,7 @@ export class Reliance {
   #seen: { readonly at: number; readonly state: Promise<CollectionState | undefined> } | undefined;
   /** The last collection with a shorter grace. */
   #short: string | undefined;
+  #marked: Promise<void> | undefined;
   /** Whether the last object that was put was there already. */
   #wasThere = false;
   /** Whether what the store tells as an MD5 is one, as far as is known. */
@@ -57,6 +59,7 @@ export class Reliance {
   async putOnce(key: string, size: number, make: () => Uint8Array, signal?: AbortSignal): Promise<void> {
     const id = await this.#look(NOTICE_MS / 2, signal);
     if (this.#known.has(key)) return;
+    if (this.#objects.isFar) await this.mark();
     const bytes = make();
     const facts = async () => this.#objects.facts(key, signal);
     const asksFirst = size > SMALL || this.#wasThere;
@@ -66,6 +69,17 @@ export class Reliance {
     if (there && (this.isOld(there.modified) || !(await this.#isSame(key, there, bytes, signal))))
       await this.#replace(key, there, id, async () => bytes, signal);
     this.#known.set(key, true);
+  }
+
+  /** See `markFormat`; once is enough. */
+  async mark(): Promise<void> {
+    this.#marked ??= markFormat(this.#objects);
+    try {
+      await this.#marked;
+    } catch (error) {
+      this.#marked = undefined;
+      throw error;
+    }
   }
 
   /** Has an object looked for again that was found to be damaged, or not there. */
