@@ -56,12 +56,16 @@ export class Composition {
   readonly leaves: Leaf[] = [];
   readonly #dir: string;
   readonly #shape: Shape;
+  readonly #remembers: boolean;
   readonly #key: string;
   readonly #daemons: Running[] = [];
   #cacheDirs = 0;
   address = '';
+  /** Where path infos are, by an address of their own where those that were used last are remembered. */
+  pathInfos = '';
 
-  constructor(dir: string, shape: Shape) {
+  constructor(dir: string, shape: Shape, remembers: boolean) {
+    this.#remembers = remembers;
     this.#dir = dir;
     this.#shape = shape;
     this.#key = join(dir, 'key');
@@ -90,6 +94,10 @@ export class Composition {
   /** Starts the daemons, those that others are built of first. */
   async start(): Promise<void> {
     this.address = await this.#open(this.#shape, this.leaves.values());
+    this.pathInfos =
+      this.#remembers && !putsNear(this.#shape)
+        ? `cache://?near=${encodeURIComponent('lru://?capacity=2')}&far=${encodeURIComponent(this.address)}`
+        : this.address;
   }
 
   /** Gives the address of a shape, made of the next leaves. */
@@ -143,4 +151,9 @@ export class Composition {
 
 export function addressOf({ kind, dir }: Pick<Leaf, 'kind' | 'dir'>): string {
   return kind === 'local' ? `local://${dir}` : `objectstore+file://${dir}`;
+}
+
+/** Whether contents are put near: then path infos cannot be put far. */
+function putsNear(shape: Shape): boolean {
+  return shape.kind === 'combined' || (shape.kind === 'signing' && putsNear(shape.inner));
 }

@@ -39,14 +39,11 @@ let running: Composition | undefined;
 afterAll(async () => running?.stop());
 
 async function withStore<T>(
-  address: string,
+  { address, pathInfos = address }: { readonly address: string; readonly pathInfos?: string },
   cacheDir: string,
   work: (store: Store) => Promise<T>,
 ): Promise<T> {
-  const store = await openStore(
-    { blobs: address, directories: address, pathInfos: address, cacheDir },
-    'write',
-  );
+  const store = await openStore({ blobs: address, directories: address, pathInfos, cacheDir }, 'write');
   try {
     return await work(store);
   } finally {
@@ -111,42 +108,49 @@ test(
     );
     const filled = fc.array(fc.boolean(), { minLength: 8, maxLength: 8 });
     await fc.assert(
-      fc.asyncProperty(anyShape, filled, damages, async (shape, isFilled, toDamage) => {
-        const dir = tempDir();
-        const composition = new Composition(dir, shape);
-        running = composition;
-        const at = <T>(work: (store: Store) => Promise<T>) =>
-          withStore(composition.address, composition.newCacheDir(), work);
-        // What is in it before, anywhere.
-        for (const [i, leaf] of composition.leaves.entries())
-          if (isFilled[i]) await withStore(addressOf(leaf), composition.newCacheDir(), importTree);
-        await composition.start();
-        const info = await at(importTree);
-        expect(await at((store) => failuresOf(store, info, [0, 1000]))).toBe(0);
-        await composition.emptyCaches();
-        await composition.start();
-        expect(await at((store) => failuresOf(store, info, [0, 1000]))).toBe(0);
-        await composition.stop();
-
-        const { leaves } = composition;
-        for (const { leaf, damage, which } of toDamage)
-          await damageLeaf(leaves[leaf % leaves.length]!, damage, which);
-        await composition.start();
-        // From the middle on, a list can be told to be wrong by nobody.
-        const areListsRight = toDamage.every(({ damage }) => damage !== 'swapped lists');
-        const offsets = areListsRight ? [0, 0, 300_000] : [0, 0];
-        await at((store) => failuresOf(store, info, offsets));
-        await at((store) => failuresOf(store, info, offsets));
-        if (areListsRight) {
-          await at(importTree);
+      fc.asyncProperty(
+        anyShape,
+        fc.boolean(),
+        filled,
+        damages,
+        async (shape, remembers, isFilled, toDamage) => {
+          const dir = tempDir();
+          const composition = new Composition(dir, shape, remembers);
+          running = composition;
+          const at = <T>(work: (store: Store) => Promise<T>) =>
+            withStore(composition, composition.newCacheDir(), work);
+          // What is in it before, anywhere.
+          for (const [i, leaf] of composition.leaves.entries())
+            if (isFilled[i])
+              await withStore({ address: addressOf(leaf) }, composition.newCacheDir(), importTree);
+          await composition.start();
+          const info = await at(importTree);
+          expect(await at((store) => failuresOf(store, info, [0, 1000]))).toBe(0);
           await composition.emptyCaches();
           await composition.start();
           expect(await at((store) => failuresOf(store, info, [0, 1000]))).toBe(0);
-        }
-        await composition.stop();
-        running = undefined;
-        rmSync(dir, { recursive: true, force: true });
-      }),
+          await composition.stop();
+
+          const { leaves } = composition;
+          for (const { leaf, damage, which } of toDamage)
+            await damageLeaf(leaves[leaf % leaves.length]!, damage, which);
+          await composition.start();
+          // From the middle on, a list can be told to be wrong by nobody.
+          const areListsRight = toDamage.every(({ damage }) => damage !== 'swapped lists');
+          const offsets = areListsRight ? [0, 0, 300_000] : [0, 0];
+          await at((store) => failuresOf(store, info, offsets));
+          await at((store) => failuresOf(store, info, offsets));
+          if (areListsRight) {
+            await at(importTree);
+            await composition.emptyCaches();
+            await composition.start();
+            expect(await at((store) => failuresOf(store, info, [0, 1000]))).toBe(0);
+          }
+          await composition.stop();
+          running = undefined;
+          rmSync(dir, { recursive: true, force: true });
+        },
+      ),
       { numRuns: RUNS, seed: SEED, endOnFailure: true },
     );
   },

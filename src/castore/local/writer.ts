@@ -150,8 +150,13 @@ export class LocalWriter {
   /** Stores a blob's chunk list; its chunks were written before. */
   async manifest(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
     const { epoch } = this;
-    if (await this.#find(this.#env.manifests, digest.bytes)) return;
-    await this.#wait({ table: this.#env.manifests, key: digest.bytes, value: manifestRow(epoch, chunks) });
+    const { manifests } = this.#env;
+    const value = manifestRow(epoch, chunks);
+    if (await this.#find(manifests, digest.bytes)) {
+      const theirs = manifests.get(digest.bytes);
+      if (!theirs || isSameList(theirs, value)) return;
+    }
+    await this.#wait({ table: manifests, key: digest.bytes, value });
   }
 
   async directory(directory: Directory): Promise<void> {
@@ -328,7 +333,10 @@ export class LocalWriter {
     return this.#env.transactionSoon(() => {
       const theirs = table.get(key);
       if (!theirs) return undefined;
-      const isSound = this.#check.isSound(table, key, theirs);
+      // Another list may be as good, or wrong: the one that is put is right.
+      const isSound =
+        this.#check.isSound(table, key, theirs) &&
+        (table !== this.#env.manifests || isSameList(theirs, ours));
       const theirEpoch = theirs.length < EPOCH_LENGTH ? 0 : Math.min(rowEpoch(theirs), this.#env.epochNow());
       const stays = isSound ? theirs : ours;
       table.putSync(key, withEpoch(stays, Math.max(rowEpoch(ours), theirEpoch)));
@@ -353,6 +361,11 @@ export class LocalWriter {
     this.#session = undefined;
     this.#retired = undefined;
   }
+}
+
+/** Whether two rows have the same chunk list. */
+function isSameList(one: Uint8Array, other: Uint8Array): boolean {
+  return asBuffer(one).subarray(EPOCH_LENGTH).equals(other.subarray(EPOCH_LENGTH));
 }
 
 /** Whether the rows of a table begin with an epoch. */
