@@ -44,6 +44,8 @@ export interface Leaf {
   readonly dir: string;
   /** Whether all that it has may be lost, as it only keeps copies. */
   readonly isCache: boolean;
+  /** Whether it is behind a daemon. */
+  readonly isServed: boolean;
 }
 
 interface Running {
@@ -70,24 +72,24 @@ export class Composition {
     this.#shape = shape;
     this.#key = join(dir, 'key');
     writeFileSync(this.#key, SecretKey.generate('composed-1').secret(), { mode: 0o600 });
-    this.#collect(shape, false);
+    this.#collect(shape, { isCache: false, isServed: false });
   }
 
-  #collect(shape: Shape, isCache: boolean): void {
+  #collect(shape: Shape, about: Pick<Leaf, 'isCache' | 'isServed'>): void {
     switch (shape.kind) {
       case 'local':
       case 'objects':
-        this.leaves.push({ kind: shape.kind, dir: join(this.#dir, `leaf-${this.leaves.length}`), isCache });
+        this.leaves.push({ kind: shape.kind, dir: join(this.#dir, `leaf-${this.leaves.length}`), ...about });
         break;
       case 'signing':
-        this.#collect(shape.inner, isCache);
+        this.#collect(shape.inner, about);
         break;
       case 'daemon':
-        this.#collect(shape.over, isCache);
+        this.#collect(shape.over, { ...about, isServed: true });
         break;
       default:
-        this.#collect(shape.near, isCache || shape.kind === 'cache');
-        this.#collect(shape.far, isCache);
+        this.#collect(shape.near, { ...about, isCache: about.isCache || shape.kind === 'cache' });
+        this.#collect(shape.far, about);
     }
   }
 

@@ -77,7 +77,10 @@ export class CachedDirectoryService implements DirectoryService {
       closure.set(directory.digest.hex, directory);
     }
     const kept = await this.#writing.try(async () => {
-      for (const directory of leavesFirst(root, closure)) await this.#near.put(directory);
+      if (closure.size === 0) return true;
+      const putter = this.#near.putMany();
+      for (const directory of leavesFirst(root, closure)) await putter.add(directory);
+      await putter.close();
       await this.#near.flush();
       return true;
     });
