@@ -77,10 +77,7 @@ export class CachedDirectoryService implements DirectoryService {
       closure.set(directory.digest.hex, directory);
     }
     const kept = await this.#writing.try(async () => {
-      if (closure.size === 0) return true;
-      const putter = this.#near.putMany();
-      for (const directory of leavesFirst(root, closure)) await putter.add(directory);
-      await putter.close();
+      for (const directory of leavesFirst(root, closure)) await this.#near.put(directory);
       await this.#near.flush();
       return true;
     });
