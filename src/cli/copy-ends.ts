@@ -2,9 +2,10 @@ import { createReadStream, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { LocalStore } from '../castore/local/store.ts';
 import { STORE_DIR } from '../nix/store-path.ts';
+import { wholePathInfo } from '../store/keeping/whole-path-info.ts';
 import { BinaryCacheFolder } from '../store/moving/binary-cache-folder.ts';
 import type { CopyPathsOptions, CopyPlan } from '../store/moving/copy.ts';
-import { copyPaths, copyToBinaryCache, describeWhole, planCopy } from '../store/moving/copy.ts';
+import { copyPaths, copyToBinaryCache, planCopy } from '../store/moving/copy.ts';
 import { askNix, copyFromFiles, MAX_JSON_LENGTH, planImport } from '../store/moving/nix-store.ts';
 import { describeAddress } from '../store/open/address.ts';
 import type { Addresses } from '../store/open/open-store.ts';
@@ -66,7 +67,8 @@ export async function openTarget(flags: EndFlags): Promise<Target> {
   const at = addresses(flags.to, flags);
   const store = await (flags.dryRun ? openToLook(at) : openStore(at, 'write'));
   return {
-    describe: (hash, signal) => describeWhole(store, hash, signal),
+    describe: (hash, signal) =>
+      flags.dryRun ? store.pathInfos.describe(hash, signal) : wholePathInfo(store, hash, signal),
     copy: (from, plan, options) => copyPaths(from, store, plan, options),
     copyFiles: (storeDir, plan, options) => copyFromFiles(storeDir, store, plan, options),
     local: store.local,

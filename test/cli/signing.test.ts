@@ -70,6 +70,24 @@ describe('signing', () => {
     expect(await signers(store)).toEqual([['test-1']]);
   });
 
+  test('is taken back by sign --remove, and by nothing else', async () => {
+    const store = newStore();
+    const [path] = await lines('import', '--store', store, tree);
+    await lines('sign', '--store', store, '-k', keyFile, '--all');
+    await lines('sign', '--store', store, '-k', otherKeyFile, '--all');
+    await lines('import', '--store', store, tree);
+    expect(await signers(store)).toEqual([['test-1', 'test-2']]);
+    expect(await lines('sign', '--store', store, '--remove', 'test-1', '--all')).toEqual([path]);
+    expect(await lines('sign', '--store', store, '--remove', 'test-1', '--all')).toEqual(['']);
+    expect(await signers(store)).toEqual([['test-2']]);
+    const daemon = await startDaemon(store, `${dir}/socket-3`);
+    const far = await tvixStore(['sign', '--store', daemon.url, '--remove', 'test-2', '--all']);
+    expect(far).toMatchObject({ status: 1, stdout: '' });
+    expect(far.stderr).toContain('signatures are taken away only where the store is');
+    expect(await daemon.stop()).toBe(0);
+    expect(await signers(store)).toEqual([['test-2']]);
+  });
+
   test('is done afterwards by sign, once by each key', async () => {
     const store = newStore();
     const paths = (await lines('import', '--store', store, tree, join(tree, 'a'))).sort();

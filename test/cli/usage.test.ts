@@ -146,6 +146,7 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['key public --file /none/key', '/none/key: no such file or directory'],
   ['key public --file DIR', 'is a directory'],
   ['sign -k /none/key --all', '/none/key: no such file or directory'],
+  ['sign -k KEY --remove name --all', '--remove'],
   ['sign -k KEY garbage', 'not a store path: "garbage"'],
   ['sign -k KEY --all PATH', 'either STORE_PATH arguments or --all'],
   ['verify garbage', 'not a store path: "garbage"'],

@@ -122,6 +122,7 @@ describe('importing a tree', () => {
 function bound(blobs: ReturnType<typeof memoryStore>['blobs']) {
   return {
     chunks: blobs.chunks.bind(blobs),
+    has: blobs.has.bind(blobs),
     read: blobs.read.bind(blobs),
     flush: blobs.flush.bind(blobs),
   };

@@ -7,8 +7,8 @@ import { DigestHasher } from '../digest.ts';
 import { FarBlobs } from './far-blobs.ts';
 import { BlobFill } from './fill.ts';
 import { Incoming } from './incoming.ts';
-import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
-import { SINGLE_CHUNK_LIMIT } from './service.ts';
+import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
+import { anotherSize, SINGLE_CHUNK_LIMIT } from './service.ts';
 
 /** Chunks on their way at once for one reader. */
 const AT_ONCE = 4;
@@ -16,6 +16,8 @@ const AT_ONCE = 4;
 /**
  * Blobs of a far service, kept in a near one as they are read. What is asked for by many is fetched once; a near
  * service that fails is done without. Puts go to one of the two, as it is told, and to that one only.
+ *
+ * A blob of which near gave a part and far the rest has been proven by neither: it is hashed here.
  *
  * A blob is fetched by its chunks where far knows them. Then one that is read from the middle is checked by
  * its chunks alone, and their list is far's word; near learns the list only after a whole read has proven it.
@@ -41,24 +43,38 @@ export class CachedBlobService implements BlobService {
   }
 
   async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
-    return this.#list(digest, undefined, signal);
+    const near = await this.#reading.try(() => this.#near.chunks(digest, signal), signal);
+    return near ?? this.#list(digest, undefined, signal);
   }
 
-  async #list(
+  has(digest: Digest, options?: HasOptions): Promise<boolean> {
+    return this.#target.has(digest, options);
+  }
+
+  /** The chunk list that far tells of. */
+  #list(
     digest: Digest,
     size: number | undefined,
     signal?: AbortSignal,
   ): Promise<readonly Chunk[] | undefined> {
-    const near = await this.#reading.try(() => this.#near.chunks(digest, signal), signal);
-    if (near) return near;
     const ask = (shared: AbortSignal) => this.#checked.chunks(digest, size, shared);
     return this.#lists.run(`${digest.hex} ${size}`, ask, signal);
   }
 
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
+    const { size, signal } = options;
+    const isShort = size !== undefined && size <= SINGLE_CHUNK_LIMIT;
+    const near = await this.#reading.try(async () => {
+      const contents = await this.#near.read(digest, isShort ? { ...options, scratch: undefined } : options);
+      // Nothing of a short one is handed on before all of it is there.
+      return contents && isShort ? once(await whole(contents, { digest, size, ...options })) : contents;
+    }, signal);
+    if (near && isShort) return near;
+    return near ? this.#orFromFar(digest, near, options) : this.#fromFar(digest, options);
+  }
+
+  async #fromFar(digest: Digest, options: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
     const { offset = 0, size, signal } = options;
-    const near = await this.#reading.try(() => this.#near.read(digest, options), signal);
-    if (near) return this.#orFromFar(digest, near, options);
     if (size !== undefined && size <= SINGLE_CHUNK_LIMIT) {
       const bytes = await this.#get({ digest, size }, signal);
       return bytes && once(bytes.subarray(offset));
@@ -73,19 +89,29 @@ export class CachedBlobService implements BlobService {
   async *#orFromFar(
     digest: Digest,
     near: AsyncIterable<Uint8Array>,
-    { offset = 0, signal }: ReadOptions,
+    options: ReadOptions,
   ): AsyncGenerator<Uint8Array> {
-    let position = offset;
+    const { offset = 0, signal } = options;
+    const begin = new Begin(digest, offset);
+    let failure: unknown;
     try {
       for await (const part of near) {
+        begin.add(part);
         yield part;
-        position += part.length;
       }
+      return;
     } catch (error) {
       signal?.throwIfAborted();
       this.#reading.failed(error);
-      yield* await this.#rest(digest, offset, position, signal);
+      failure = error;
     }
+    const { position } = begin;
+    const contents =
+      position === offset
+        ? await this.#fromFar(digest, options)
+        : begin.withRest(await this.#rest(digest, options, position));
+    if (!contents) throw failure;
+    yield* contents;
   }
 
   /**
@@ -94,14 +120,12 @@ export class CachedBlobService implements BlobService {
    */
   async #rest(
     digest: Digest,
-    offset: number,
+    options: ReadOptions,
     position: number,
-    signal: AbortSignal | undefined,
-  ): Promise<AsyncIterable<Uint8Array>> {
-    if (offset === 0) return skip(await this.#checked.contents(digest, signal), position);
-    const rest = await this.#far.read(digest, { offset: position, signal });
-    if (!rest) throw damaged(`blob ${digest} has gone from the far store`);
-    return rest;
+  ): Promise<AsyncIterable<Uint8Array> | undefined> {
+    if (options.offset) return this.#far.read(digest, { ...options, offset: position });
+    const contents = await this.#far.read(digest, options);
+    return contents && skip(contents, position);
   }
 
   async *#byChunks(
@@ -167,12 +191,14 @@ export class CachedBlobService implements BlobService {
   }
 
   /** A blob of which far knows no chunks is fetched from its beginning, wherever it is read. */
-  async *#whole(digest: Digest, { offset = 0, signal }: ReadOptions): AsyncGenerator<Uint8Array> {
+  async *#whole(digest: Digest, options: ReadOptions): AsyncGenerator<Uint8Array> {
+    const { offset = 0, size, signal } = options;
     let incoming = this.#incoming.get(digest.hex);
     if (!incoming?.joinable) {
-      incoming = new Incoming((shared) => this.#checked.cut(digest, undefined, shared), this.#fill);
+      incoming = new Incoming((shared) => this.#checked.cut(digest, size, shared), this.#fill);
       this.#incoming.set(digest.hex, incoming);
     }
+    const begin = new Begin(digest, offset);
     let position = 0;
     let kept = true;
     try {
@@ -182,12 +208,17 @@ export class CachedBlobService implements BlobService {
           const bytes = await this.#fromNear(chunk, signal);
           kept = bytes?.length === chunk.size;
           if (!kept) break;
+          begin.add(bytes!.subarray(skip));
           yield bytes!.subarray(skip);
         }
         position += chunk.size;
       }
       if (kept && incoming.whole) this.#fill.assemble(digest, incoming.chunks);
-      else yield* await this.#rest(digest, offset, Math.max(offset, position), signal);
+      else {
+        const rest = begin.withRest(await this.#rest(digest, options, Math.max(offset, position)));
+        if (!rest) throw damaged(`blob ${digest} has gone from the far store`);
+        yield* rest;
+      }
     } finally {
       if (!incoming.joinable && this.#incoming.get(digest.hex) === incoming)
         this.#incoming.delete(digest.hex);
@@ -228,5 +259,49 @@ async function* skip(parts: AsyncIterable<Uint8Array>, count: number): AsyncGene
   for await (const part of parts) {
     if (left < part.length) yield part.subarray(left);
     left = Math.max(0, left - part.length);
+  }
+}
+
+/** All of a short blob, from `offset` on. Throws DATA_LOSS when it is of another size. */
+async function whole(
+  contents: AsyncIterable<Uint8Array>,
+  { digest, size, offset = 0 }: Chunk & ReadOptions,
+): Promise<Uint8Array> {
+  const bytes = await collect(contents, size);
+  if (bytes?.length !== Math.max(0, size - offset)) throw anotherSize({ digest, size });
+  return bytes;
+}
+
+/** The part of a blob that has been handed on, whose rest comes from elsewhere. */
+class Begin {
+  readonly #digest: Digest;
+  readonly #hasher: DigestHasher | undefined;
+  /** Behind it, in bytes from the start of the blob. */
+  position: number;
+
+  /** Only a blob that is read from its start can be hashed. */
+  constructor(digest: Digest, offset: number) {
+    this.#digest = digest;
+    this.#hasher = offset === 0 ? new DigestHasher() : undefined;
+    this.position = offset;
+  }
+
+  add(part: Uint8Array): void {
+    this.#hasher?.update(part);
+    this.position += part.length;
+  }
+
+  /** The rest, at whose end both have been hashed. Throws DATA_LOSS when they make another blob. */
+  withRest(rest: AsyncIterable<Uint8Array> | undefined): AsyncIterable<Uint8Array> | undefined {
+    return rest && this.#checked(rest);
+  }
+
+  async *#checked(rest: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const part of rest) {
+      this.add(part);
+      yield part;
+    }
+    if (this.#hasher && !this.#hasher.digest().equals(this.#digest))
+      throw damaged(`a part of blob ${this.#digest} was wrong near, and has been read`);
   }
 }

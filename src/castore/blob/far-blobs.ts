@@ -3,7 +3,7 @@ import { damaged } from '../../util/errors.ts';
 import { Digest } from '../digest.ts';
 import { chunked } from './chunker.ts';
 import type { BlobService, Chunk } from './service.ts';
-import { MAX_CHUNK_LENGTH } from './service.ts';
+import { anotherSize, MAX_CHUNK_LENGTH } from './service.ts';
 
 /** A piece of a blob that was cut here; the bytes are valid until the next is asked for. */
 export interface Piece extends Chunk {
@@ -49,7 +49,7 @@ export class FarBlobs {
     const contents = await this.#service.read(digest, { size, signal });
     if (!contents) return undefined;
     const bytes = await collect(contents, size);
-    if (bytes?.length !== size) throw damaged(`blob ${digest} has another size than ${size}`);
+    if (bytes?.length !== size) throw anotherSize({ digest, size });
     return bytes;
   }
 

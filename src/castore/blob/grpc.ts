@@ -3,11 +3,14 @@ import { BLOB, BLOB_MESSAGE_LENGTH } from '../../proto/grpc/methods.ts';
 import { toBigInt } from '../../proto/long.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
-import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
-import { SINGLE_CHUNK_LIMIT } from './service.ts';
+import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
+import { anotherSize, SINGLE_CHUNK_LIMIT } from './service.ts';
 
 /** Contents up to this many bytes are taken in one piece. */
 const SHORT = 1 << 20;
+/** What a byte takes on the wire that is a message of its own, and what else may come. */
+const WIRE_BYTES = 3;
+const FRAMING = 4096;
 
 /** Blobs of a peer. Everything it sends is checked. */
 export class GrpcBlobService implements BlobService {
@@ -32,25 +35,36 @@ export class GrpcBlobService implements BlobService {
     });
   }
 
+  async has(digest: Digest, { signal }: HasOptions = {}): Promise<boolean> {
+    const found = await foundOrNot(this.#channel.unary(BLOB.stat, { digest: digest.bytes }, signal));
+    return found !== undefined;
+  }
+
   /**
    * One call, and what arrives is checked at its end. All of it also for an offset: a part could be checked only
    * against the peer's own chunk list, which nothing proves.
    */
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
-    const { offset = 0, size = Number.POSITIVE_INFINITY, signal } = options;
-    if (size <= SHORT && offset === 0) return this.#readShort(digest, signal);
+    const { size = Number.POSITIVE_INFINITY, offset = 0, signal } = options;
+    if (size <= SHORT && offset === 0) return this.#readShort(digest, size, signal);
     const messages = this.#channel.serverStream(BLOB.read, { digest: digest.bytes }, signal);
     const first = await foundOrNot(messages.next());
-    return first && this.#checked(digest, offset, first, messages);
+    return first && this.#checked(digest, { size, offset }, first, messages);
   }
 
-  async #readShort(digest: Digest, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array> | undefined> {
+  async #readShort(
+    digest: Digest,
+    size: number,
+    signal?: AbortSignal,
+  ): Promise<AsyncIterable<Uint8Array> | undefined> {
     const request = { digest: digest.bytes };
-    const messages = await foundOrNot(this.#channel.wholeStream(BLOB.read, request, 2 * SHORT, signal));
+    const most = WIRE_BYTES * size + FRAMING;
+    const messages = await foundOrNot(this.#channel.wholeStream(BLOB.read, request, most, signal));
     if (!messages) return undefined;
     const parts = messages.flatMap(({ data }) => (data ? [data] : []));
     const hash = parts.length === 1 ? Digest.hash(parts[0]!) : hashOf(parts);
     if (!hash.equals(digest)) throw this.#wrongContents(digest);
+    if (parts.reduce((sum, { length }) => sum + length, 0) !== size) throw anotherSize({ digest, size });
     return inOrder(parts);
   }
 
@@ -60,16 +74,19 @@ export class GrpcBlobService implements BlobService {
 
   async *#checked(
     digest: Digest,
-    offset: number,
+    { size, offset }: { readonly size: number; readonly offset: number },
     first: IteratorResult<{ data?: Uint8Array | null }>,
     messages: AsyncGenerator<{ data?: Uint8Array | null }>,
   ): AsyncGenerator<Uint8Array> {
     const hasher = new DigestHasher();
     let skip = offset;
+    let left = size;
     try {
       for (let next = first; !next.done; next = await messages.next()) {
         const data = next.value.data;
         if (!data || data.length === 0) continue;
+        left -= data.length;
+        if (left < 0) throw anotherSize({ digest, size });
         hasher.update(data);
         if (skip < data.length) yield skip > 0 ? data.subarray(skip) : data;
         skip = Math.max(0, skip - data.length);
@@ -78,6 +95,7 @@ export class GrpcBlobService implements BlobService {
       await messages.return(undefined);
     }
     if (!hasher.digest().equals(digest)) throw this.#wrongContents(digest);
+    if (left > 0 && size !== Number.POSITIVE_INFINITY) throw anotherSize({ digest, size });
   }
 
   async put(content: BlobContent, options: PutOptions = {}): Promise<Chunk> {

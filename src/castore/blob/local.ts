@@ -1,8 +1,9 @@
-import { damaged } from '../../util/errors.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
 import type { Scratch } from '../../util/scratch.ts';
-import { Digest } from '../digest.ts';
+import { Digest, DigestHasher } from '../digest.ts';
+import { SoundChunks } from '../local/sound-chunks.ts';
 import type { LocalStore } from '../local/store.ts';
-import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
+import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
 
 let chunker: Promise<typeof import('./parallel-chunker.ts')> | undefined;
@@ -16,6 +17,8 @@ export function loadChunker(): Promise<typeof import('./parallel-chunker.ts')> {
 /** Blobs in a local store. */
 export class LocalBlobService implements BlobService {
   readonly #store: LocalStore;
+  /** Blobs whose chunk lists have been found right: their chunks need not be hashed together again. */
+  readonly #proven = new SoundChunks();
 
   constructor(store: LocalStore) {
     this.#store = store;
@@ -34,6 +37,16 @@ export class LocalBlobService implements BlobService {
     return isThere ? (manifest ?? []) : undefined;
   }
 
+  /** What is damaged is not there: it is put again. */
+  async has(digest: Digest, { signal }: HasOptions = {}): Promise<boolean> {
+    try {
+      return (await this.chunks(digest, signal)) !== undefined;
+    } catch (error) {
+      if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+      throw error;
+    }
+  }
+
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
     options.signal?.throwIfAborted();
     const { reader } = this.#store;
@@ -42,9 +55,46 @@ export class LocalBlobService implements BlobService {
       return bytes && one(bytes.subarray(options.offset ?? 0));
     }
     const chunks = reader.manifestChunks(digest.bytes);
-    if (chunks) return this.#read(chunks, options);
+    if (chunks) return this.#listed(digest, chunks, options);
     const size = reader.chunkSize(digest.bytes);
     return size === undefined ? undefined : this.#read([{ digest, size }], options);
+  }
+
+  /**
+   * A blob of several chunks. Nothing but its hash says that the list is right, and it is hashed when this process first
+   * reads all of it; before its first byte, if somebody has found it wrong.
+   */
+  async #listed(
+    digest: Digest,
+    chunks: Iterable<Chunk>,
+    options: ReadOptions,
+  ): Promise<AsyncGenerator<Uint8Array>> {
+    const { env, reader } = this.#store;
+    if (env.rotten.has(digest.bytes)) {
+      for await (const _ of this.#hashed(digest, chunks, options));
+      return this.#read(reader.manifestChunks(digest.bytes) ?? [], options);
+    }
+    const isPart = (options.offset ?? 0) > 0;
+    return isPart || this.#proven.has(digest.bytes)
+      ? this.#read(chunks, options)
+      : this.#hashed(digest, chunks, options);
+  }
+
+  async *#hashed(
+    digest: Digest,
+    chunks: Iterable<Chunk>,
+    { scratch, signal }: ReadOptions,
+  ): AsyncGenerator<Uint8Array> {
+    const hasher = new DigestHasher();
+    for await (const bytes of this.#read(chunks, { scratch, signal })) {
+      hasher.update(bytes);
+      yield bytes;
+    }
+    if (!hasher.digest().equals(digest)) {
+      this.#store.env.rotten.note(digest);
+      throw damaged(`the chunks of blob ${digest} make another blob in the local store`);
+    }
+    this.#proven.add(digest.bytes);
   }
 
   async *#read(

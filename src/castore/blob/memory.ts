@@ -1,6 +1,6 @@
 import { Digest, DigestHasher } from '../digest.ts';
 import { chunked } from './chunker.ts';
-import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
+import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
 
 /** Blobs in the memory of this process. */
 export class MemoryBlobService implements BlobService {
@@ -10,6 +10,10 @@ export class MemoryBlobService implements BlobService {
   async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
     signal?.throwIfAborted();
     return this.#manifests.get(digest.hex) ?? (this.#chunks.has(digest.hex) ? [] : undefined);
+  }
+
+  async has(digest: Digest, { signal }: HasOptions = {}): Promise<boolean> {
+    return (await this.chunks(digest, signal)) !== undefined;
   }
 
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {

@@ -3,15 +3,15 @@ import { tvix } from '../../proto/messages.ts';
 import { mapAhead } from '../../util/async/iterables.ts';
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { zstdCompress, zstdDecompress } from '../../util/compression/zstd.ts';
-import { damaged, type StoreError } from '../../util/errors.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
 import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
 import type { FileNode } from '../node.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { keyOf } from '../objects/object-store.ts';
 import { Reliance } from '../objects/reliance.ts';
 import { chunkerFor } from './parallel-chunker.ts';
-import type { BlobContent, BlobService, Chunk, PutOptions, ReadOptions } from './service.ts';
-import { MAX_CHUNK_LENGTH, SINGLE_CHUNK_LIMIT } from './service.ts';
+import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
+import { anotherSize, MAX_CHUNK_LENGTH, SINGLE_CHUNK_LIMIT } from './service.ts';
 
 /** The largest object of a chunk, in bytes: one that does not compress gets a little larger. */
 const MAX_CHUNK_OBJECT = MAX_CHUNK_LENGTH + (1 << 20);
@@ -44,6 +44,26 @@ export class ObjectStoreBlobService implements BlobService {
     return (await this.#objects.facts(keyOf('chunks', digest), signal)) ? [] : undefined;
   }
 
+  /** What is damaged, as far as that can be seen, is not there: it is put again. */
+  async has(digest: Digest, { size = 0, signal }: HasOptions = {}): Promise<boolean> {
+    if (digest.equals(EMPTY_DIGEST)) return this.#isThere(keyOf('blobs', digest), signal);
+    const isChunk = () => this.#isThere(keyOf('chunks', digest), signal);
+    const isListed = async () => {
+      const chunks = await this.#list(digest, signal).catch(lost);
+      if (!chunks || chunks.length === 0) return false;
+      const find = (one: Chunk) => this.#isThere(keyOf('chunks', one.digest), signal);
+      for await (const isThere of mapAhead(chunks, SENT_AT_ONCE, find)) if (!isThere) return false;
+      return true;
+    };
+    if (size > SINGLE_CHUNK_LIMIT) return (await isListed()) || isChunk();
+    return (await isChunk()) || isListed();
+  }
+
+  async #isThere(key: string, signal: AbortSignal | undefined): Promise<boolean> {
+    const facts = await this.#objects.facts(key, signal);
+    return facts !== undefined && (facts.size > 0 || key.startsWith('blobs/'));
+  }
+
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
     const { offset = 0, size = 0, signal } = options;
     if (digest.equals(EMPTY_DIGEST)) return from(new Uint8Array(), 0);
@@ -53,7 +73,10 @@ export class ObjectStoreBlobService implements BlobService {
     };
     const several = async () => {
       const list = await this.#list(digest, signal);
-      return list && list.length > 1 ? this.#parts(digest, list, offset, signal) : undefined;
+      if (!list || list.length < 2) return undefined;
+      if (size > 0 && list.reduce((sum, chunk) => sum + chunk.size, 0) !== size)
+        throw anotherSize({ digest, size });
+      return this.#parts(digest, list, offset, signal);
     };
     if (size > SINGLE_CHUNK_LIMIT) return (await several()) ?? single();
     return (await single()) ?? several();
@@ -88,24 +111,47 @@ export class ObjectStoreBlobService implements BlobService {
       yield skip > 0 ? bytes.subarray(skip) : bytes;
       skip = 0;
     }
-    if (hasher && !hasher.digest().equals(digest)) throw this.#wrong(digest);
+    if (hasher && !hasher.digest().equals(digest)) {
+      this.#reliance.forget(keyOf('blobs', digest));
+      throw this.#wrong(digest);
+    }
   }
 
   /** A chunk of at most `limit` bytes. */
   async #chunk(digest: Digest, limit: number, signal?: AbortSignal): Promise<Uint8Array | undefined> {
-    const object = await this.#objects.get(keyOf('chunks', digest), MAX_CHUNK_OBJECT, signal);
-    if (!object) return undefined;
-    const bytes = this.#decoding(digest, () =>
-      zstdDecompress(object.bytes, Math.min(limit, MAX_CHUNK_LENGTH)),
-    );
-    if (!Digest.hash(bytes).equals(digest)) throw this.#wrong(digest);
-    return bytes;
+    const key = keyOf('chunks', digest);
+    return this.#noticing(key, async () => {
+      const object = await this.#objects.get(key, MAX_CHUNK_OBJECT, signal);
+      if (!object) return undefined;
+      const bytes = this.#decoding(digest, () =>
+        zstdDecompress(object.bytes, Math.min(limit, MAX_CHUNK_LENGTH)),
+      );
+      if (!Digest.hash(bytes).equals(digest)) throw this.#wrong(digest);
+      return bytes;
+    });
   }
 
-  async #list(digest: Digest, signal?: AbortSignal): Promise<Chunk[] | undefined> {
-    const object = await this.#objects.get(keyOf('blobs', digest), MAX_INDEX_OBJECT, signal);
-    if (!object) return undefined;
-    const { chunks } = this.#decoding(digest, () => tvix.castore.v1.StatBlobResponse.decode(object.bytes));
+  /** Reads an object. Nobody relies on one any more that is damaged, or not there. */
+  async #noticing<T>(key: string, read: () => Promise<T | undefined>): Promise<T | undefined> {
+    let found: T | undefined;
+    try {
+      found = await read();
+      return found;
+    } finally {
+      if (found === undefined) this.#reliance.forget(key);
+    }
+  }
+
+  #list(digest: Digest, signal?: AbortSignal): Promise<Chunk[] | undefined> {
+    const key = keyOf('blobs', digest);
+    return this.#noticing(key, async () => {
+      const object = await this.#objects.get(key, MAX_INDEX_OBJECT, signal);
+      return object && this.#readList(digest, object.bytes);
+    });
+  }
+
+  #readList(digest: Digest, encoded: Uint8Array): Chunk[] {
+    const { chunks } = this.#decoding(digest, () => tvix.castore.v1.StatBlobResponse.decode(encoded));
     return chunks.map(({ digest: bytes, size }) => {
       const chunk = {
         digest: this.#decoding(digest, () => Digest.of(Uint8Array.from(bytes ?? []))),
@@ -173,7 +219,7 @@ export class ObjectStoreBlobService implements BlobService {
   async #keepList(digest: Digest, signal: AbortSignal | undefined): Promise<boolean> {
     if (!(await this.#reliance.keep(keyOf('blobs', digest), MAX_INDEX_OBJECT, signal))) return false;
     if (digest.equals(EMPTY_DIGEST)) return true;
-    const chunks = (await this.#list(digest, signal)) ?? [];
+    const chunks = (await this.#list(digest, signal).catch(lost)) ?? [];
     // Others write an empty list for a blob of one chunk.
     if (chunks.length === 0) return this.#keepChunk(digest, signal);
     for await (const isThere of mapAhead(chunks, SENT_AT_ONCE, (one) => this.#keepChunk(one.digest, signal)))
@@ -199,6 +245,11 @@ export class ObjectStoreBlobService implements BlobService {
 
   /** A put is acknowledged when it is durable. */
   async flush(): Promise<void> {}
+}
+
+/** Turns DATA_LOSS into `undefined`. */
+function lost(error: unknown): undefined {
+  if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
 }
 
 async function* from(bytes: Uint8Array, offset: number): AsyncGenerator<Uint8Array> {

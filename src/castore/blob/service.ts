@@ -1,3 +1,4 @@
+import { damaged, type StoreError } from '../../util/errors.ts';
 import type { Scratch } from '../../util/scratch.ts';
 import type { Digest } from '../digest.ts';
 
@@ -35,10 +36,16 @@ export interface BlobService {
   chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined>;
 
   /**
+   * Whether all of a blob is where puts go, as far as that can be told without reading it: who asks need not put it.
+   * `chunks` also tells of copies that are kept elsewhere.
+   */
+  has(digest: Digest, options?: HasOptions): Promise<boolean>;
+
+  /**
    * The contents from `offset` (bytes, default 0) to the end, in parts of any length. `undefined` when the
    * blob is not there. Reading at or past the end gives nothing. The iteration throws DATA_LOSS, at its end at the
-   * latest, when what has come is not what the digest says. Read from the middle, a large blob may be checked by its
-   * chunks alone.
+   * latest, when what has come is not what the digest says, or has another length than `size`: at the first byte that is
+   * too many. Read from the middle, a large blob may be checked by its chunks alone.
    */
   read(digest: Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>;
 
@@ -63,6 +70,12 @@ export interface PutOptions {
   readonly digest?: Digest;
 }
 
+export interface HasOptions {
+  /** Length of the blob, if it is known: tells where it is likely to be. */
+  readonly size?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export interface ReadOptions {
   readonly offset?: number;
   /** Length of the blob, if it is known: a short one may come in one piece. */
@@ -70,4 +83,9 @@ export interface ReadOptions {
   /** Where a part may lie; then it is valid until the next is asked for, of this or another read. */
   readonly scratch?: Scratch | undefined;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** The error for contents that are longer or shorter than they should be. */
+export function anotherSize({ digest, size }: { digest: Digest; size: number | bigint }): StoreError {
+  return damaged(`blob ${digest} has another size than ${size}`);
 }

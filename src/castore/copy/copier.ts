@@ -1,5 +1,4 @@
-import { damaged } from '../../util/errors.ts';
-import type { FileNode, Node } from '../node.ts';
+import type { Node } from '../node.ts';
 
 /** Progress of a copy. */
 export interface CopyProgress {
@@ -22,10 +21,6 @@ export interface TreeCopier {
    * Throws DATA_LOSS when a part of it is missing or damaged.
    */
   copy(root: Node, signal?: AbortSignal): Promise<void>;
-}
-
-export function anotherSize({ digest, size }: FileNode) {
-  return damaged(`blob ${digest} has another size than ${size}`);
 }
 
 /** Tells of so many bytes that have been copied, or with 0 of an object that has been looked at. */

@@ -1,13 +1,13 @@
 import { Turns } from '../../util/async/turns.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
-import { type Chunk, SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
+import { anotherSize, type Chunk, SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import { DigestHasher } from '../digest.ts';
 import { LocalTreeSource } from '../export/source.ts';
 import type { LocalStore } from '../local/store.ts';
 import type { FileNode, Node } from '../node.ts';
 import { filesOf, leavesFirst } from '../walk.ts';
 import type { CopyOptions, TreeCopier } from './copier.ts';
-import { anotherSize, tell } from './copier.ts';
+import { tell } from './copier.ts';
 
 /** After so many bytes they are committed: what has been copied by then is not copied again. */
 const FLUSH_BYTES = 256 << 20;
@@ -79,8 +79,10 @@ export class LocalTreeCopier implements TreeCopier {
       hasher.update(await this.#copyChunk(chunk));
       if (turns.isDue) await turns.take();
     }
-    if (!hasher.digest().equals(file.digest))
+    if (!hasher.digest().equals(file.digest)) {
+      this.#from.env.rotten.note(file.digest);
       throw damaged(`the local store's blob ${file.digest} is damaged`);
+    }
     await this.#to.writer.manifest(file.digest, chunks);
   }
 

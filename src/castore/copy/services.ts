@@ -2,13 +2,13 @@ import { eachOf } from '../../util/async/each-of.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import type { BlobContent, BlobService } from '../blob/service.ts';
-import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
+import { anotherSize, SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { DirectoryService } from '../directory/service.ts';
 import type { FileNode, Node } from '../node.ts';
 import { TreeDirectories } from '../tree-directories.ts';
 import { filesOf, leavesFirst } from '../walk.ts';
 import type { CopyOptions, TreeCopier } from './copier.ts';
-import { anotherSize, tell } from './copier.ts';
+import { tell } from './copier.ts';
 
 /** Files of one tree that are asked for and sent at once. */
 const AT_ONCE = 32;
@@ -70,7 +70,7 @@ export class ServiceTreeCopier implements TreeCopier {
   async #isThere(file: FileNode, signal: AbortSignal | undefined): Promise<boolean> {
     const unlikely = this.#absent++ >= ASK && this.#absent % ASK_EACH !== 0;
     if (unlikely && file.size <= SINGLE_CHUNK_LIMIT) return false;
-    const isThere = (await this.#to.blobs.chunks(file.digest, signal)) !== undefined;
+    const isThere = await this.#to.blobs.has(file.digest, { size: Number(file.size), signal });
     if (isThere) this.#absent = 0;
     return isThere;
   }

@@ -37,6 +37,10 @@ export class CachedDirectoryService implements DirectoryService {
     this.#target = puts === 'near' ? near : far;
   }
 
+  get target(): DirectoryService {
+    return this.#target.target ?? this.#target;
+  }
+
   async get(digest: Digest, signal?: AbortSignal): Promise<Directory | undefined> {
     return (await this.#kept(digest, signal)) ?? (await this.#closure(digest, signal)).get(digest.hex);
   }

@@ -30,9 +30,15 @@ export class ObjectStoreDirectoryService implements DirectoryService {
   }
 
   async *getRecursive(digest: Digest, signal?: AbortSignal): AsyncGenerator<Directory> {
-    const object = await this.#objects.get(keyOf('dirs', digest), MAX_PACK, signal);
+    const key = keyOf('dirs', digest);
+    const object = await this.#objects.get(key, MAX_PACK, signal);
+    // Nobody relies on it any more.
+    if (!object) this.#reliance.forget(key);
     if (!object) return;
-    const lie = (what: string, cause?: unknown) => damaged(`${this.#objects.address} ${what}`, { cause });
+    const lie = (what: string, cause?: unknown) => {
+      this.#reliance.forget(key);
+      return damaged(`${this.#objects.address} ${what}`, { cause });
+    };
     const validator = new RootFirstValidator(digest, lie);
     let count = 0;
     for await (const bytes of decodePack(object.bytes)) {

@@ -7,6 +7,9 @@ import type { Directory } from '../directory.ts';
  * and throws the signal's reason.
  */
 export interface DirectoryService {
+  /** Where puts go, if that is only a part of what is read: a copy that is kept elsewhere may go. */
+  readonly target?: DirectoryService | undefined;
+
   /** The directory of this digest; `undefined` when it is not there. */
   get(digest: Digest, signal?: AbortSignal): Promise<Directory | undefined>;
 

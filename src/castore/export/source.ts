@@ -50,8 +50,10 @@ export class LocalTreeSource implements TreeSource {
       hasher?.update(bytes);
       yield bytes;
     }
-    if (hasher && !hasher.digest().equals(digest))
+    if (hasher && !hasher.digest().equals(digest)) {
+      this.#reader.noteRotten(digest);
       throw damaged(`the local store's blob ${digest} is damaged`);
+    }
   }
 
   /** A whole chunk of this size. Valid until the next one is asked for. */

@@ -18,7 +18,7 @@ export const digestOnly: ImportTarget = {
       }
       return { digest: hasher.digest(), size };
     },
-    chunks: async () => undefined,
+    has: async () => false,
   },
   directories: {
     putMany(): DirectoryPutter {

@@ -43,7 +43,7 @@ export interface ImportOptions {
 
 /** Where an import goes. */
 export interface ImportTarget {
-  readonly blobs: Pick<BlobService, 'put' | 'chunks'>;
+  readonly blobs: Pick<BlobService, 'put' | 'has'>;
   readonly directories: Pick<DirectoryService, 'putMany'>;
 }
 
@@ -196,7 +196,7 @@ class Importer {
     const { known, onLargeFile, signal } = this.#options;
     const key = latin1(path);
     const expected = known?.get(key);
-    if (expected && (await this.#blobs.chunks(expected, signal))) return expected;
+    if (expected && (await this.#blobs.has(expected, { size, signal }))) return expected;
     const { digest } = await this.#blobs.put(this.#parts(path, fd, size), { signal, size });
     onLargeFile?.(key, digest);
     return digest;

@@ -193,7 +193,7 @@ export function deleteRows(
     if (chunk?.kind === 'file') files.push({ key, suffix: chunk.suffix });
     if (dryRun) continue;
     table.removeSync(key);
-    if (chunk?.kind === 'file') env.rotten.forget(key);
+    if (chunk?.kind === 'file' || table === env.manifests) env.rotten.forget(key);
   }
   const removeFiles = () => {
     const chunkFiles = new ChunkFiles(env.dir);

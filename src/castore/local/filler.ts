@@ -116,6 +116,7 @@ export class CacheFiller {
     if (value.length === 0) await this.#env.committed(table.remove(key));
     else if (table === this.#env.chunks && fileOf(key, value)) await this.#commitFile(key, value);
     else await this.#env.committed(table.put(key, value));
+    if (table === this.#env.manifests && this.#env.rotten.has(key)) this.#env.rotten.forget(key);
   }
 
   /** Another mount may have fetched the same chunk: of two files one goes, theirs if it is damaged. */

@@ -92,7 +92,7 @@ export class LocalReader {
       : row !== undefined;
   }
 
-  /** Has nobody who writes rely on a chunk that is rotten. */
+  /** Has nobody who writes rely on a chunk, or a chunk list, that is rotten. */
   noteRotten(digest: Digest): void {
     this.#env.rotten.note(digest);
   }

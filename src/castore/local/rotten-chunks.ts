@@ -11,8 +11,8 @@ const MAX_NOTED = 10_000;
 const LOOK_MS = 200;
 
 /**
- * Chunks whose file was found to hold something else than their digest says: nobody who writes relies on such a file, and
- * fsck tells what it belongs to. A mark is a file `rotten/<digest in hex>`: it takes no lock. It goes when the chunk is
+ * Chunks whose file was found to hold something else than their digest says, and blobs whose chunks make another one: nobody
+ * who writes relies on them, and fsck tells what they belong to. A mark is a file `rotten/<digest in hex>`: it takes no lock. It goes when the chunk is
  * written anew, or deleted.
  */
 export class RottenChunks {

@@ -33,8 +33,9 @@ export class RowCheck {
     if (row.length < EPOCH_LENGTH) return false;
     if (table === this.#env.directories) return isDigestOf(key, row.subarray(EPOCH_LENGTH));
     try {
+      if (this.#env.rotten.has(key)) return false;
       if (table === this.#env.manifests) return parseManifestRow(row, key) !== undefined;
-      return !this.#env.rotten.has(key) && this.#isChunk(key, row);
+      return this.#isChunk(key, row);
     } catch (error) {
       if (error instanceof StoreError) return false;
       throw error;

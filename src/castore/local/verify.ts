@@ -3,6 +3,7 @@ import { messageOf, systemCode } from '../../util/errors.ts';
 import { isDigestOf } from '../digest.ts';
 import { Directory } from '../directory.ts';
 import { ChunkFiles } from './chunk-files.ts';
+import { RottenChunks } from './rotten-chunks.ts';
 import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from './rows.ts';
 
 /** The result of checking a row. */
@@ -24,6 +25,7 @@ export type VerifyRow = (key: Buffer, row: Buffer) => Verdict;
 /** How the rows of the castore tables are verified. */
 export function castoreVerifiers(dir: string): Record<string, VerifyRow> {
   const files = new ChunkFiles(dir);
+  const rotten = new RottenChunks(dir);
   const catching =
     (verify: VerifyRow): VerifyRow =>
     (key, row) => {
@@ -43,9 +45,10 @@ export function castoreVerifiers(dir: string): Record<string, VerifyRow> {
     }),
     manifest: catching((key, row) => {
       const chunks = [...parseManifestRow(row, key)];
-      return chunks.length > 1
-        ? { bytes: row.length }
-        : { problem: 'it is no list of chunks', bytes: row.length };
+      if (chunks.length < 2) return { problem: 'it is no list of chunks', bytes: row.length };
+      // Whoever read all of the blob has found that.
+      if (rotten.has(key)) return { problem: 'its chunks make another blob', bytes: row.length };
+      return { bytes: row.length };
     }),
     chunk: catching((key, bytes) => {
       const row = parseChunkRow(bytes, key);

@@ -42,6 +42,8 @@ interface Row {
   readonly table: Table;
   readonly key: Uint8Array;
   readonly value: Uint8Array;
+  /** Makes the row of this one and one that is there when it is committed. Must not throw. */
+  readonly unite?: ((theirs: Uint8Array) => Uint8Array) | undefined;
   /** The file that the row names, if it names one. */
   readonly file?: { readonly hex: string; readonly suffix: string };
 }
@@ -148,8 +150,13 @@ export class LocalWriter {
   /** Stores a blob's chunk list; its chunks were written before. */
   async manifest(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
     const { epoch } = this;
-    if (await this.#find(this.#env.manifests, digest.bytes)) return;
-    await this.#wait({ table: this.#env.manifests, key: digest.bytes, value: manifestRow(epoch, chunks) });
+    const { manifests } = this.#env;
+    const value = manifestRow(epoch, chunks);
+    if (await this.#find(manifests, digest.bytes)) {
+      const theirs = manifests.get(digest.bytes);
+      if (!theirs || isSameList(theirs, value)) return;
+    }
+    await this.#wait({ table: manifests, key: digest.bytes, value });
   }
 
   async directory(directory: Directory): Promise<void> {
@@ -159,9 +166,12 @@ export class LocalWriter {
     await this.#wait({ table: this.#env.directories, key: directory.digest.bytes, value });
   }
 
-  /** Stores a row of a table of another layer, after everything before it. */
-  async row(table: Table, key: Uint8Array, value: Uint8Array): Promise<void> {
-    await this.#wait({ table, key, value });
+  /**
+   * Stores a row of a table of another layer, after everything before it. Over one that is there comes what `unite` makes
+   * of both, whoever writes it at the same time; it must not throw.
+   */
+  async row(table: Table, key: Uint8Array, value: Uint8Array, unite?: Row['unite']): Promise<void> {
+    await this.#wait({ table, key, value, unite });
   }
 
   /**
@@ -291,7 +301,14 @@ export class LocalWriter {
 
   /** Puts a row unless a sound one is there, whose epoch rises: it never falls. */
   async #put(row: Row): Promise<void> {
-    const { table, key, value, file } = row;
+    const { table, key, value, unite, file } = row;
+    if (unite) {
+      await this.#env.transactionSoon(() => {
+        const theirs = table.get(key);
+        table.putSync(key, theirs ? unite(theirs) : value);
+      });
+      return;
+    }
     if (!isEpochal(this.#env, table)) {
       await this.#env.committed(table.put(key, value));
       return;
@@ -316,11 +333,14 @@ export class LocalWriter {
     return this.#env.transactionSoon(() => {
       const theirs = table.get(key);
       if (!theirs) return undefined;
-      const isSound = this.#check.isSound(table, key, theirs);
+      // Another list may be as good, or wrong: the one that is put is right.
+      const isSound =
+        this.#check.isSound(table, key, theirs) &&
+        (table !== this.#env.manifests || isSameList(theirs, ours));
       const theirEpoch = theirs.length < EPOCH_LENGTH ? 0 : Math.min(rowEpoch(theirs), this.#env.epochNow());
       const stays = isSound ? theirs : ours;
       table.putSync(key, withEpoch(stays, Math.max(rowEpoch(ours), theirEpoch)));
-      if (!isSound && table === this.#env.chunks) this.#env.rotten.forget(key);
+      if (!isSound && table !== this.#env.directories) this.#env.rotten.forget(key);
       return isSound ? ours : theirs;
     });
   }
@@ -341,6 +361,11 @@ export class LocalWriter {
     this.#session = undefined;
     this.#retired = undefined;
   }
+}
+
+/** Whether two rows have the same chunk list. */
+function isSameList(one: Uint8Array, other: Uint8Array): boolean {
+  return asBuffer(one).subarray(EPOCH_LENGTH).equals(other.subarray(EPOCH_LENGTH));
 }
 
 /** Whether the rows of a table begin with an epoch. */

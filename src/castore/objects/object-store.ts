@@ -14,6 +14,8 @@ export interface ObjectFacts {
   readonly size: number;
   /** When it was put last, in milliseconds since 1970, by the clock of the store. */
   readonly modified: number;
+  /** MD5 of its bytes, in hexadecimal, where the store tells something that may be that. */
+  readonly md5?: string | undefined;
 }
 
 export interface ListedObject extends ObjectFacts {

@@ -1,9 +1,12 @@
+import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import { orAborted } from '../../util/async/abort.ts';
+import { asBuffer } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
 import type { CollectionState } from './collection-state.ts';
 import { isUnderWay, readState } from './collection-state.ts';
-import type { ObjectStore } from './object-store.ts';
+import { markFormat } from './format.ts';
+import type { ObjectFacts, ObjectStore } from './object-store.ts';
 
 const HOUR_MS = 3_600_000;
 /**
@@ -14,7 +17,7 @@ export const GRACE_MS = 24 * HOUR_MS;
 const OLD_MS = GRACE_MS / 2;
 /** Everybody who puts has looked within so many milliseconds whether a collection is under way. */
 export const NOTICE_MS = 5000;
-/** Objects up to this many bytes are sent without asking whether they are there. */
+/** Objects up to this many bytes are sent without asking whether they are there, unless the last one was. */
 const SMALL = 128 * 1024;
 /** Objects that are known to be there, and young, and for how long that is believed. */
 const MAX_KNOWN = 1 << 18;
@@ -39,19 +42,65 @@ export class Reliance {
   #seen: { readonly at: number; readonly state: Promise<CollectionState | undefined> } | undefined;
   /** The last collection with a shorter grace. */
   #short: string | undefined;
+  #marked: Promise<void> | undefined;
+  /** Whether the last object that was put was there already. */
+  #wasThere = false;
+  /** Whether what the store tells as an MD5 is one, as far as is known. */
+  #tellsMd5 = true;
 
   constructor(objects: ObjectStore) {
     this.#objects = objects;
   }
 
-  /** Stores the only object that a key can stand for, made of `size` bytes, if it is not there. Throws UNAVAILABLE. */
+  /**
+   * Stores what a key stands for, made of `size` bytes, unless the same is there: something else is damaged, or was made
+   * in another way, and is replaced. Throws UNAVAILABLE.
+   */
   async putOnce(key: string, size: number, make: () => Uint8Array, signal?: AbortSignal): Promise<void> {
     const id = await this.#look(NOTICE_MS / 2, signal);
     if (this.#known.has(key)) return;
-    const there = size > SMALL && (await this.#objects.facts(key, signal)) !== undefined;
-    if (there || !(await this.#objects.put(key, make(), 'absent', signal)))
-      await this.#renewed(key, id, async () => make(), signal);
+    if (this.#objects.isFar) await this.mark();
+    const bytes = make();
+    const facts = async () => this.#objects.facts(key, signal);
+    const asksFirst = size > SMALL || this.#wasThere;
+    let there = asksFirst ? await facts() : undefined;
+    if (!there && !(await this.#objects.put(key, bytes, 'absent', signal))) there = await facts();
+    this.#wasThere = there !== undefined;
+    if (there && (this.isOld(there.modified) || !(await this.#isSame(key, there, bytes, signal))))
+      await this.#replace(key, there, id, async () => bytes, signal);
     this.#known.set(key, true);
+  }
+
+  /** See `markFormat`; once is enough. */
+  async mark(): Promise<void> {
+    this.#marked ??= markFormat(this.#objects);
+    try {
+      await this.#marked;
+    } catch (error) {
+      this.#marked = undefined;
+      throw error;
+    }
+  }
+
+  /** Has an object looked for again that was found to be damaged, or not there. */
+  forget(key: string): void {
+    this.#known.delete(key);
+  }
+
+  /** Whether an object is these bytes, as far as its facts tell; where they do not, it is read. */
+  async #isSame(
+    key: string,
+    { size, md5 }: ObjectFacts,
+    bytes: Uint8Array,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    if (size !== bytes.length) return false;
+    if (md5 !== undefined && md5 === createHash('md5').update(bytes).digest('hex')) return true;
+    if (md5 !== undefined && !this.#tellsMd5) return true;
+    const found = await this.#objects.get(key, size, signal);
+    const isSame = found !== undefined && asBuffer(found.bytes).equals(bytes);
+    if (isSame && md5 !== undefined) this.#tellsMd5 = false;
+    return isSame;
   }
 
   /**
@@ -84,11 +133,21 @@ export class Reliance {
     read: () => Promise<Uint8Array | undefined>,
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
-    const begun = performance.now();
     const facts = await this.#objects.facts(key, signal);
     if (!facts) return false;
-    if (!this.isOld(facts.modified)) return true;
-    if (id !== undefined) throw this.#later(key);
+    return this.isOld(facts.modified) ? this.#replace(key, facts, id, read, signal) : true;
+  }
+
+  /** Puts an object over one that is there, but not over one that a collection may be about to take. */
+  async #replace(
+    key: string,
+    { modified }: ObjectFacts,
+    id: string | undefined,
+    read: () => Promise<Uint8Array | undefined>,
+    signal: AbortSignal | undefined,
+  ): Promise<boolean> {
+    const begun = performance.now();
+    if (id !== undefined && this.isOld(modified)) throw this.#later(key);
     const bytes = await read();
     if (!bytes) return false;
     await this.#objects.put(key, bytes, 'always', signal);

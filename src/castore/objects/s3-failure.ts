@@ -21,7 +21,10 @@ export interface FailureContext {
   readonly endpoint: string;
 }
 
-const WRONG_KEY = ['InvalidAccessKeyId', 'SignatureDoesNotMatch', 'InvalidToken', 'ExpiredToken'];
+const EXPIRED = ['ExpiredToken', 'ExpiredTokenException', 'TokenRefreshRequired', 'RequestExpired'];
+/** What may pass, though its status says that the request is at fault. */
+const PASSING = ['RequestTimeout', 'RequestTimeTooSkewed', 'SlowDown', 'Throttling', 'ThrottlingException'];
+const WRONG_KEY = ['InvalidAccessKeyId', 'SignatureDoesNotMatch', 'InvalidToken', ...EXPIRED];
 const WRONG_REGION = ['AuthorizationHeaderMalformed', 'PermanentRedirect'];
 
 /** Whether a request was refused because of its condition. */
@@ -31,6 +34,22 @@ export function isConditionFailure(error: unknown): boolean {
 
 export function isMissingObject(error: unknown): boolean {
   return statusOf(error) === 404 && (error as Failure).name !== 'NoSuchBucket';
+}
+
+/** Whether an object is not to be had; where objects may not be listed, S3 says so of those that are missing, too. */
+export function isDenied(error: unknown): boolean {
+  return statusOf(error) === 403 && (error as Failure).name === 'AccessDenied';
+}
+
+/** Whether it is not said why a request was refused: the answer to HEAD has no body. */
+export function isUnexplained(error: unknown): boolean {
+  const status = statusOf(error);
+  return status === 400 || status === 403;
+}
+
+/** Whether a request was refused because its credentials are no longer good. */
+export function isExpired(error: unknown): boolean {
+  return EXPIRED.includes((error as Failure | undefined)?.name ?? '');
 }
 
 function statusOf(error: unknown): number | undefined {
@@ -62,6 +81,7 @@ export function failureOf(error: unknown, { address, bucket, endpoint }: Failure
   if (WRONG_REGION.includes(name)) {
     return as('FAILED_PRECONDITION', `the bucket is in another region (${describe(error)}); set aws_region`);
   }
+  if (PASSING.includes(name)) return as('UNAVAILABLE', `${endpoint} is not ready (${describe(error)})`);
   if (status === 401 || status === 403) {
     return as('PERMISSION_DENIED', `access to the bucket is denied (${describe(error)})`);
   }

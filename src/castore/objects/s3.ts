@@ -8,7 +8,14 @@ import { collect } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import type { Condition, ListedObject, ObjectFacts, ObjectStore, StoredObject } from './object-store.ts';
 import type { FailureContext } from './s3-failure.ts';
-import { failureOf, isConditionFailure, isMissingObject } from './s3-failure.ts';
+import {
+  failureOf,
+  isConditionFailure,
+  isDenied,
+  isExpired,
+  isMissingObject,
+  isUnexplained,
+} from './s3-failure.ts';
 
 /** Requests under way at once. */
 const AT_ONCE = 64;
@@ -55,10 +62,14 @@ export class S3ObjectStore implements ObjectStore {
   readonly #context: FailureContext;
   readonly #limiter = new Limiter(AT_ONCE);
   #answered = false;
+  /** Whether an object has been read. */
+  #mayRead = false;
+  readonly #options: S3ClientConfig;
   readonly #firstAnswerMs: number | undefined;
 
   private constructor(sdk: Sdk, options: S3ClientConfig, location: S3Location) {
     this.#sdk = sdk;
+    this.#options = options;
     this.#client = newClient(sdk, options);
     this.#domain = new FaultDomain(`the connection to ${location.address}`, () => {
       this.#client.destroy();
@@ -87,8 +98,9 @@ export class S3ObjectStore implements ObjectStore {
   get(key: string, limit: number, signal?: AbortSignal): Promise<StoredObject | undefined> {
     return this.#request(signal, async () => {
       const command = new this.#sdk.GetObjectCommand(this.#at(key));
-      const found = await absentOr(this.#client.send(command, until(signal)));
+      const found = await this.#orAbsent(this.#client.send(command, until(signal)));
       if (!found) return undefined;
+      this.#mayRead = true;
       const body = found.Body as Readable;
       const bytes = await collect(body, limit);
       if (!bytes) throw damaged(`${this.address}: ${key} has more than ${limit} bytes`);
@@ -102,11 +114,35 @@ export class S3ObjectStore implements ObjectStore {
   facts(key: string, signal?: AbortSignal): Promise<ObjectFacts | undefined> {
     return this.#request(signal, async () => {
       const command = new this.#sdk.HeadObjectCommand(this.#at(key));
-      const found = await absentOr(this.#client.send(command, until(signal)));
-      return (
-        found && { size: found.ContentLength ?? 0, modified: found.LastModified?.getTime() ?? Date.now() }
+      const found = await this.#orAbsent(
+        this.#client.send(command, until(signal)).catch((error) => this.#explained(key, error, signal)),
       );
+      if (!found) return undefined;
+      const [md5] = /[0-9a-f]{32}/.exec(found.ETag ?? '') ?? [];
+      return { size: found.ContentLength ?? 0, modified: found.LastModified?.getTime() ?? Date.now(), md5 };
     });
+  }
+
+  /**
+   * Gives `undefined` for an object that is not there. Where objects may not be listed, that looks like one that may not be
+   * read: it is taken for it once another could be read.
+   */
+  async #orAbsent<T>(answer: Promise<T>): Promise<T | undefined> {
+    try {
+      return await answer;
+    } catch (error) {
+      if (isMissingObject(error) || (this.#mayRead && isDenied(error))) return undefined;
+      throw error;
+    }
+  }
+
+  /** Throws why HEAD was refused: the answer to GET says it. */
+  async #explained(key: string, error: unknown, signal: AbortSignal | undefined): Promise<never> {
+    if (!isUnexplained(error)) throw error;
+    const command = new this.#sdk.GetObjectCommand({ ...this.#at(key), Range: 'bytes=0-0' });
+    const { Body } = await this.#client.send(command, until(signal));
+    (Body as Readable).destroy();
+    throw error;
   }
 
   async put(key: string, bytes: Uint8Array, condition: Condition, signal?: AbortSignal): Promise<boolean> {
@@ -203,6 +239,7 @@ export class S3ObjectStore implements ObjectStore {
     const first = this.#answered ? undefined : this.#firstAnswerMs;
     const attempt = async () => {
       signal?.throwIfAborted();
+      const client = this.#client;
       try {
         const result = await this.#domain.run(() =>
           first ? orAborted(send(), AbortSignal.timeout(first)) : send(),
@@ -211,12 +248,16 @@ export class S3ObjectStore implements ObjectStore {
         return result;
       } catch (error) {
         signal?.throwIfAborted();
+        // Others may have been put in their place. What is under way with the old ones goes on.
+        if (isExpired(error) && this.#client === client) this.#client = newClient(this.#sdk, this.#options);
         throw error instanceof StoreError ? error : failureOf(error, this.#context);
       }
     };
     const isTransient = (error: unknown) =>
       error instanceof StoreError &&
-      (error.code === 'UNAVAILABLE' || (error.code === 'DEADLINE_EXCEEDED' && !first));
+      (error.code === 'UNAVAILABLE' ||
+        isExpired(error.cause) ||
+        (error.code === 'DEADLINE_EXCEEDED' && !first));
     const attempts = this.#answered ? ATTEMPTS : FIRST_ATTEMPTS;
     const options = { attempts, firstWaitMs: FIRST_WAIT_MS, isTransient };
     return this.#limiter.run(() => retrying(options, signal, attempt), signal);
@@ -224,7 +265,9 @@ export class S3ObjectStore implements ObjectStore {
 }
 
 function newClient(sdk: Sdk, options: S3ClientConfig): S3Client {
-  const client = new sdk.S3Client(options);
+  // The SDK keeps the files with credentials in memory; a client that is made later is to read them again.
+  const fresh: S3ClientConfig & { ignoreCache: boolean } = { ...options, ignoreCache: true };
+  const client = new sdk.S3Client(fresh);
   // It prepares what it would log for each request, and nobody listens.
   client.middlewareStack.remove('loggerMiddleware');
   return client;
@@ -264,16 +307,6 @@ const ANONYMOUS: S3ClientConfig = {
   credentials: { accessKeyId: '', secretAccessKey: '' },
   signer: { sign: async (request) => request },
 };
-
-/** Gives `undefined` for an object that is not there. */
-async function absentOr<T>(answer: Promise<T>): Promise<T | undefined> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (isMissingObject(error)) return undefined;
-    throw error;
-  }
-}
 
 /** A signal of a request's own: the SDK leaves listeners at it until the answer has been read. */
 function until(signal: AbortSignal | undefined): { abortSignal?: AbortSignal } {

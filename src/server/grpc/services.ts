@@ -47,7 +47,10 @@ function blobMethods({ blobs }: Services): Implementation[] {
   return [
     unary(BLOB.stat, async (request, signal) => {
       const digest = digestOf(request.digest);
-      const chunks = await blobs.chunks(digest, signal);
+      // Who asks for no chunks wants to know whether to send it.
+      const chunks = request.sendChunks
+        ? await blobs.chunks(digest, signal)
+        : (await blobs.has(digest, { signal })) && [];
       if (!chunks) throw notFound(`blob ${digest}`);
       return { chunks: chunks.map((chunk: Chunk) => ({ digest: chunk.digest.bytes, size: chunk.size })) };
     }),

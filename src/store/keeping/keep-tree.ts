@@ -10,7 +10,7 @@ import type { Store } from '../services.ts';
 const AT_ONCE = 64;
 
 /**
- * Whether all of a tree is in the store. In a local one it stays there while the store is open, so that what
+ * Whether all of a tree is where puts into the store go. In a local one it stays there while the store is open, so that what
  * refers to the tree can be put (the design's "deleting safely"): due whenever something is relied on that an
  * earlier process may have put.
  */
@@ -19,11 +19,12 @@ export async function keepTree(store: Store, root: Node, signal?: AbortSignal): 
   if (store.bucket) return store.bucket.keep(root, signal);
   local?.env.refresh();
   if (root.kind === 'symlink') return true;
-  if (root.kind === 'file') return keepBlob(store, root.digest, signal);
+  if (root.kind === 'file') return keepBlob(store, root, signal);
   const turns = new Turns();
   const directories: Digest[] = [];
   try {
-    for await (const directory of store.directories.getRecursive(root.digest, signal)) {
+    const { directories: all } = store;
+    for await (const directory of (all.target ?? all).getRecursive(root.digest, signal)) {
       directories.push(directory.digest);
       if (!(await keepBlobs(store, directory, signal))) return false;
       if (turns.isDue) await turns.take();
@@ -43,12 +44,21 @@ export async function keepTree(store: Store, root: Node, signal?: AbortSignal): 
 /** The blobs of the files in a directory. */
 async function keepBlobs(store: Store, directory: Directory, signal?: AbortSignal): Promise<boolean> {
   const files = [...directory.entries()].map(([, node]) => node).filter((node) => node.kind === 'file');
-  const keep = ({ digest }: FileNode) => keepBlob(store, digest, signal);
+  const keep = (file: FileNode) => keepBlob(store, file, signal);
   for await (const kept of mapAhead(files, AT_ONCE, keep)) if (!kept) return false;
   return true;
 }
 
-async function keepBlob({ local, blobs }: Store, digest: Digest, signal?: AbortSignal): Promise<boolean> {
-  if (local) return local.writer.hasBlob(digest.bytes, local.reader.manifest(digest.bytes));
-  return (await blobs.chunks(digest, signal)) !== undefined;
+async function keepBlob(
+  { local, blobs }: Store,
+  { digest, size }: FileNode,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  if (!local) return blobs.has(digest, { size: Number(size), signal });
+  try {
+    return await local.writer.hasBlob(digest.bytes, local.reader.manifest(digest.bytes));
+  } catch (error) {
+    if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+    throw error;
+  }
 }

@@ -59,13 +59,17 @@ async function pathsWith(
         seen.push(Uint8Array.from(digest));
         return true;
       };
+      const note = (digest: Uint8Array) => {
+        const hex = toHex(digest);
+        if (found.has(hex)) within.add(hex);
+      };
       await new TreeWalker(reader, {
         directory: isNew,
-        blob: isNew,
-        chunk: (digest) => {
-          const hex = toHex(digest);
-          if (found.has(hex)) within.add(hex);
+        blob: (digest) => {
+          note(digest);
+          return isNew(digest);
         },
+        chunk: note,
         broken: () => {},
       }).walk(info.node);
       for (const hex of within) {

@@ -5,7 +5,6 @@ import type { StorePath } from '../../nix/store-path.ts';
 import { eachOf } from '../../util/async/each-of.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
-import { keepTree } from '../keeping/keep-tree.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
 import type { PathInfoService } from '../path-info/service.ts';
 import type { Store } from '../services.ts';
@@ -53,20 +52,6 @@ export async function planCopy(
     closure ? from.describe(hash, abort) : undefined;
   const { paths, missing } = await closureOf(roots, find, signal);
   return withoutPresent(to, { paths, missing: closure ? missing : [] }, signal);
-}
-
-/**
- * Describes a path that a store has, as somebody may rely on who then sends nothing of it: in a local store its contents
- * are looked for. What another store says is taken for true.
- */
-export async function describeWhole(
-  store: Store,
-  hash: Uint8Array,
-  signal?: AbortSignal,
-): Promise<PathDescription | undefined> {
-  const path = await store.pathInfos.describe(hash, signal);
-  if (!path || !store.local?.isWritable || !('node' in path)) return path;
-  return (await keepTree(store, (path as PathInfo).node, signal)) ? path : undefined;
 }
 
 /** Leaves out what a store has. */

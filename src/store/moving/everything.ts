@@ -1,15 +1,16 @@
 import type { LocalStore } from '../../castore/local/store.ts';
 import { type StorePath, unnamedPath } from '../../nix/store-path.ts';
 import { latin1 } from '../../util/bytes.ts';
-import { messageOf, StoreError } from '../../util/errors.ts';
+import { messageOf } from '../../util/errors.ts';
 import { addRoots, RootTable } from '../keeping/roots.ts';
+import { wholePathInfo } from '../keeping/whole-path-info.ts';
 import { PathInfoTable, parsePathInfoRow } from '../path-info/local.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
 import { isSame, united } from '../path-info/united.ts';
 import type { Store } from '../services.ts';
 import { closureOf } from './closure.ts';
 import type { CopyPathsOptions } from './copy.ts';
-import { copyPaths, describeWhole } from './copy.ts';
+import { copyPaths } from './copy.ts';
 
 /** An opened local store. */
 export type OpenLocalStore = Store & { readonly local: LocalStore };
@@ -50,7 +51,7 @@ export async function copyEverything(
   const { paths, missing } = await closureOf(infos, async () => undefined, options.signal);
   const lacking: PathInfo[] = [];
   for (const info of paths) {
-    const present = await presentIn(to, info.storePath, options.signal);
+    const present = await wholePathInfo(to, info.storePath.hash, options.signal);
     const wanted = present ? united(present, info) : info;
     if (present && isSame(present, wanted)) report.present++;
     else lacking.push(wanted);
@@ -98,20 +99,6 @@ export function referredTo(infos: readonly PathInfo[], missing: readonly StorePa
     }
   }
   return lacking;
-}
-
-/** A path info with all of its contents. What is damaged there is put again. */
-export async function presentIn(
-  to: OpenLocalStore,
-  { hash }: StorePath,
-  signal: AbortSignal | undefined,
-): Promise<PathInfo | undefined> {
-  try {
-    return (await describeWhole(to, hash, signal)) as PathInfo | undefined;
-  } catch (error) {
-    if (error instanceof StoreError && error.code === 'DATA_LOSS') return undefined;
-    throw error;
-  }
 }
 
 /** All path infos that can be read, as they are at one moment. */

@@ -7,6 +7,7 @@ import { ParallelSha256 } from '../../nix/nar/parallel-sha256.ts';
 import { NarWriter } from '../../nix/nar/writer.ts';
 import { StorePath } from '../../nix/store-path.ts';
 import { StoreError } from '../../util/errors.ts';
+import { wholePathInfo } from '../keeping/whole-path-info.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
 import { SigningPathInfoService } from '../path-info/signing.ts';
 import type { Services, Store } from '../services.ts';
@@ -35,8 +36,9 @@ export async function importStorePath(
     ...options,
     onLargeFile: (file, digest) => large.set(file, digest),
   });
-  const present = await store.pathInfos.get(info.storePath.hash, options.signal);
-  if (present) return addsTo(store) ? store.pathInfos.put(present, options.signal) : present;
+  const present = await wholePathInfo(store, info.storePath.hash, options.signal);
+  // What is damaged in a bucket is seen only beside what should be there.
+  if (present && !store.bucket) return addsTo(store) ? store.pathInfos.put(present, options.signal) : present;
   const sent = await importPath(path, store, { ...options, known: large });
   if (!isSame(sent, info.node)) {
     throw new StoreError('FAILED_PRECONDITION', `${path}: changed while it was read; import it again`);

@@ -1,4 +1,4 @@
-import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
+import { anotherSize, SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
 import type { FileNode, Node } from '../../castore/node.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
@@ -77,8 +77,4 @@ export class StepsAhead {
     if (step?.kind === 'file' && step.contents) this.#bytes -= Number(step.node.size);
     return step;
   }
-}
-
-export function anotherSize(node: FileNode): Error {
-  return damaged(`blob ${node.digest} has another size than ${node.size}`);
 }

@@ -1,11 +1,11 @@
-import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
+import { anotherSize, SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
 import type { FileNode, Node } from '../../castore/node.ts';
 import type { NarSink } from '../../nix/nar/writer.ts';
 import { NarWriter, STAGE_LENGTH } from '../../nix/nar/writer.ts';
 import { damaged } from '../../util/errors.ts';
 import { Scratch } from '../../util/scratch.ts';
 import type { Contents } from '../services.ts';
-import { anotherSize, StepsAhead } from './ahead.ts';
+import { StepsAhead } from './ahead.ts';
 import type { NarStep } from './steps.ts';
 
 export interface RenderOptions {

@@ -11,6 +11,7 @@ import type { PathInfoService } from './service.ts';
 
 /** Path infos of a peer. */
 export class GrpcPathInfoService implements PathInfoService {
+  readonly checksContents = true;
   readonly #channel: Channel;
 
   constructor(channel: Channel) {

@@ -10,6 +10,7 @@ import { NarIndex } from '../nar/index.ts';
 import { decodePathInfo, encodePathInfo } from './message.ts';
 import type { PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
+import { united } from './united.ts';
 
 const CHECKSUM_LENGTH = 4;
 
@@ -64,8 +65,18 @@ export function parsePathInfoRow(bytes: Uint8Array, hash: Uint8Array): PathInfo 
   return decodePathInfo(body);
 }
 
+/** What is damaged is put anew. */
+function readable(row: Uint8Array, hash: Uint8Array): PathInfo | undefined {
+  try {
+    return parsePathInfoRow(row, hash);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Path infos in a local store. */
 export class LocalPathInfoService implements PathInfoService {
+  readonly isCache: boolean;
   readonly #store: LocalStore;
   readonly #infos: PathInfoTable;
   readonly #nars: NarIndex;
@@ -73,6 +84,7 @@ export class LocalPathInfoService implements PathInfoService {
 
   constructor(store: LocalStore) {
     this.#store = store;
+    this.isCache = store.env.kind === 'cache';
     this.#nars = new NarIndex(store);
     this.#infos = new PathInfoTable(store.env);
     this.#uses = new UseTable(store.env);
@@ -91,19 +103,38 @@ export class LocalPathInfoService implements PathInfoService {
   }
 
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    const { hash } = info.storePath;
+    const over = (theirs: Uint8Array) => this.#infos.row(united(readable(theirs, hash), info));
+    await this.#put(info, over, signal);
+    return this.#infos.get(hash) ?? info;
+  }
+
+  async replace(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    await this.#put(info, undefined, signal);
+    return info;
+  }
+
+  /** `unite` makes the row of what is put and of one that is there. */
+  async #put(
+    info: PathInfo,
+    unite: ((theirs: Uint8Array) => Uint8Array) | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     signal?.throwIfAborted();
     const { writer } = this.#store;
+    const { table } = this.#infos;
     const { hash } = info.storePath;
     const row = this.#infos.row(info);
     const isThere = await this.#note(hash);
     this.#store.env.refresh();
+    const theirs = table.get(hash);
+    const wanted = theirs && unite ? unite(theirs) : row;
     // Writing nothing for nothing new: but what is there must be durable, and all before it.
-    if (!isThere || !asBuffer(row).equals(this.#infos.table.get(hash) ?? new Uint8Array())) {
+    if (!isThere || !theirs || !asBuffer(wanted).equals(theirs)) {
       await this.#nars.put(info.narSha256, info);
-      await writer.row(this.#infos.table, hash, row);
+      await writer.row(table, hash, row, unite);
     }
     await writer.flush();
-    return info;
   }
 
   /** Notes a use before a collector may look; tells whether the path info is there. */

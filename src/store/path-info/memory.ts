@@ -1,6 +1,7 @@
 import { latin1 } from '../../util/bytes.ts';
 import type { PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
+import { united } from './united.ts';
 
 /** Keeps path infos by the hash of the store path, one character a byte. */
 export interface MemoryPathInfos {
@@ -11,6 +12,7 @@ export interface MemoryPathInfos {
 
 /** Path infos in the memory of this process. */
 export class MemoryPathInfoService implements PathInfoService {
+  readonly isCache = true;
   readonly #infos: MemoryPathInfos;
 
   /** `infos`: what keeps them. */
@@ -28,6 +30,11 @@ export class MemoryPathInfoService implements PathInfoService {
   }
 
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    signal?.throwIfAborted();
+    return this.replace(united(this.#infos.get(latin1(info.storePath.hash)), info));
+  }
+
+  async replace(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
     signal?.throwIfAborted();
     this.#infos.set(latin1(info.storePath.hash), info);
     return info;

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { FORMAT, FORMAT_KEY } from '../../castore/objects/format.ts';
 import type { ListedObject, ObjectStore, StoredObject } from '../../castore/objects/object-store.ts';
 import { Reliance } from '../../castore/objects/reliance.ts';
 import { BASE32_ALPHABET, encodeBase32 } from '../../nix/base32.ts';
@@ -10,8 +11,6 @@ import type { PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
 import { united } from './united.ts';
 
-const FORMAT_KEY = 'format';
-const FORMAT = '1';
 /** Before the keys of path infos. */
 export const PATH_INFO_PREFIX = 'pathinfo/v1/';
 /** Bytes of a path info at the most: as much as a message may be. */
@@ -31,22 +30,26 @@ export class ObjectStorePathInfoService implements PathInfoService {
   readonly #reliance: Reliance;
   /** Whether who asks for a path info may rely on it. */
   readonly #isWritable: boolean;
-  #isMarked: boolean;
 
-  private constructor(objects: ObjectStore, reliance: Reliance, isWritable: boolean, isMarked: boolean) {
+  private constructor(objects: ObjectStore, reliance: Reliance, isWritable: boolean) {
     this.#objects = objects;
     this.#reliance = reliance;
     this.#isWritable = isWritable;
-    this.#isMarked = isMarked;
   }
 
-  /** Throws FAILED_PRECONDITION for a layout of another version. */
+  /** Throws FAILED_PRECONDITION for a layout of another version. `makes` is for who would make a store where none is. */
   static async open(
     objects: ObjectStore,
     reliance = new Reliance(objects),
-    isWritable = false,
+    { isWritable = false, makes = false } = {},
   ): Promise<ObjectStorePathInfoService> {
-    const format = await objects.get(FORMAT_KEY, 1024);
+    const read = () => objects.get(FORMAT_KEY, 1024);
+    const format = await read().catch(async (error) => {
+      if (!makes || !(error instanceof StoreError) || error.code !== 'PERMISSION_DENIED') throw error;
+      // Where objects may not be listed, a new place looks like one that may not be read: then it can be marked.
+      await reliance.mark().catch(() => {});
+      return read();
+    });
     const version = format && asBuffer(format.bytes).toString('latin1').trim();
     if (version !== undefined && version !== FORMAT) {
       throw new StoreError(
@@ -54,7 +57,7 @@ export class ObjectStorePathInfoService implements PathInfoService {
         `${objects.address} has format ${JSON.stringify(version)}, this program knows ${FORMAT}`,
       );
     }
-    return new ObjectStorePathInfoService(objects, reliance, isWritable, version !== undefined);
+    return new ObjectStorePathInfoService(objects, reliance, isWritable);
   }
 
   async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
@@ -94,17 +97,38 @@ export class ObjectStorePathInfoService implements PathInfoService {
     return info;
   }
 
+  /** What is damaged is put anew. */
+  #readable(key: string, object: StoredObject): PathInfo | undefined {
+    try {
+      return this.#read(key, object);
+    } catch {
+      return undefined;
+    }
+  }
+
   /** Over an equal one, the signatures of both are kept, whoever else puts it at the same time. */
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
-    if (!this.#isMarked) await this.#objects.put(FORMAT_KEY, Buffer.from(FORMAT), 'absent', signal);
-    this.#isMarked = true;
+    return this.#put(info, (present) => united(present, info), signal);
+  }
+
+  replace(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    return this.#put(info, () => info, signal);
+  }
+
+  /** `over` gives what is put over one that is there. */
+  async #put(
+    info: PathInfo,
+    over: (present: PathInfo | undefined) => PathInfo,
+    signal: AbortSignal | undefined,
+  ): Promise<PathInfo> {
+    signal?.throwIfAborted();
+    await this.#reliance.mark();
     const key = pathInfoKey(info.storePath.hash);
     for (let turn = 0; turn < MAX_TURNS; turn++) {
       if (await this.#objects.put(key, encodePathInfo(info), 'absent', signal)) return info;
       const object = await this.#objects.get(key, MAX_PATH_INFO, signal);
       if (!object) continue;
-      const present = this.#read(key, object);
-      const both = united(present, info);
+      const both = over(this.#readable(key, object));
       const bytes = encodePathInfo(both);
       const isOld = this.#reliance.isOld(object.modified);
       if (asBuffer(object.bytes).equals(bytes) && !isOld) return both;

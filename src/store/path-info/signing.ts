@@ -1,16 +1,14 @@
 import type { SecretKey } from '../../nix/key.ts';
-import { printNamed } from '../../nix/named-bytes.ts';
-import type { Signature } from '../../nix/signature.ts';
-import { fingerprint } from '../../nix/signature.ts';
 import { invalid } from '../../util/errors.ts';
 import type { Contents } from '../services.ts';
-import { contentProblems } from '../trust/verify.ts';
+import { contentProblems, isSignedBy } from '../trust/verify.ts';
 import type { PathDescription, PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
+import { isSame, replacing, united, unitedSignatures } from './united.ts';
 
 /**
  * Signs every path info that is put, after its contents have been read and all that it claims of them was found to
- * be so. Signatures that are there are kept, those of the same path in the store as well.
+ * be so; once is enough. Signatures that are there are kept, those of the same path in the store as well.
  */
 export class SigningPathInfoService implements PathInfoService {
   readonly #inner: PathInfoService;
@@ -31,17 +29,30 @@ export class SigningPathInfoService implements PathInfoService {
     return this.#inner.describe(hash, signal);
   }
 
+  get target(): PathInfoService {
+    return this.#inner.target ?? this.#inner;
+  }
+
   /** Throws INVALID_ARGUMENT for a claim that is wrong. */
   async put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
     signal?.throwIfAborted();
     await this.#contents.directories.flush();
     await this.#contents.blobs.flush();
-    const problems = await contentProblems(this.#contents, info, signal);
-    if (problems.length > 0) throw invalid(`${info.storePath.absolute()}: ${problems.join('; ')}`);
-    const present = await this.#inner.describe(info.storePath.hash, signal);
-    const isSame = present && fingerprint(present) === fingerprint(info);
-    const signatures = [...info.signatures, ...(isSame ? present.signatures : []), this.#key.sign(info)];
-    return this.#inner.put({ ...info, signatures: eachOnce(signatures) }, signal);
+    const present = await this.target.get(info.storePath.hash, signal);
+    if (
+      !present ||
+      !isSignedBy(present, [this.#key.publicKey]) ||
+      !isSame(unsigned(present), unsigned(info))
+    ) {
+      const problems = await contentProblems(this.#contents, info, signal);
+      if (problems.length > 0) throw invalid(`${info.storePath.absolute()}: ${problems.join('; ')}`);
+    }
+    const signatures = unitedSignatures([], [...united(present, info).signatures, this.#key.sign(info)]);
+    return this.#inner.put({ ...info, signatures }, signal);
+  }
+
+  async replace(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
+    return replacing(this.#inner, info, signal);
   }
 
   list(signal?: AbortSignal): AsyncIterable<PathInfo> {
@@ -49,6 +60,6 @@ export class SigningPathInfoService implements PathInfoService {
   }
 }
 
-function eachOnce(signatures: readonly Signature[]): Signature[] {
-  return [...new Map(signatures.map((signature) => [printNamed(signature), signature])).values()];
+function unsigned(info: PathInfo): PathInfo {
+  return { ...info, signatures: [] };
 }

@@ -17,8 +17,9 @@ export async function restorePath(from: Services, to: Services, hash: Uint8Array
 async function restoreNode(from: Services, to: Services, node: Node): Promise<void> {
   if (node.kind === 'symlink') return;
   if (node.kind === 'file') {
-    if (await to.blobs.chunks(node.digest)) return;
-    const contents = await from.blobs.read(node.digest);
+    const size = Number(node.size);
+    if (await to.blobs.has(node.digest, { size })) return;
+    const contents = await from.blobs.read(node.digest, { size });
     if (!contents) throw damaged(`blob ${node.digest} is missing there too`);
     const { digest } = await to.blobs.put(contents);
     if (!digest.equals(node.digest)) throw damaged(`the contents of blob ${node.digest} are wrong there`);

@@ -9,12 +9,13 @@ import { StoreError } from '../../../util/errors.ts';
 import { keepTree } from '../../keeping/keep-tree.ts';
 import type { Root } from '../../keeping/roots.ts';
 import { addRoots, checkRootName } from '../../keeping/roots.ts';
+import { wholePathInfo } from '../../keeping/whole-path-info.ts';
 import { decodePathInfo } from '../../path-info/message.ts';
 import type { PathInfo } from '../../path-info/path-info.ts';
 import { isSame, united } from '../../path-info/united.ts';
 import { closureOf } from '../closure.ts';
 import type { EverythingOptions, EverythingReport, OpenLocalStore } from '../everything.ts';
-import { isThere, presentIn, referredTo } from '../everything.ts';
+import { isThere, referredTo } from '../everything.ts';
 import { register } from '../import.ts';
 import type { RecordKind } from './format.ts';
 import { RECORD } from './format.ts';
@@ -124,7 +125,7 @@ class Restoring {
       return;
     }
     this.#infos.push(info);
-    const present = await presentIn(this.#to, info.storePath, this.#options.signal);
+    const present = await wholePathInfo(this.#to, info.storePath.hash, this.#options.signal);
     const wanted = present ? united(present, info) : info;
     if (present && isSame(present, wanted)) {
       this.#report.present++;

@@ -94,7 +94,10 @@ export async function storeOver(
   return {
     blobs,
     directories: closureCache(near, directories),
-    pathInfos: await ObjectStorePathInfoService.open(objects, reliance, isWritable),
+    pathInfos: await ObjectStorePathInfoService.open(objects, reliance, {
+      isWritable,
+      makes: site.use === 'write' || site.use === 'serve',
+    }),
     bucket: { objects, keep: (root, signal) => keeper.keep(root, signal) },
     far: objects.isFar,
     close: () => objects.close(),
