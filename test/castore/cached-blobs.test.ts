@@ -238,6 +238,54 @@ describe('a cache of blobs whose far store lies', () => {
     await near.close();
   });
 
+  test.each(['near', 'far'] as const)(
+    'ends with an error for who had wrong bytes from near (%s)',
+    async (puts) => {
+      const wrong = randomBytes(LARGE.length, 'wrong near');
+      for (const length of [1_000_000, LARGE.length]) {
+        const { far, large } = await cache();
+        const inner = new MemoryBlobService();
+        await inner.put(LARGE);
+        const near = except<BlobService>(inner, {
+          read: async () =>
+            (async function* () {
+              yield wrong.subarray(0, length);
+              throw damaged('it is another blob');
+            })(),
+        });
+        const blobs = new CachedBlobService(near, far, puts);
+        expect(await codeOf(readBlob({ blobs }, large))).toBe('DATA_LOSS');
+      }
+    },
+  );
+
+  test('ends with an error when near refuses what comes, and far tells something else the next time', async () => {
+    const memory = new MemoryBlobService();
+    const { digest } = await memory.put(LARGE);
+    const wrong = randomBytes(LARGE.length, 'the first time');
+    let times = 0;
+    const far = except<BlobService>(memory, {
+      chunks: async () => [],
+      read: async () =>
+        (async function* () {
+          const isFirst = times++ === 0;
+          yield isFirst ? wrong : LARGE;
+          if (isFirst) throw damaged('these are other contents');
+        })(),
+    });
+    const inner = new MemoryBlobService();
+    let puts = 0;
+    const near = except<BlobService>(inner, {
+      read: async (one, options) => (puts > 3 ? undefined : inner.read(one, options)),
+      put: async (content, options) => {
+        puts++;
+        return inner.put(content, options);
+      },
+    });
+    const blobs = new CachedBlobService(near, far, 'far');
+    expect(await codeOf(readBlob({ blobs }, digest))).toBe('DATA_LOSS');
+  });
+
   test('is found out when near lets go in the middle, though far checks a part by its list alone', async () => {
     const { far, large, parts } = await cache();
     const wrong = randomBytes(LARGE.length, 'another');

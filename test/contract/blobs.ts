@@ -29,6 +29,26 @@ export function blobServiceContract(
       expect(stored.size).toBe(size);
       expect(stored.digest.hex).toBe(Digest.hash(contents).hex);
       expect((await read(stored.digest))?.equals(contents)).toBe(true);
+      expect(await blobs.has(stored.digest)).toBe(true);
+      expect(await blobs.has(stored.digest, { size })).toBe(true);
+    });
+
+    test.each(SIZES.slice(1))('gives all of the %i bytes that were asked for, or an error', async (size) => {
+      const contents = randomBytes(size, `asked ${size}`);
+      const { digest } = await blobs.put(contents);
+      await blobs.flush();
+      for (const claimed of [size - 1, size, size + 1, 2 * size]) {
+        let length = 0;
+        const reading = (async () => {
+          for await (const part of (await blobs.read(digest, { size: claimed }))!) length += part.length;
+        })();
+        // The sizes of files are checked by whoever knows them, too.
+        const failed = await reading.then(
+          () => false,
+          () => true,
+        );
+        expect(failed || length === size, `${claimed}: ${length}`).toBe(true);
+      }
     });
 
     test.each(SIZES)('takes the word of who has hashed the %i bytes already', async (size) => {
@@ -46,6 +66,8 @@ export function blobServiceContract(
       const digest = Digest.hash(Buffer.from('never put'));
       expect(await blobs.chunks(digest)).toBeUndefined();
       expect(await blobs.read(digest)).toBeUndefined();
+      expect(await blobs.has(digest)).toBe(false);
+      expect(await blobs.has(digest, { size: 1 << 20 })).toBe(false);
     });
 
     test('keeps a blob of up to 128 KiB as a single chunk', async () => {

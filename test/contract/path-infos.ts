@@ -56,6 +56,24 @@ export function pathInfoServiceContract(
       expect(await pathInfos.get(info.storePath.hash)).toMatchObject({ narSize: 7n, signatures: [] });
     });
 
+    test('keeps the signatures of a path that is put again', async () => {
+      const info = pathInfo('signed-twice');
+      const by = (name: string) => ({ name, data: randomBytes(64, name) });
+      const names = async () => {
+        const found = await pathInfos.get(info.storePath.hash);
+        return found!.signatures.map(({ name }) => name).sort();
+      };
+      await pathInfos.put({ ...info, signatures: [by('a'), by('b')] });
+      const stored = await pathInfos.put({ ...info, signatures: [by('b'), by('c')] });
+      expect(stored.signatures.map(({ name }) => name).sort()).toEqual(['a', 'b', 'c']);
+      await pathInfos.put({ ...info, signatures: [], deriver: undefined });
+      expect(await names()).toEqual(['a', 'b', 'c']);
+      expect((await pathInfos.get(info.storePath.hash))!.deriver).toBeUndefined();
+      if (!pathInfos.replace) return;
+      await pathInfos.replace({ ...info, signatures: [by('c')] });
+      expect(await names()).toEqual(['c']);
+    });
+
     test('does nothing for a signal that has fired', async () => {
       const reason = new Error('no longer wanted');
       const signal = AbortSignal.abort(reason);

@@ -17,7 +17,7 @@ import { tempDir } from '../helpers/temp.ts';
 import { directory, file, writeTree } from '../helpers/trees.ts';
 
 /** `RUNS=500 npx vitest run test/store/compositions.test.ts` tries more, `SEED=…` others. */
-const RUNS = Number(process.env.RUNS ?? 25);
+const RUNS = Number(process.env.RUNS ?? 15);
 const SEED = Number(process.env.SEED ?? 16);
 
 const CONTENTS: Readonly<Record<string, Buffer>> = {

@@ -193,10 +193,12 @@ export class CachedBlobService implements BlobService {
   /** A blob of which far knows no chunks is fetched from its beginning, wherever it is read. */
   async *#whole(digest: Digest, options: ReadOptions): AsyncGenerator<Uint8Array> {
     const { offset = 0, size, signal } = options;
-    let incoming = this.#incoming.get(digest.hex);
+    // Whoever is wrong about the size is so alone.
+    const key = `${digest.hex} ${size}`;
+    let incoming = this.#incoming.get(key);
     if (!incoming?.joinable) {
       incoming = new Incoming((shared) => this.#checked.cut(digest, size, shared), this.#fill);
-      this.#incoming.set(digest.hex, incoming);
+      this.#incoming.set(key, incoming);
     }
     const begin = new Begin(digest, offset);
     let position = 0;
@@ -220,8 +222,7 @@ export class CachedBlobService implements BlobService {
         yield* rest;
       }
     } finally {
-      if (!incoming.joinable && this.#incoming.get(digest.hex) === incoming)
-        this.#incoming.delete(digest.hex);
+      if (!incoming.joinable && this.#incoming.get(key) === incoming) this.#incoming.delete(key);
     }
   }
 

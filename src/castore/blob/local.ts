@@ -26,8 +26,9 @@ export class LocalBlobService implements BlobService {
 
   async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
     signal?.throwIfAborted();
-    const { reader } = this.#store;
+    const { env, reader } = this.#store;
     const manifest = reader.manifest(digest.bytes);
+    if (manifest && env.rotten.has(digest.bytes)) return undefined;
     if (!manifest && reader.chunkSize(digest.bytes) === undefined) return undefined;
     // Whoever asks for this before an upload will leave it out.
     const isThere = await this.#store.noting(

@@ -6,6 +6,9 @@ import type { PathDescription, PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
 import { replacing, united } from './united.ts';
 
+/** How long a far store that takes no puts is waited for before one, in milliseconds: it may have signatures. */
+const ASK_MS = 3000;
+
 /**
  * Path infos of a far service, kept in a near one; what near has is not asked for again. A near service that fails
  * is done without. Puts go to near alone, which then is a store of its own in front of another; or to far, and then
@@ -65,7 +68,8 @@ export class CachedPathInfoService implements PathInfoService {
     this.#puttings++;
     if (this.#puts === 'near') {
       const { hash } = info.storePath;
-      const behind = await this.#asking.try(() => this.#far.describe(hash, signal), signal);
+      const soon = AbortSignal.any([AbortSignal.timeout(ASK_MS), ...(signal ? [signal] : [])]);
+      const behind = await this.#asking.try(() => this.#far.describe(hash, soon), signal);
       return this.#near.put(united(behind, info), signal);
     }
     const stored = await this.#far.put(info, signal);

@@ -106,6 +106,7 @@ export class LocalPathInfoService implements PathInfoService {
     const { hash } = info.storePath;
     const over = (theirs: Uint8Array) => this.#infos.row(united(readable(theirs, hash), info));
     await this.#put(info, over, signal);
+    this.#store.env.refresh();
     return this.#infos.get(hash) ?? info;
   }
 
