@@ -178,7 +178,7 @@ describe.runIf(await nobodyCan())('for an ordinary user', () => {
   beforeAll(() => {
     deviceMode = statSync('/dev/fuse').mode & 0o7777;
     chmodSync('/dev/fuse', 0o666);
-    chmodSync(home, 0o755);
+    for (const readable of [home, dir]) chmodSync(readable, 0o755);
   });
   afterAll(() => chmodSync('/dev/fuse', deviceMode));
 
@@ -212,11 +212,35 @@ describe.runIf(await nobodyCan())('for an ordinary user', () => {
     }
   });
 
+  test('it is mounted although PATH leads into another mount, whose process is stopped', async () => {
+    const other = await mount(['--store', store, '-o', 'allow_other']);
+    const stored = `local://${own('stopped-data')}/store`;
+    const env = { HOME: home, PATH: process.env.PATH };
+    expect((await tvixStore(['import', '--store', stored, join(dir, 'file')], { ...user, env })).status).toBe(
+      0,
+    );
+    process.kill(other.pid, 'SIGSTOP');
+    try {
+      const leading = {
+        HOME: home,
+        PATH: `${join(other.dir, `${'0'.repeat(32)}-programs/bin`)}:${process.env.PATH}`,
+      };
+      const mounted = await mount(['--store', stored], own('stopped'), { ...user, env: leading });
+      expect((await run('cat', [join(mounted.dir, name)], user)).stdout).toBe('contents');
+      await ends(mounted);
+    } finally {
+      process.kill(other.pid, 'SIGCONT');
+    }
+    expect((await other.stop()).status).toBe(0);
+  });
+
   test('it is unmounted although the signal that ends it went to all of its processes', async () => {
     const at = own('group');
     const env = { HOME: home, PATH: process.env.PATH };
     const stored = `local://${own('group-data')}/store`;
-    await tvixStore(['import', '--store', stored, join(dir, 'file')], { ...user, env });
+    expect((await tvixStore(['import', '--store', stored, join(dir, 'file')], { ...user, env })).status).toBe(
+      0,
+    );
     const child = await startTvixStore(['mount', '--store', stored, at], 'info: mounted', { ...user, env });
     endLater(child, at);
     const { stdout } = await run('pgrep', ['-P', String(child.pid)]);
@@ -230,7 +254,9 @@ describe.runIf(await nobodyCan())('for an ordinary user', () => {
     const at = own('else');
     const env = { HOME: home, PATH: process.env.PATH };
     const stored = `local://${own('else-data')}/store`;
-    await tvixStore(['import', '--store', stored, join(dir, 'file')], { ...user, env });
+    expect((await tvixStore(['import', '--store', stored, join(dir, 'file')], { ...user, env })).status).toBe(
+      0,
+    );
     const child = await startTvixStore(['mount', '--store', stored, at], 'info: mounted', { ...user, env });
     endLater(child, at);
     const ended = once(child, 'exit');
