@@ -130,6 +130,12 @@ describe('a mount that would hide its own data is refused', () => {
     const daemon = await startDaemon(store);
     await refused(['--store', daemon.url, '--cache', join(at, 'cache')], at);
   });
+
+  test('a part of a store in its mount point', async () => {
+    const at = newDirectory('mnt');
+    const address = `cache://?near=${encodeURIComponent(`local://${at}/near`)}&far=${encodeURIComponent(store)}`;
+    await refused(['--store', address, '--cache', join(tempDir(), 'cache')], at);
+  });
 });
 
 test('a mount that hides the program itself fetches all the same', async () => {
