@@ -9,8 +9,8 @@ const brought = join(root, 'node_modules/.bin/node');
 
 if (existsSync(brought)) {
   // Both a shell and Node can read this. Linux would cut the path of a Node in the first line at a blank, or where it is
-  // long.
-  const start = `#!/bin/sh\n':' //; exec '${brought.replaceAll("'", "'\\''")}' "$0" "$@"`;
+  // long. Until the command says that it listens to SIGUSR1, Node would open its debugger at that.
+  const start = `#!/bin/sh\n':' //; exec '${brought.replaceAll("'", "'\\''")}' --disable-sigusr1 "$0" "$@"`;
   writeFileSync(
     command,
     readFileSync(command, 'utf8').replace(/^#!.*/, () => start),

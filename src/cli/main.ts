@@ -10,8 +10,9 @@ const NEEDED = [22, 19] as const;
 /** Between two long-term lines; its first releases lack what the needed one has. */
 const SKIPPED = 23;
 
-/** The name by which mount(8) calls this program. */
+/** The name by which mount(8) calls this program. The helper of fuse3 calls it by its own, but names no command. */
 const MOUNT_HELPER = '/mount.fuse.tvix-store';
+const ADDRESS = /^[\w+]+:/;
 
 /** Commands that move contents, or go on for long. */
 const BULK = [
@@ -42,7 +43,8 @@ else {
 }
 
 async function start(): Promise<void> {
-  const isMountHelper = process.argv[1]!.endsWith(MOUNT_HELPER);
+  const [, program = '', first = ''] = process.argv;
+  const isMountHelper = program.endsWith(MOUNT_HELPER) || ADDRESS.test(first);
   if (isMountHelper || process.argv.some((word) => BULK.includes(word))) {
     const { setFlagsFromString } = await import('node:v8');
     // Their heap is small, and what goes through it are buffers outside of it. V8 takes those for a reason to mark the

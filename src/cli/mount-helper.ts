@@ -3,12 +3,16 @@ import { NAME, parseMountOptions, splitOptions } from '../fuse/mount-options.ts'
 import { argument } from './arguments.ts';
 import { mountCommand } from './commands/mount.ts';
 
-/** What mount(8) and fstab(5) keep for themselves; some programs pass them on all the same. The store is `rw` never. */
+/**
+ * What mount(8) and fstab(5) keep for themselves; some programs pass them on all the same. The store is never `rw`, and
+ * has no use for `dev` and `suid`, which the helper of fuse3 adds.
+ */
 const NOT_OURS =
-  /^(?:rw|defaults|auto|noauto|(?:no)?users?|user=.*|(?:no)?owner|(?:no)?group|nofail|_netdev|comment=.*|x-.*)$/i;
+  /^(?:rw|dev|suid|defaults|auto|noauto|(?:no)?users?|user=.*|(?:no)?owner|(?:no)?group|nofail|_netdev|comment=.*|x-.*)$/i;
 
 /**
- * The arguments of `tvix-store` for those that mount(8) gives to `mount.fuse.tvix-store`: SOURCE DIRECTORY
+ * The arguments of `tvix-store` for those that mount(8) gives to `mount.fuse.tvix-store`, and the helper of fuse3 to
+ * `tvix-store` itself: SOURCE DIRECTORY
  * [-sfnv] [-t TYPE] [-o OPTIONS]. The source is the address of a store, and among the options may stand the flags of
  * `tvix-store mount`, without their dashes. `undefined` when it is only asked whether that would work.
  */

@@ -49,7 +49,7 @@ export class Fusermount {
         { env: { ...process.env, _FUSE_COMMFD: '3' }, stdio: [theirs] },
       ).finally(() => closeSync(theirs));
       if (status !== 0) {
-        const said = complaint.replace(/^fusermount3: /, '');
+        const said = complaint.replace(/^\S*fusermount3: /, '');
         const hint = said.includes('user_allow_other') ? '' : ` on ${mountPoint}`;
         throw new StoreError('PERMISSION_DENIED', `cannot mount${hint}: ${said || 'fusermount3 failed'}`);
       }

@@ -1,4 +1,5 @@
-import { realpathSync } from 'node:fs';
+import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { claimMountPoint, prepareMountPoint } from '../fuse/mount-point.ts';
 import { doWithoutThreads } from '../util/async/thread.ts';
@@ -26,10 +27,11 @@ export interface Mount extends ServedStore {
 export async function mountStore(options: MountOptions): Promise<Mount> {
   const mountPoint = await prepareMountPoint(options.mountPoint);
   const served = await serveStore(options, async (context) => {
-    if (isWithin(context.env.dir, mountPoint))
+    const hidden = openFiles(basename(context.env.databasePath)).find((path) => isWithin(path, mountPoint));
+    if (hidden !== undefined)
       throw new StoreError(
         'FAILED_PRECONDITION',
-        `${context.env.dir} would be hidden by what is mounted on ${mountPoint}; mount elsewhere, or have the data elsewhere`,
+        `${dirname(hidden)} would be hidden by what is mounted on ${mountPoint}; mount elsewhere, or have the data elsewhere`,
       );
     if (isWithin(fileURLToPath(import.meta.url), mountPoint)) doWithoutThreads();
     const release = await claimMountPoint(mountPoint);
@@ -40,6 +42,20 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
     }
   });
   return { ...served, mountPoint };
+}
+
+/** The paths of files of this name that this process has open: of databases, those of all stores and caches. */
+function openFiles(name: string): string[] {
+  return readdirSync('/proc/self/fd')
+    .map((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`);
+      } catch {
+        // The one by which these are listed.
+        return '';
+      }
+    })
+    .filter((path) => basename(path) === name);
 }
 
 /** Whether a path leads to a directory, or into it. */

@@ -14,6 +14,7 @@ import {
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ROOT, run, startTvixStore, tvixStore } from '../helpers/cli.ts';
+import { startDaemon } from '../helpers/daemon.ts';
 import { GatedMount } from '../helpers/gated-mount.ts';
 import type { TestMount } from '../helpers/mount.ts';
 import { DRIVERS, endLater, mount } from '../helpers/mount.ts';
@@ -232,6 +233,55 @@ describe.runIf(nobodyCan())('for an ordinary user', () => {
     const mounted = await mount([], mnt, user);
     expect((await run('cat', [join(path, 'file')], { uid: NOBODY, gid: NOBODY })).stdout).toBe('mine');
     await expectCleanEnd(mounted, 'SIGTERM');
+  });
+
+  test('unmounts although PATH leads into the mount, which would first have to be fetched', async () => {
+    const daemon = await startDaemon(store);
+    // Not a store path that is known: whoever looks for a program in it has it looked up far away.
+    const folder = join(mnt, `${'0'.repeat(32)}-programs/bin`);
+    const args = ['--store', daemon.url, '--cache', join(own('cache'), 'cache')];
+    const mounted = await mount(args, mnt, { ...user, env: { ...env, PATH: `${folder}:${env.PATH}` } });
+    const read = await run('cat', [join(mnt, name, 'file')], { uid: NOBODY, gid: NOBODY });
+    expect(read.stdout).toBe('contents');
+    daemon.child.kill('SIGSTOP');
+    try {
+      await expectCleanEnd(mounted, 'SIGTERM');
+    } finally {
+      daemon.child.kill('SIGCONT');
+    }
+  });
+
+  test('mounts although PATH leads into another mount, whose process is stopped', async () => {
+    const other = await mount(['--store', store, '-o', 'allow_other']);
+    const folder = join(other.dir, `${'0'.repeat(32)}-programs/bin`);
+    process.kill(other.pid, 'SIGSTOP');
+    try {
+      const mounted = await mount([], mnt, { ...user, env: { ...env, PATH: `${folder}:${env.PATH}` } });
+      expect((await run('cat', [join(path, 'file')], { uid: NOBODY, gid: NOBODY })).stdout).toBe('mine');
+      const { status } = await mounted.stop();
+      expect([status, isMounted(mnt)]).toEqual([0, false]);
+    } finally {
+      process.kill(other.pid, 'SIGCONT');
+    }
+    expect((await other.stop()).status).toBe(0);
+  });
+
+  test('unmounts although the signal that ends it went to all of its processes', async () => {
+    const mounted = await mount([], mnt, user);
+    const { stdout } = await run('pgrep', ['-P', String(mounted.pid)]);
+    const others = stdout.trim().split('\n').map(Number);
+    expect(others.length).toBe(1);
+    for (const pid of others) process.kill(pid, 'SIGTERM');
+    await expectCleanEnd(mounted, 'SIGTERM');
+    await expect.poll(async () => (await run('pgrep', ['-f', mnt])).stdout, { timeout: 20_000 }).toBe('');
+  });
+
+  test('leaves nothing behind when somebody else unmounts it', async () => {
+    const mounted = await mount([], mnt, user);
+    const ended = once(mounted.child, 'exit');
+    expect((await run('fusermount3', ['-u', mnt], { uid: NOBODY, gid: NOBODY })).status).toBe(0);
+    expect(await ended).toEqual([0, null]);
+    await expect.poll(async () => (await run('pgrep', ['-f', mnt])).stdout, { timeout: 20_000 }).toBe('');
   });
 
   test('says what to install where fusermount3 is missing', async () => {

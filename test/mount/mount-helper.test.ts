@@ -45,7 +45,7 @@ function mountPoint(): string {
   return at;
 }
 
-/** Runs a program as at the start of a machine: with next to nothing in its environment, and Node in PATH. */
+/** Runs a program as at the start of a machine. mount(8) gives its helpers no environment at all. */
 function asRoot(command: string, args: readonly string[]) {
   return run(command, args, {
     cwd: '/',
@@ -140,6 +140,25 @@ describe.runIf(isFree)('mount(8)', () => {
     expect(told(at)).not.toBe(undefined);
     await unmount(at);
   });
+});
+
+/** Where a shell finds it without a PATH. */
+const COMMAND = '/usr/local/bin/tvix-store';
+const isAlone = isFree && existsSync('/sbin/mount.fuse3') && !lstatSync(COMMAND, { throwIfNoEntry: false });
+test.runIf(isAlone)('with the helper of fuse3 it is enough that a shell finds tvix-store', async () => {
+  const at = mountPoint();
+  rmSync(HELPER);
+  symlinkSync(CLI, COMMAND);
+  try {
+    const options = `ro,list-root,log-file=${log}`;
+    const { status, stderr } = await asRoot('mount', ['-t', 'fuse.tvix-store', store, at, '-o', options]);
+    expect([status, stderr]).toEqual([0, expect.stringContaining('info: mounted')]);
+    expect((await run('ls', [at])).stdout).toBe(`${name}\n`);
+    expect(told(at)).toMatch(new RegExp(`^${store} ${at} fuse\\.tvix-store ro,nosuid,nodev,`));
+    await unmount(at);
+  } finally {
+    rmSync(COMMAND);
+  }
 });
 
 test('the arguments of mount(8) become those of tvix-store', () => {

@@ -1,25 +1,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  chmodSync,
-  chownSync,
-  cpSync,
-  mkdirSync,
-  readFileSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CLI, printedBy, ROOT, run, start, startTvixStore, tvixStore } from '../helpers/cli.ts';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { CLI, printedBy, ROOT, run, start, tvixStore } from '../helpers/cli.ts';
 import { startDaemon, startNarBridge } from '../helpers/daemon.ts';
-import type { TestMount } from '../helpers/mount.ts';
 import { DRIVERS, endLater, mount } from '../helpers/mount.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { tempDir } from '../helpers/temp.ts';
 
-const NOBODY = 65534;
 const dir = tempDir();
 const store = `local://${dir}/store`;
 let name: string;
@@ -130,6 +119,12 @@ describe('a mount that would hide its own data is refused', () => {
     const daemon = await startDaemon(store);
     await refused(['--store', daemon.url, '--cache', join(at, 'cache')], at);
   });
+
+  test('a part of a store in its mount point', async () => {
+    const at = newDirectory('mnt');
+    const address = `cache://?near=${encodeURIComponent(`local://${at}/near`)}&far=${encodeURIComponent(store)}`;
+    await refused(['--store', address, '--cache', join(tempDir(), 'cache')], at);
+  });
 });
 
 test('a mount that hides the program itself fetches all the same', async () => {
@@ -157,85 +152,4 @@ test('a mount that hides the program itself fetches all the same', async () => {
   const ended = once(child, 'exit');
   child.kill('SIGTERM');
   expect(await ended).toEqual([0, null]);
-});
-
-/** Whether an ordinary user could run this program and mount. */
-async function nobodyCan(): Promise<boolean> {
-  if (process.getuid!() !== 0) return false;
-  const user = { uid: NOBODY, gid: NOBODY };
-  const [ours, helper] = await Promise.all([
-    run(process.execPath, [CLI, '--help'], user),
-    run('fusermount3', ['--version'], user).catch(() => ({ status: 1 })),
-  ]);
-  return ours.status === 0 && helper.status === 0;
-}
-
-describe.runIf(await nobodyCan())('for an ordinary user', () => {
-  const home = tempDir();
-  const user = { uid: NOBODY, gid: NOBODY };
-  let deviceMode = 0;
-
-  beforeAll(() => {
-    deviceMode = statSync('/dev/fuse').mode & 0o7777;
-    chmodSync('/dev/fuse', 0o666);
-    chmodSync(home, 0o755);
-  });
-  afterAll(() => chmodSync('/dev/fuse', deviceMode));
-
-  const own = (called: string) => {
-    const path = join(home, called);
-    mkdirSync(path);
-    chownSync(path, NOBODY, NOBODY);
-    return path;
-  };
-
-  async function ends(mounted: TestMount): Promise<void> {
-    const { status, took } = await mounted.stop();
-    expect([status, mountsOn(mounted.dir)]).toEqual([0, 0]);
-    expect(took).toBeLessThan(20_000);
-  }
-
-  test('it is unmounted although PATH leads into the mount, which would first have to be fetched', async () => {
-    const daemon = await startDaemon(store);
-    const at = own('into');
-    // Not a store path that is known: whoever looks for a program in it has it looked up far away.
-    const folder = join(at, `${'0'.repeat(32)}-programs/bin`);
-    const env = { HOME: home, PATH: `${folder}:${process.env.PATH}` };
-    const args = ['--store', daemon.url, '--cache', join(own('into-cache'), 'cache')];
-    const mounted = await mount(args, at, { ...user, env });
-    expect((await run('cat', [join(at, name)], user)).stdout).toBe('contents');
-    daemon.child.kill('SIGSTOP');
-    try {
-      await ends(mounted);
-    } finally {
-      daemon.child.kill('SIGCONT');
-    }
-  });
-
-  test('it is unmounted although the signal that ends it went to all of its processes', async () => {
-    const at = own('group');
-    const env = { HOME: home, PATH: process.env.PATH };
-    const stored = `local://${own('group-data')}/store`;
-    await tvixStore(['import', '--store', stored, join(dir, 'file')], { ...user, env });
-    const child = await startTvixStore(['mount', '--store', stored, at], 'info: mounted', { ...user, env });
-    endLater(child, at);
-    const { stdout } = await run('pgrep', ['-P', String(child.pid)]);
-    const ended = once(child, 'exit');
-    for (const pid of [...stdout.trim().split('\n').map(Number), child.pid!]) process.kill(pid, 'SIGTERM');
-    expect(await ended).toEqual([0, null]);
-    expect(mountsOn(at)).toBe(0);
-  });
-
-  test('nothing is left behind when somebody else unmounts it', async () => {
-    const at = own('else');
-    const env = { HOME: home, PATH: process.env.PATH };
-    const stored = `local://${own('else-data')}/store`;
-    await tvixStore(['import', '--store', stored, join(dir, 'file')], { ...user, env });
-    const child = await startTvixStore(['mount', '--store', stored, at], 'info: mounted', { ...user, env });
-    endLater(child, at);
-    const ended = once(child, 'exit');
-    expect((await run('fusermount3', ['-u', at], user)).status).toBe(0);
-    expect(await ended).toEqual([0, null]);
-    await expect.poll(async () => (await run('pgrep', ['-f', at])).stdout, { timeout: 20_000 }).toBe('');
-  });
 });

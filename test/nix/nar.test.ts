@@ -45,4 +45,11 @@ describe('the writer of a NAR', () => {
     nar.finish();
     expect(sink.bytes().readBigUInt64LE(nar.size - 8)).toBe(BigInt(5 * 2 ** 30 + 3));
   });
+
+  test.each([2 ** 53, 2 ** 63, 2 ** 64])(
+    'refuses a file of %d bytes, which a directory may claim',
+    (size) => {
+      expect(() => new NarWriter(new BufferSink()).beginFile(size, false)).toThrow('too large for a NAR');
+    },
+  );
 });

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { invalid } from '../../util/errors.ts';
 import * as token from './tokens.ts';
 
 /** A longer piece goes to a sink as the caller's own memory, without a copy. */
@@ -53,7 +54,9 @@ export class NarWriter {
     this.#write(token.CLOSE);
   }
 
+  /** Throws INVALID_ARGUMENT for a size that nothing can have. */
   beginFile(size: number, executable: boolean): void {
+    if (!Number.isSafeInteger(size)) throw invalid(`a file of ${size} bytes is too large for a NAR`);
     this.#write(token.REGULAR);
     if (executable) this.#write(token.EXECUTABLE);
     this.#write(token.CONTENTS);

@@ -8,13 +8,15 @@ import { inTime } from '../async/in-time.ts';
 
 /** How long a folder in PATH may take to answer, in milliseconds: it may lie in a mount whose server is stopped. */
 const ANSWER_MS = 1000;
+/** Where a shell looks without a PATH: mount(8) gives its helpers none. */
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /**
  * The path of a program that PATH leads to; `undefined` where there is none. Whoever serves a mount looks for its helpers
  * before it mounts: later PATH could lead into the mount, and the search would wait for who searches.
  */
 export async function findProgram(name: string): Promise<string | undefined> {
-  for (const folder of (process.env.PATH ?? '').split(delimiter).filter(isAbsolute)) {
+  for (const folder of (process.env.PATH ?? DEFAULT_PATH).split(delimiter).filter(isAbsolute)) {
     const path = join(folder, name);
     const isThere = inTime(access(path, constants.X_OK), ANSWER_MS).then(
       () => true,
