@@ -5,6 +5,7 @@ import { Option } from 'commander';
 import { localDirectory } from '../store/open/address.ts';
 import { defaultDirectory } from '../store/open/default-directory.ts';
 import type { Addresses } from '../store/open/open-store.ts';
+import type { Patience } from '../util/async/retry.ts';
 import { shownAddress } from '../util/url.ts';
 import { STORE_OPTIONS } from './help.ts';
 
@@ -87,11 +88,8 @@ export function isGiven(command: Command, name: string): boolean {
   return command.getOptionValueSource(name) === 'cli';
 }
 
-/** What those add to their addresses who serve others: what is not there now may come back. */
-export const PATIENT = { firstAnswerMs: undefined };
-
-/** How long a command waits for a sign of life of a peer, in milliseconds. Who serves others has more patience. */
-const FIRST_ANSWER_MS = 4000;
+/** How long a command waits for a sign of life of a peer, and for one that goes away in the middle, in milliseconds. */
+const PATIENCE: Patience = { firstAnswerMs: 4000, awayMs: 60_000 };
 
 export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
   return {
@@ -99,7 +97,7 @@ export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
     directories: flags.directoryServiceAddr ?? flags.store,
     pathInfos: flags.pathInfoServiceAddr ?? flags.store,
     cacheDir: resolve(flags.cache),
-    firstAnswerMs: FIRST_ANSWER_MS,
+    patience: PATIENCE,
     composition: flags.storeComposition,
     signingKeyFile: flags.signingKeyFile,
   };

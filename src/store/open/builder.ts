@@ -1,4 +1,6 @@
 import { LocalStore } from '../../castore/local/store.ts';
+import type { Patience } from '../../util/async/retry.ts';
+import { DEFAULT_PATIENCE } from '../../util/async/retry.ts';
 import type { Contents, OpenedStore, ServiceName, Services, Store, Use } from '../services.ts';
 import type { Roots } from './assemble.ts';
 import { assemble } from './assemble.ts';
@@ -12,7 +14,7 @@ interface BuilderOptions {
   /** Where to keep what has to be kept of others'. */
   readonly cacheDir: string;
   /** See `Addresses`. */
-  readonly firstAnswerMs?: number | undefined;
+  readonly patience?: Patience;
 }
 
 /** Builds the services that are described, each once, and closes them: last what the rest was built of. */
@@ -74,7 +76,7 @@ export class Builder {
       url: description.url!,
       given: givenBy(description.values),
       use: this.#useOf(description),
-      firstAnswerMs: this.#options.firstAnswerMs,
+      patience: this.#options.patience ?? DEFAULT_PATIENCE,
       cache: () => this.#openCache(),
       contents: this.#contents,
       part: (key, service) => this.#part(description.parts.get(key)!, service),

@@ -1,4 +1,5 @@
 import type { LocalStore } from '../../castore/local/store.ts';
+import type { Patience } from '../../util/async/retry.ts';
 import type { Contents, ServiceName, Services, Store, Use } from '../services.ts';
 import type { Given, Key } from './keys.ts';
 
@@ -47,7 +48,7 @@ export interface Site {
   readonly given: Given;
   readonly use: Use;
   /** See `Addresses`. */
-  readonly firstAnswerMs: number | undefined;
+  readonly patience: Patience;
   /** The cache of this machine, for what has to be kept; opened when it is first asked for. */
   cache(): LocalStore;
   /** Blobs and directories of all that is being opened, to be used once that is done. */

@@ -10,14 +10,14 @@ export const GRPC: Kind = {
   makes: ofStore(openGrpc),
 };
 
-async function openGrpc({ url, firstAnswerMs }: Site): Promise<Store> {
+async function openGrpc({ url, patience }: Site): Promise<Store> {
   // Loaded when it is needed: a mount of a local store does without.
   const { dial, GRPC_PARAMETERS } = await import('../../../proto/grpc/dial.ts');
   const { GrpcBlobService } = await import('../../../castore/blob/grpc.ts');
   const { GrpcDirectoryService } = await import('../../../castore/directory/grpc.ts');
   const { GrpcPathInfoService } = await import('../../path-info/grpc.ts');
   restrict(url, { host: true, path: true, parameters: GRPC_PARAMETERS });
-  const channel = await dial(url, firstAnswerMs);
+  const channel = await dial(url, patience);
   return {
     blobs: new GrpcBlobService(channel),
     directories: new GrpcDirectoryService(channel),
