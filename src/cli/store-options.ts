@@ -2,11 +2,11 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { localDirectory } from '../store/open/address.ts';
+import { localDirectory, storesNamed } from '../store/open/address.ts';
+import { addressOfReplicas, replicasIn } from '../store/open/backends/replicas.ts';
 import { defaultDirectory } from '../store/open/default-directory.ts';
 import type { Addresses } from '../store/open/open-store.ts';
 import type { Patience } from '../util/async/retry.ts';
-import { shownAddress } from '../util/url.ts';
 import { STORE_OPTIONS } from './help.ts';
 
 /** Flags that say which store a command works on. */
@@ -29,8 +29,9 @@ const ADDRESSES = ['store', 'blobServiceAddr', 'directoryServiceAddr', 'pathInfo
 /** Adds the store flags to a command. */
 export function withStoreOptions<C extends Command>(command: C): C {
   const options = [
-    new Option('--store <url>', 'address of the store')
+    new Option('--store <url>', 'address of the store; given again, of another one with the same contents')
       .env('TVIX_STORE')
+      .argParser(severalStores)
       .default(defaultStore(), defaultMeans('local:///var/lib/tvix-store', 'tvix-store')),
     new Option('--blob-service-addr <url>', 'address of the blobs, if elsewhere').env('BLOB_SERVICE_ADDR'),
     new Option('--directory-service-addr <url>', 'address of the directories, if elsewhere').env(
@@ -105,7 +106,13 @@ export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
 
 /** The store for people and logs. */
 export function storeName(flags: StoreFlags): string {
-  return flags.storeComposition ?? shownAddress(flags.store);
+  return flags.storeComposition ?? storesNamed(flags.store);
+}
+
+/** Joins an address to those that were given before it. */
+function severalStores(address: string, before: string): string {
+  if (before === defaultStore()) return address;
+  return addressOfReplicas([...(replicasIn(before) ?? [before]), address]);
 }
 
 function defaultStore(): string {

@@ -130,6 +130,23 @@ describe('a store that is away', () => {
     await there.stop();
   });
 
+  test('is done without where another has the same', async () => {
+    const second = await startDaemon(store);
+    const other = await TcpProxy.start(second.port);
+    const there = await mounted('--store', other.url);
+    expect(other.connections).toBe(0);
+    proxy.forget();
+    proxy.stall();
+    expect((await run('cat', [join(there.path, 'a/file')])).status).toBe(0);
+    await daemon.stop('SIGKILL');
+    expect(await difference(there.path)).toEqual(NONE);
+    await restart(0);
+    await second.stop('SIGKILL');
+    expect(await difference(there.path)).toEqual(NONE);
+    expect(there.log()).toContain(`store="${proxy.url}, ${other.url}"`);
+    await there.stop();
+  });
+
   test('fails at its beginning a command that is not for long, and costs it nothing later', async () => {
     proxy.rate = 3 << 20;
     const before = proxy.down;

@@ -29,6 +29,8 @@ export interface Kind {
   readonly isUnique?: (url: URL) => boolean;
   /** The key that names the service to which puts go on. */
   readonly puts?: string;
+  /** Whether it waits itself for a part that is away, which therefore has to fail at once. */
+  readonly waitsForParts?: boolean;
   /** Whether the services that this does not make are those of what `puts` names. */
   readonly through?: boolean;
 }
@@ -55,6 +57,13 @@ export interface Site {
   readonly contents: Contents;
   /** The service that a key names. */
   part<K extends ServiceName>(key: string, service: K): Promise<Part<Services[K]>>;
+  /** The services that a key with several names. */
+  parts<K extends ServiceName>(
+    key: string,
+    service: K,
+  ): Promise<{ readonly name: string; readonly part: Part<Services[K]> }[]>;
+  /** What all services have in common that are made of the same parts. */
+  shared<T extends object>(make: () => T): T;
   /** Opens what several services are of, once for all of them; it is closed after what is built of it. */
   store(open: (site: Site) => Promise<Store> | Store): Promise<Store>;
   /** Has something done at the end, before what this was built of is closed. */

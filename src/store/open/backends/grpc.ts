@@ -1,3 +1,4 @@
+import { UsageError } from '../../../util/errors.ts';
 import { restrict } from '../../../util/url.ts';
 import type { Store } from '../../services.ts';
 import type { Kind, Site } from '../kind.ts';
@@ -7,6 +8,10 @@ import { ofStore } from '../kind.ts';
 export const GRPC: Kind = {
   keys: { url: { is: 'text', required: true } },
   address: (given) => given.text('url'),
+  check: ({ hostname }) => {
+    if (hostname.includes(','))
+      throw new UsageError('for several hosts, name several stores by type "replicas"');
+  },
   makes: ofStore(openGrpc),
 };
 
