@@ -21,7 +21,7 @@ import { withKeepFree } from './keep-free.ts';
 import { localStoreDirectory } from './local-store.ts';
 import { printWhileServing } from './output.ts';
 import type { StoreFlags } from './store-options.ts';
-import { addressesOf, PATIENT, storeName, withStoreOptions } from './store-options.ts';
+import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
 
 /** Flags of the commands that serve the store to a kernel, this machine's or another's. */
 export interface FileSystemFlags extends StoreFlags, BackgroundFlags, KeepFreeFlags {
@@ -31,7 +31,9 @@ export interface FileSystemFlags extends StoreFlags, BackgroundFlags, KeepFreeFl
   readonly uid?: number;
   readonly gid?: number;
   readonly cacheSize?: number;
+  /** In seconds. */
   readonly timeout?: number;
+  readonly hard?: boolean;
   readonly offline?: boolean;
   readonly verify?: 'chunks' | 'whole';
 }
@@ -76,9 +78,25 @@ export function withFileSystemOptions(command: Command): Command {
     .addOption(
       new Option(
         '--timeout <duration>',
-        `fail a read when nothing has arrived for this long: 30s, 5m (default: ${DEFAULT_TIMEOUT_S}s)`,
-      ).argParser(durationArgument('1s', '1d')),
+        `fail a read when nothing has arrived for this long: 30s, 5m; 0 for never (default: ${DEFAULT_TIMEOUT_S}s)`,
+      ).argParser(timeoutArgument),
+    )
+    .addOption(
+      new Option('--hard', 'let reads wait for as long as the store is away, as --timeout 0 does').conflicts(
+        'timeout',
+      ),
     );
+}
+
+const aTimeout = durationArgument('1s', '1d');
+
+function timeoutArgument(text: string): number {
+  return /^0+[a-z]?$/.test(text) ? 0 : aTimeout(text);
+}
+
+/** How long a read waits while nothing arrives, in milliseconds. */
+function timeoutOf({ hard, timeout = hard ? 0 : DEFAULT_TIMEOUT_S }: FileSystemFlags): number {
+  return timeout === 0 ? Number.POSITIVE_INFINITY : timeout * 1000;
 }
 
 /** Log lines for the beginning and the end. */
@@ -104,6 +122,7 @@ const FETCHING: Record<string, string> = {
   cacheSize: '--cache-size',
   keepFree: '--keep-free',
   timeout: '--timeout',
+  hard: '--hard',
   verify: '--verify',
 };
 
@@ -123,7 +142,11 @@ export async function runFileSystem<Served extends ServedStore>(
   if (await waitedForServer(flags)) return;
   if (localStoreDirectory(flags) !== undefined) refuse(flags, Object.keys(FETCHING), onThisMachine);
   if (flags.offline)
-    refuse(flags, ['cacheSize', 'keepFree', 'timeout', 'verify'], 'nothing is fetched with --offline');
+    refuse(
+      flags,
+      ['cacheSize', 'keepFree', 'timeout', 'hard', 'verify'],
+      'nothing is fetched with --offline',
+    );
   containFaults();
   neverWaitToLog();
   let served: Served | undefined;
@@ -134,7 +157,9 @@ export async function runFileSystem<Served extends ServedStore>(
     log.info(what, toFields(statistics, fetched));
   };
   process.on('SIGUSR1', () => tell('so far'));
-  const store = await openThere({ ...addressesOf(flags), ...PATIENT, ...(flags.offline ? NOWHERE : {}) });
+  const timeoutMs = timeoutOf(flags);
+  const patience = { awayMs: timeoutMs };
+  const store = await openThere({ ...addressesOf(flags), patience, ...(flags.offline ? NOWHERE : {}) });
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
   onAbandoned(() => stop.abort());
@@ -152,7 +177,7 @@ export async function runFileSystem<Served extends ServedStore>(
       showXattr: flags.showXattr ?? false,
       inodeBits: flags.inodes === '32' ? 32 : 64,
       owner: { uid: flags.uid ?? 0, gid: flags.gid ?? 0 },
-      timeoutMs: (flags.timeout ?? DEFAULT_TIMEOUT_S) * 1000,
+      timeoutMs,
       offline: flags.offline ?? false,
       verifyWhole: flags.verify === 'whole',
     });

@@ -3,6 +3,7 @@ import type { RunningServer } from '../server/listen.ts';
 import { openStore } from '../store/open/open-store.ts';
 import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
+import { DEFAULT_PATIENCE } from '../util/async/retry.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { parseListenAddress } from '../util/listen-address.ts';
 import { log, neverWaitToLog } from '../util/log.ts';
@@ -16,7 +17,7 @@ import { withKeepFree } from './keep-free.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
 import type { SigningFlags, StoreFlags } from './store-options.ts';
-import { addressesOf, PATIENT, storeName } from './store-options.ts';
+import { addressesOf, storeName } from './store-options.ts';
 
 /** Flags that say where a server listens. */
 export interface ListenFlags extends SocketFlags, BackgroundFlags {
@@ -54,7 +55,7 @@ export async function runServer(
   if (await waitedForServer(flags)) return;
   containFaults();
   neverWaitToLog();
-  const store = await openStore({ ...addressesOf(flags), ...PATIENT }, 'serve');
+  const store = await openStore({ ...addressesOf(flags), patience: DEFAULT_PATIENCE }, 'serve');
   try {
     // From here on there is something to be cleaned up.
     const stop = new Promise<void>((resolve) => {

@@ -2,10 +2,11 @@ import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { localDirectory } from '../store/open/address.ts';
+import { localDirectory, storesNamed } from '../store/open/address.ts';
+import { addressOfReplicas, replicasIn } from '../store/open/backends/replicas.ts';
 import { defaultDirectory } from '../store/open/default-directory.ts';
 import type { Addresses } from '../store/open/open-store.ts';
-import { shownAddress } from '../util/url.ts';
+import type { Patience } from '../util/async/retry.ts';
 import { STORE_OPTIONS } from './help.ts';
 
 /** Flags that say which store a command works on. */
@@ -28,8 +29,9 @@ const ADDRESSES = ['store', 'blobServiceAddr', 'directoryServiceAddr', 'pathInfo
 /** Adds the store flags to a command. */
 export function withStoreOptions<C extends Command>(command: C): C {
   const options = [
-    new Option('--store <url>', 'address of the store')
+    new Option('--store <url>', 'address of the store; given again, of another one with the same contents')
       .env('TVIX_STORE')
+      .argParser(severalStores)
       .default(defaultStore(), defaultMeans('local:///var/lib/tvix-store', 'tvix-store')),
     new Option('--blob-service-addr <url>', 'address of the blobs, if elsewhere').env('BLOB_SERVICE_ADDR'),
     new Option('--directory-service-addr <url>', 'address of the directories, if elsewhere').env(
@@ -87,11 +89,8 @@ export function isGiven(command: Command, name: string): boolean {
   return command.getOptionValueSource(name) === 'cli';
 }
 
-/** What those add to their addresses who serve others: what is not there now may come back. */
-export const PATIENT = { firstAnswerMs: undefined };
-
-/** How long a command waits for a sign of life of a peer, in milliseconds. Who serves others has more patience. */
-const FIRST_ANSWER_MS = 4000;
+/** How long a command waits for a sign of life of a peer, and for one that goes away in the middle, in milliseconds. */
+const PATIENCE: Patience = { firstAnswerMs: 4000, awayMs: 60_000 };
 
 export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
   return {
@@ -99,7 +98,7 @@ export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
     directories: flags.directoryServiceAddr ?? flags.store,
     pathInfos: flags.pathInfoServiceAddr ?? flags.store,
     cacheDir: resolve(flags.cache),
-    firstAnswerMs: FIRST_ANSWER_MS,
+    patience: PATIENCE,
     composition: flags.storeComposition,
     signingKeyFile: flags.signingKeyFile,
   };
@@ -107,7 +106,13 @@ export function addressesOf(flags: StoreFlags & SigningFlags): Addresses {
 
 /** The store for people and logs. */
 export function storeName(flags: StoreFlags): string {
-  return flags.storeComposition ?? shownAddress(flags.store);
+  return flags.storeComposition ?? storesNamed(flags.store);
+}
+
+/** Joins an address to those that were given before it. */
+function severalStores(address: string, before: string): string {
+  if (before === defaultStore()) return address;
+  return addressOfReplicas([...(replicasIn(before) ?? [before]), address]);
 }
 
 function defaultStore(): string {

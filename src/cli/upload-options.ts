@@ -1,7 +1,8 @@
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { UploadRule } from '../server/upload-rule.ts';
 import { reasonOf, UsageError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { FreshFiles } from '../util/system/fresh-files.ts';
 import type { Command } from './command.ts';
 import type { SigningFlags } from './store-options.ts';
 import { isGiven, signingOption } from './store-options.ts';
@@ -51,22 +52,26 @@ export function uploadRuleOf(flags: UploadFlags & SigningFlags): UploadRule {
     );
   }
   return new UploadRule({
-    token: uploadTokenFile === undefined ? undefined : readToken(uploadTokenFile),
+    token: uploadTokenFile === undefined ? undefined : tokenIn(uploadTokenFile),
     anonymous,
     readOnly,
   });
 }
 
-function readToken(path: string): string {
-  let token: string;
+/** Gives the token in a file, as it is now. */
+function tokenIn(path: string): () => string {
   try {
-    token = readFileSync(path, 'utf8').trim();
-    const { mode } = statSync(path);
-    if ((mode & OTHERS_READ) !== 0)
+    const file = new FreshFiles([path], ([bytes]) => {
+      const token = bytes!.toString().trim();
+      if (!/^\S+$/.test(token))
+        throw new UsageError(`${path}: a token must be one word, without white space`);
+      return token;
+    });
+    if ((statSync(path).mode & OTHERS_READ) !== 0)
       log.warn('the upload token is readable by others; chmod 600 it', { file: path });
+    return () => file.get();
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     throw new UsageError(`cannot read --upload-token-file ${path}: ${reasonOf(error)}`, { cause: error });
   }
-  if (!/^\S+$/.test(token)) throw new UsageError(`${path}: a token must be one word, without white space`);
-  return token;
 }

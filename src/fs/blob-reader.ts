@@ -66,6 +66,11 @@ export class BlobReader {
     return length;
   }
 
+  /** Takes note of another chunk list of a blob. */
+  admit(digest: Uint8Array): void {
+    if (this.#refused.size > 0) this.#refused.delete(latin1(asBuffer(digest)));
+  }
+
   /** Reads nothing more of a blob by the chunk list that there is. */
   refuse(digest: Uint8Array): void {
     const key = latin1(digest);

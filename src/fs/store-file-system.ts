@@ -204,6 +204,11 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     return { directory: Uint8Array.from(this.#nodes.digest(parent)), entry: this.#nodes.entry(id) };
   }
 
+  /** Takes note that there is another chunk list of a blob. */
+  admit(blob: Uint8Array): void {
+    this.#blobs.admit(blob);
+  }
+
   /** Reads nothing more of a blob by what was known of it. */
   revoke(blob: Uint8Array): void {
     this.#blobs.refuse(blob);

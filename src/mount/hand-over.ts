@@ -17,7 +17,7 @@ export interface Server {
 export interface HandOverOptions {
   /** Meets a need; content goes out through `deliver` before it resolves. */
   readonly fetch: (need: StoreNeed, progress: () => void, signal: AbortSignal) => Promise<void>;
-  /** A need fails when nothing has arrived for it for this long, in milliseconds. */
+  /** A need fails when nothing has arrived for it for this long, in milliseconds; with Infinity it never does. */
   readonly timeoutMs: number;
 }
 
@@ -89,17 +89,19 @@ export class HandOver {
   }
 
   async #fetch(need: StoreNeed, signal: AbortSignal): Promise<void> {
+    const { fetch, timeoutMs } = this.#options;
     const stop = new AbortController();
     const late = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      late.reject(
-        new StoreError('DEADLINE_EXCEEDED', `nothing arrived for ${this.#options.timeoutMs / 1000} s`),
-      );
-      stop.abort();
-    }, this.#options.timeoutMs).unref();
+    const end = () => {
+      const reason = new StoreError('DEADLINE_EXCEEDED', `nothing arrived for ${timeoutMs / 1000} s`);
+      stop.abort(reason);
+      // Who has tried in vain all the while may say why, if it does so at once.
+      setImmediate(() => late.reject(reason));
+    };
+    const timer = timeoutMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(end, timeoutMs).unref();
     const left = addAbortListener(signal, () => stop.abort());
     try {
-      await Promise.race([this.#options.fetch(need, () => timer.refresh(), stop.signal), late.promise]);
+      await Promise.race([fetch(need, () => timer?.refresh(), stop.signal), late.promise]);
     } finally {
       clearTimeout(timer);
       left[Symbol.dispose]();

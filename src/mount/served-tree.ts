@@ -63,6 +63,7 @@ export function openTree(options: ServedTreeOptions): ServedTree {
     source,
     accept(payload) {
       source.accept(payload);
+      for (const { kind, key } of payload.items ?? []) if (kind === 'manifest') fs.admit(key);
       for (const blob of payload.revoked ?? []) fs.revoke(blob);
       if (payload.indexed) fs.takeIndex(payload.indexed.digest, payload.indexed.index);
     },

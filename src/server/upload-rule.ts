@@ -12,8 +12,8 @@ export interface Uploader {
 }
 
 export interface UploadRuleOptions {
-  /** Clients with this token may upload; of the others, only those with a certificate. */
-  readonly token?: string | undefined;
+  /** Gives the token with which clients may upload; of the others, only those with a certificate may. */
+  readonly token?: (() => string) | undefined;
   /** Without a token: whether those on other machines may upload, too. */
   readonly anonymous?: boolean | undefined;
   readonly readOnly?: boolean | undefined;
@@ -21,12 +21,12 @@ export interface UploadRuleOptions {
 
 /** Who may put something into the store that a server serves. */
 export class UploadRule {
-  readonly #token: Buffer | undefined;
+  readonly #token: (() => string) | undefined;
   readonly #anonymous: boolean;
   readonly #readOnly: boolean;
 
   constructor({ token, anonymous = false, readOnly = false }: UploadRuleOptions) {
-    this.#token = token === undefined ? undefined : hash(token);
+    this.#token = token;
     this.#anonymous = anonymous;
     this.#readOnly = readOnly;
   }
@@ -46,7 +46,7 @@ export class UploadRule {
     const given = tokenIn(authorization);
     if (given === undefined) throw new StoreError('UNAUTHENTICATED', 'uploads need a token here');
     // Of hashes, which are equally long: the time it takes tells nothing.
-    if (!timingSafeEqual(hash(given), this.#token))
+    if (!timingSafeEqual(hash(given), hash(this.#token())))
       throw new StoreError('UNAUTHENTICATED', 'this is not the token');
   }
 }

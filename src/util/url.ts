@@ -34,16 +34,24 @@ export function restrict(
  * when it is given twice.
  */
 export function takeParameter(url: URL, name: string): string | undefined {
+  const shown = shownAddress(url);
+  const values = takeParameters(url, name);
+  if (values.length > 1) throw new UsageError(`${name} is given twice in ${shown}`);
+  return values[0];
+}
+
+/** Takes a parameter out of a URL that may be given several times, likewise. */
+export function takeParameters(url: URL, name: string): string[] {
   const given = url.search.slice(1).split('&').filter(Boolean);
   const found = given.filter((part) => part === name || part.startsWith(`${name}=`));
-  if (found.length > 1) throw new UsageError(`${name} is given twice in ${shownAddress(url)}`);
-  if (found[0] === undefined) return undefined;
-  url.search = given.filter((part) => part !== found[0]).join('&');
-  try {
-    return decodeURIComponent(found[0].slice(name.length + 1));
-  } catch {
-    throw new UsageError(`${name} is not percent-encoded as it should be in ${shownAddress(url)}`);
-  }
+  if (found.length > 0) url.search = given.filter((part) => !found.includes(part)).join('&');
+  return found.map((part) => {
+    try {
+      return decodeURIComponent(part.slice(name.length + 1));
+    } catch {
+      throw new UsageError(`${name} is not percent-encoded as it should be in ${shownAddress(url)}`);
+    }
+  });
 }
 
 /** The directory that a URL names, and nothing besides. Throws a UsageError; `example` is what to write instead. */

@@ -20,6 +20,7 @@ describe('flags that would do nothing are wrong usage:', () => {
     [['mount', '--store', local, '--offline', dir], '--offline has no effect here: local:'],
     [['mount', '--store', local, '--cache-size', '1G', dir], '--cache-size has no effect here: local:'],
     [['mount', '--store', local, '--timeout', '30s', dir], '--timeout has no effect here: local:'],
+    [['mount', '--store', local, '--hard', dir], '--hard has no effect here: local:'],
     [['mount', '--store', local, '--verify', 'chunks', dir], '--verify has no effect here: local:'],
     [
       ['mount', '--store-composition', `${dir}/local.toml`, '--cache-size', '1G', dir],

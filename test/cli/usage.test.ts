@@ -112,7 +112,7 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['mount --cache-size 5 DIR', 'A number needs a unit; write a size such as 4096B, 500M'],
   ['mount --cache-size 99999999T DIR', 'too large'],
   ['mount --timeout 30 DIR', 'A number needs a unit; write a duration such as 30s, 90m'],
-  ['mount --timeout 0s DIR', 'Want a duration from 1s to 1d.'],
+  ['mount --hard --timeout 5s DIR', "option '--hard' cannot be used with option '--timeout <duration>'"],
   ['mount --timeout 2d DIR', 'Want a duration from 1s to 1d.'],
   ['virtiofs --timeout 30 DIR/socket', 'A number needs a unit'],
   ['virtiofs --socket-mode 9 DIR/socket', 'Want an octal mode such as 0660.'],

@@ -27,6 +27,10 @@ export class TcpProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #gate: PromiseWithResolvers<void> | undefined;
+  /** Of which nothing gets through any more. */
+  readonly #forgotten = new WeakSet<Socket>();
+  /** Parts on their way to the client of which a byte is still to be changed. */
+  #toCorrupt = 0;
 
   private constructor(target: number | string) {
     this.target = target;
@@ -56,7 +60,17 @@ export class TcpProxy {
     this.#gate = undefined;
   }
 
-  /** Breaks every connection that is open, as a router that forgot them would. */
+  /** Lets nothing more through the connections that are open, and tells nobody, as a router that forgot them would. */
+  forget(): void {
+    for (const socket of this.#sockets) this.#forgotten.add(socket);
+  }
+
+  /** Changes a byte in each of the next parts that go to clients. */
+  corrupt(parts: number): void {
+    this.#toCorrupt = parts;
+  }
+
+  /** Breaks every connection that is open, as a host that restarted would. */
   reset(): void {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
@@ -80,16 +94,28 @@ export class TcpProxy {
       typeof target === 'string'
         ? connect(target)
         : connect({ port: target, host: '127.0.0.1', noDelay: true });
-    this.#forward(client, server, (count) => {
-      this.up += count;
+    this.#forward(client, server, (part) => {
+      this.up += part.length;
       this.sent++;
+      return part;
     });
-    this.#forward(server, client, (count) => {
-      this.down += count;
+    this.#forward(server, client, (part) => {
+      this.down += part.length;
+      return this.#worn(part);
     });
   }
 
-  #forward(from: Socket, to: Socket, count: (bytes: number) => void): void {
+  /** A part as it goes on to the client. */
+  #worn(part: Buffer): Buffer {
+    if (this.#toCorrupt === 0) return part;
+    this.#toCorrupt--;
+    const worn = Buffer.from(part);
+    const at = Math.floor(worn.length / 2);
+    worn[at] = worn[at]! ^ 0x10;
+    return worn;
+  }
+
+  #forward(from: Socket, to: Socket, pass: (part: Buffer) => Buffer): void {
     this.#sockets.add(from);
     let chain = Promise.resolve();
     let free = 0;
@@ -100,13 +126,13 @@ export class TcpProxy {
         const wait = due - performance.now();
         if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
         while (this.#gate) await this.#gate.promise;
-        step();
+        if (!this.#forgotten.has(from)) step();
       });
     };
-    from.on('data', (part) =>
+    from.on('data', (part: Buffer) =>
       after(() => {
-        count(part.length);
-        if (!to.destroyed && !to.write(part)) {
+        const passed = pass(part);
+        if (!to.destroyed && !to.write(passed)) {
           from.pause();
           to.once('drain', () => from.resume());
         }

@@ -1,9 +1,11 @@
-import { writeFileSync } from 'node:fs';
+import { copyFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
 import { run } from '../helpers/cli.ts';
 import { openAt, refusalOf, startDaemon, worksAt } from '../helpers/daemon.ts';
+import { TcpProxy } from '../helpers/proxy.ts';
 import { codeOf } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 
@@ -30,9 +32,10 @@ describe('TLS', () => {
   }
 
   beforeAll(async () => {
-    await Promise.all(['authority', 'another', 'clients'].map((name) => certificate(name)));
+    await Promise.all(['authority', 'another', 'clients', 'second'].map((name) => certificate(name)));
     await certificate('server', 'authority');
     await certificate('elsewhere', 'authority', 'DNS:localhost,IP:127.0.0.2');
+    await certificate('second-server', 'second');
     await certificate('client', 'clients');
     await certificate('stranger', 'another');
   });
@@ -95,6 +98,60 @@ describe('TLS', () => {
     );
     expect(refused).toEqual(['UNAVAILABLE', 'UNAVAILABLE']);
     await worksAt(url + withClient('client'));
+    await daemon.stop();
+  });
+
+  test('takes new certificates, keys and authorities without a restart, on both sides', async () => {
+    const put = (to: string, from: string) => renameSync(copied(from), file(to));
+    const copied = (from: string) => {
+      copyFileSync(file(from), file('being-written'));
+      return file('being-written');
+    };
+    const current = (names: Record<string, string>) => {
+      for (const [to, from] of Object.entries(names)) put(to, from);
+    };
+    current({ 'now.pem': 'server.pem', 'now.key': 'server.key', 'now-clients.pem': 'clients.pem' });
+    current({
+      'now-client.pem': 'client.pem',
+      'now-client.key': 'client.key',
+      'now-ca.pem': 'authority.pem',
+    });
+    const flags = ['--tls-cert', file('now.pem'), '--tls-key', file('now.key')];
+    const daemon = await startDaemon('memory://', '127.0.0.1:0', [
+      ...flags,
+      '--tls-client-ca',
+      file('now-clients.pem'),
+    ]);
+    const proxy = await TcpProxy.start(daemon.port);
+    const at = new URL(proxy.url.replace('grpc+http', 'grpc+https'));
+    const files = `ca=${file('now-ca.pem')}&cert=${file('now-client.pem')}&key=${file('now-client.key')}`;
+    const store = await openAt(`grpc+https://localhost:${at.port}?${files}`);
+    const works = () =>
+      store.blobs.put(Buffer.from('a blob')).then(
+        () => 'works',
+        (error) => error.code,
+      );
+    expect(await works()).toBe('works');
+
+    // One after the other, as whoever renews them does: what does not fit together yet is not taken.
+    put('now.pem', 'second-server.pem');
+    await delay(1200);
+    proxy.reset();
+    expect(await works()).toBe('works');
+    expect(daemon.log()).toContain('going on with what it was');
+    current({ 'now.key': 'second-server.key', 'now-clients.pem': 'another.pem' });
+    await delay(1200);
+    // A connection that is open stays as it is.
+    expect(await works()).toBe('works');
+    proxy.reset();
+    expect(await works()).toContain('UNAVAILABLE');
+    current({
+      'now-ca.pem': 'second.pem',
+      'now-client.pem': 'stranger.pem',
+      'now-client.key': 'stranger.key',
+    });
+    await expect.poll(works, { timeout: 20_000 }).toBe('works');
+    await store.close();
     await daemon.stop();
   });
 

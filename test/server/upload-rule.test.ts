@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
 import { encodeBase32 } from '../../src/nix/base32.ts';
@@ -35,7 +36,7 @@ const basic = (user: string, password: string) =>
 describe('who may upload', () => {
   const local = { isLocal: true };
   const far = { isLocal: false };
-  const token = { token: 'the-token' };
+  const token = { token: () => 'the-token' };
   const CASES: [UploadRuleOptions, Uploader, Code | 'OK'][] = [
     [{}, local, 'OK'],
     [{}, far, 'PERMISSION_DENIED'],
@@ -58,7 +59,7 @@ describe('who may upload', () => {
     [token, { ...local, authorization: 'Basic the-token' }, 'UNAUTHENTICATED'],
     [token, { ...local, authorization: 'Bearer' }, 'UNAUTHENTICATED'],
     [token, { ...local, authorization: '' }, 'UNAUTHENTICATED'],
-    [{ token: 'with:colon' }, { ...far, authorization: basic('user', 'with:colon') }, 'OK'],
+    [{ token: () => 'with:colon' }, { ...far, authorization: basic('user', 'with:colon') }, 'OK'],
   ];
   test.each(CASES)('%j %j: %s', async (options, uploader, expected) => {
     const check = () => new UploadRule(options).check(uploader);
@@ -106,6 +107,30 @@ describe('flags that contradict each other', () => {
       expect(stderr).toMatch(/^error: /m);
     }
   });
+});
+
+test('a token is read again when it changes, on both sides', async () => {
+  const files = { server: join(dir, 'server-token'), client: join(dir, 'client-token') };
+  const write = (file: string, token: string) => writeFileSync(file, token, { mode: 0o600 });
+  for (const file of Object.values(files)) write(file, 'the-first');
+  const daemon = await startDaemon('memory://', '127.0.0.1:0', ['--upload-token-file', files.server]);
+  const store = await openAt(`${daemon.url}?token-file=${files.client}`);
+  const put = () =>
+    store.blobs.put(Buffer.from('a blob')).then(
+      () => 'taken',
+      (error) => error.code,
+    );
+  expect(await put()).toBe('taken');
+  write(files.server, 'the-second');
+  await expect.poll(put, { timeout: 20_000 }).toBe('UNAUTHENTICATED');
+  // What cannot be a token is none.
+  write(files.client, '');
+  await delay(1500);
+  expect(await put()).toBe('UNAUTHENTICATED');
+  write(files.client, 'the-second');
+  await expect.poll(put, { timeout: 20_000 }).toBe('taken');
+  await store.close();
+  await daemon.stop();
 });
 
 describe('the binary cache', () => {

@@ -30,6 +30,27 @@ declare(`objects in S3${reason}`, () => {
     await objects.close();
   });
 
+  test('are got though connections were dropped without a word', async () => {
+    const proxy = await TcpProxy.start(Number(new URL(server.endpoint).port));
+    const endpoint = `http://${new URL(proxy.url).host}`;
+    const objects = await server.objects(server.address({ aws_endpoint: endpoint }));
+    await objects.put('one', Buffer.from('contents'), 'always');
+    const gets = () => objects.get('one', 100).then((found) => Buffer.from(found!.bytes).toString());
+    const lists = () => all(objects.list('o')).then(([found]) => found?.key);
+    const looks = () => objects.facts('one').then((facts) => facts?.size);
+    for (const [ask, answer] of [
+      [gets, 'contents'],
+      [lists, 'one'],
+      [looks, 8],
+    ] as const) {
+      proxy.forget();
+      const begun = performance.now();
+      expect(await ask()).toBe(answer);
+      expect(performance.now() - begun).toBeLessThan(12_000);
+    }
+    await objects.close();
+  });
+
   test('are got through a network that breaks, and given up for one who leaves', async () => {
     const proxy = await TcpProxy.start(Number(new URL(server.endpoint).port));
     const endpoint = `http://${new URL(proxy.url).host}`;

@@ -12,6 +12,8 @@ const SHORT = 1 << 20;
 const WIRE_BYTES = 3;
 const FRAMING = 4096;
 
+type Message = { data?: Uint8Array | null };
+
 /** Blobs of a peer. Everything it sends is checked. */
 export class GrpcBlobService implements BlobService {
   readonly #channel: Channel;
@@ -49,7 +51,7 @@ export class GrpcBlobService implements BlobService {
     if (size <= SHORT && offset === 0) return this.#readShort(digest, size, signal);
     const messages = this.#channel.serverStream(BLOB.read, { digest: digest.bytes }, signal);
     const first = await foundOrNot(messages.next());
-    return first && this.#checked(digest, { size, offset }, first, messages);
+    return first && this.#checked(digest, { size, offset }, this.#parts(digest, first, messages, signal));
   }
 
   async #readShort(
@@ -75,27 +77,46 @@ export class GrpcBlobService implements BlobService {
   async *#checked(
     digest: Digest,
     { size, offset }: { readonly size: number; readonly offset: number },
-    first: IteratorResult<{ data?: Uint8Array | null }>,
-    messages: AsyncGenerator<{ data?: Uint8Array | null }>,
+    parts: AsyncIterable<Uint8Array>,
   ): AsyncGenerator<Uint8Array> {
     const hasher = new DigestHasher();
     let skip = offset;
     let left = size;
-    try {
-      for (let next = first; !next.done; next = await messages.next()) {
-        const data = next.value.data;
-        if (!data || data.length === 0) continue;
-        left -= data.length;
-        if (left < 0) throw anotherSize({ digest, size });
-        hasher.update(data);
-        if (skip < data.length) yield skip > 0 ? data.subarray(skip) : data;
-        skip = Math.max(0, skip - data.length);
-      }
-    } finally {
-      await messages.return(undefined);
+    for await (const data of parts) {
+      left -= data.length;
+      if (left < 0) throw anotherSize({ digest, size });
+      hasher.update(data);
+      if (skip < data.length) yield skip > 0 ? data.subarray(skip) : data;
+      skip = Math.max(0, skip - data.length);
     }
     if (!hasher.digest().equals(digest)) throw this.#wrongContents(digest);
     if (left > 0 && size !== Number.POSITIVE_INFINITY) throw anotherSize({ digest, size });
+  }
+
+  /** What comes of a stream that has begun. If it breaks, another one brings the rest behind what has come. */
+  #parts(
+    digest: Digest,
+    first: IteratorResult<Message>,
+    begun: AsyncGenerator<Message>,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    let received = 0;
+    let stream: AsyncIterable<Message> | undefined = continued(first, begun);
+    const rest = async function* (messages: AsyncIterable<Message>): AsyncGenerator<Uint8Array> {
+      let known = received;
+      for await (const { data } of messages) {
+        if (!data) continue;
+        const news = data.subarray(known);
+        known = Math.max(0, known - data.length);
+        received += news.length;
+        if (news.length > 0) yield news;
+      }
+    };
+    return this.#channel.resumed(() => {
+      const messages = stream ?? this.#channel.serverStream(BLOB.read, { digest: digest.bytes }, signal);
+      stream = undefined;
+      return rest(messages);
+    }, signal);
   }
 
   async put(content: BlobContent, options: PutOptions = {}): Promise<Chunk> {
@@ -129,6 +150,17 @@ export class GrpcBlobService implements BlobService {
 
   /** A put is acknowledged when it is durable. */
   async flush(): Promise<void> {}
+}
+
+/** A stream whose first message has been taken from it. */
+async function* continued<T>(first: IteratorResult<T>, rest: AsyncGenerator<T>): AsyncGenerator<T> {
+  try {
+    if (first.done) return;
+    yield first.value;
+    yield* rest;
+  } finally {
+    await rest.return(undefined);
+  }
 }
 
 function hashOf(parts: readonly Uint8Array[]): Digest {

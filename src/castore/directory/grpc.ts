@@ -39,19 +39,33 @@ export class GrpcDirectoryService implements DirectoryService {
 
   async *getRecursive(digest: Digest, signal?: AbortSignal): AsyncGenerator<Directory> {
     const validator = new RootFirstValidator(digest, (what) => this.#lie(what));
-    const messages = this.#channel.serverStream(
-      DIRECTORY.get,
-      { digest: digest.bytes, recursive: true },
-      signal,
-    );
+    let isAgain = false;
+    yield* this.#channel.resumed(() => {
+      const rest = this.#closure(digest, validator, isAgain, signal);
+      isAgain = true;
+      return rest;
+    }, signal);
+    validator.finish();
+  }
+
+  /** What a stream brings of a closure. Another one than the first leaves out what had come before it. */
+  async *#closure(
+    digest: Digest,
+    validator: RootFirstValidator,
+    isAgain: boolean,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Directory> {
+    const request = { digest: digest.bytes, recursive: true };
+    const messages = this.#channel.serverStream(DIRECTORY.get, request, signal);
+    const before = isAgain ? validator.seen() : undefined;
     for (;;) {
       const next = await foundOrNot(messages.next());
-      if (!next || next.done) break;
+      if (!next || next.done) return;
       const directory = this.#decode(next.value);
+      if (before?.delete(directory.digest.hex)) continue;
       validator.add(directory);
       yield directory;
     }
-    validator.finish();
   }
 
   #decode(bytes: Uint8Array): Directory {

@@ -37,6 +37,11 @@ export class RootFirstValidator {
     }
   }
 
+  /** Digests of what has come, in hexadecimal. */
+  seen(): Set<string> {
+    return new Set(this.#seen.keys());
+  }
+
   /** To be called at the end. Nothing at all may come: then the root is not there. */
   finish(): void {
     if (this.#seen.size > 0 && this.#expected.size > 0)

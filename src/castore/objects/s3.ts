@@ -3,7 +3,10 @@ import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { orAborted } from '../../util/async/abort.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { Limiter } from '../../util/async/limiter.ts';
-import { retrying } from '../../util/async/retry.ts';
+import { Outage } from '../../util/async/outage.ts';
+import { Pools } from '../../util/async/pools.ts';
+import type { Patience } from '../../util/async/retry.ts';
+import { DEFAULT_PATIENCE, retrying } from '../../util/async/retry.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import type { Condition, ListedObject, ObjectFacts, ObjectStore, StoredObject } from './object-store.ts';
@@ -16,19 +19,13 @@ import {
   isMissingObject,
   isUnexplained,
 } from './s3-failure.ts';
+import type { Sdk } from './s3-pool.ts';
+import { MAX_SOCKETS, S3Pool } from './s3-pool.ts';
 
-/** Requests under way at once. */
-const AT_ONCE = 64;
-const CONNECT_MS = 10_000;
-/** A request fails when nothing moved for so long, in milliseconds. */
-const IDLE_MS = 30_000;
-const FIRST_WAIT_MS = 100;
 /** As S3 has it. */
 const REMOVED_AT_ONCE = 1000;
-/** Tries of a request that fails for a reason that may pass: some six seconds. */
-const ATTEMPTS = 7;
-/** Tries until there has been a first answer: without one, the address is probably wrong. */
-const FIRST_ATTEMPTS = 3;
+/** How long it is tried until there has been a first answer, in milliseconds: without one, the address is probably wrong. */
+const FIRST_MS = 500;
 
 export interface S3Location {
   readonly address: string;
@@ -42,13 +39,9 @@ export interface S3Location {
   /** Where they are looked for otherwise, the SDK knows. */
   readonly credentials?: { accessKeyId: string; secretAccessKey: string; sessionToken?: string } | undefined;
   readonly profile?: string | undefined;
-  /** A bucket that has never answered is given up after so long, in milliseconds. */
-  readonly firstAnswerMs?: number | undefined;
   /** Ask as nobody. */
   readonly anonymous: boolean;
 }
-
-type Sdk = typeof import('@aws-sdk/client-s3');
 
 /** Objects in a bucket of S3, or of what speaks its protocol. */
 export class S3ObjectStore implements ObjectStore {
@@ -56,28 +49,25 @@ export class S3ObjectStore implements ObjectStore {
   readonly isFar = true;
   readonly #sdk: Sdk;
   readonly #domain: FaultDomain;
-  #client: S3Client;
+  readonly #pools: Pools<S3Pool>;
   readonly #bucket: string;
   readonly #prefix: string;
   readonly #context: FailureContext;
-  readonly #limiter = new Limiter(AT_ONCE);
+  readonly #limiter = new Limiter(MAX_SOCKETS);
   #answered = false;
   /** Whether an object has been read. */
   #mayRead = false;
-  readonly #options: S3ClientConfig;
-  readonly #firstAnswerMs: number | undefined;
+  readonly #patience: Patience;
+  readonly #outage: Outage;
 
-  private constructor(sdk: Sdk, options: S3ClientConfig, location: S3Location) {
+  private constructor(sdk: Sdk, options: S3ClientConfig, location: S3Location, patience: Patience) {
     this.#sdk = sdk;
-    this.#options = options;
-    this.#client = newClient(sdk, options);
-    this.#domain = new FaultDomain(`the connection to ${location.address}`, () => {
-      this.#client.destroy();
-      this.#client = newClient(sdk, options);
-    });
+    this.#pools = new Pools(() => new S3Pool(sdk, options));
+    this.#domain = new FaultDomain(`the connection to ${location.address}`, () => this.#pools.reset());
     this.address = location.address;
     this.#bucket = location.bucket;
-    this.#firstAnswerMs = location.firstAnswerMs;
+    this.#patience = patience;
+    this.#outage = new Outage(location.address);
     this.#prefix = location.prefix;
     const { address, bucket, endpoint } = location;
     this.#context = {
@@ -88,17 +78,17 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   /** Asks nothing of the bucket yet. */
-  static async open(location: S3Location): Promise<S3ObjectStore> {
+  static async open(location: S3Location, patience: Patience = DEFAULT_PATIENCE): Promise<S3ObjectStore> {
     // Or it warns, on standard error and each time, of versions to come.
     process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
     const sdk = await import('@aws-sdk/client-s3');
-    return new S3ObjectStore(sdk, await configuration(sdk, location), location);
+    return new S3ObjectStore(sdk, await configuration(sdk, location), location, patience);
   }
 
   get(key: string, limit: number, signal?: AbortSignal): Promise<StoredObject | undefined> {
-    return this.#request(signal, async () => {
+    return this.#ask(signal, async (client, until) => {
       const command = new this.#sdk.GetObjectCommand(this.#at(key));
-      const found = await this.#orAbsent(this.#client.send(command, until(signal)));
+      const found = await this.#orAbsent(client.send(command, until));
       if (!found) return undefined;
       this.#mayRead = true;
       const body = found.Body as Readable;
@@ -112,10 +102,10 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   facts(key: string, signal?: AbortSignal): Promise<ObjectFacts | undefined> {
-    return this.#request(signal, async () => {
+    return this.#ask(signal, async (client, until) => {
       const command = new this.#sdk.HeadObjectCommand(this.#at(key));
       const found = await this.#orAbsent(
-        this.#client.send(command, until(signal)).catch((error) => this.#explained(key, error, signal)),
+        client.send(command, until).catch((error) => this.#explained(client, key, error, until)),
       );
       if (!found) return undefined;
       const [md5] = /[0-9a-f]{32}/.exec(found.ETag ?? '') ?? [];
@@ -137,10 +127,15 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   /** Throws why HEAD was refused: the answer to GET says it. */
-  async #explained(key: string, error: unknown, signal: AbortSignal | undefined): Promise<never> {
+  async #explained(
+    client: S3Client,
+    key: string,
+    error: unknown,
+    until: { abortSignal?: AbortSignal },
+  ): Promise<never> {
     if (!isUnexplained(error)) throw error;
     const command = new this.#sdk.GetObjectCommand({ ...this.#at(key), Range: 'bytes=0-0' });
-    const { Body } = await this.#client.send(command, until(signal));
+    const { Body } = await client.send(command, until);
     (Body as Readable).destroy();
     throw error;
   }
@@ -165,7 +160,7 @@ export class S3ObjectStore implements ObjectStore {
     return this.#request(signal, async () => {
       const command = new this.#sdk.PutObjectCommand({ ...this.#at(key), Body, ...condition });
       try {
-        await this.#client.send(command, until(signal));
+        await this.#pools.pool.client.send(command, until(signal));
         return true;
       } catch (error) {
         // What has just been removed has no tag any more.
@@ -185,7 +180,7 @@ export class S3ObjectStore implements ObjectStore {
           Bucket: this.#bucket,
           Delete: { Objects, Quiet: true },
         });
-        const { Errors = [] } = await this.#client.send(command, until(signal));
+        const { Errors = [] } = await this.#pools.pool.client.send(command, until(signal));
         const [first] = Errors;
         if (first)
           throw new StoreError(
@@ -199,14 +194,14 @@ export class S3ObjectStore implements ObjectStore {
   async *list(prefix: string, signal?: AbortSignal): AsyncGenerator<ListedObject> {
     let token: string | undefined;
     do {
-      const page = await this.#request(signal, () =>
-        this.#client.send(
+      const page = await this.#ask(signal, (client, until) =>
+        client.send(
           new this.#sdk.ListObjectsV2Command({
             Bucket: this.#bucket,
             Prefix: this.#prefix + prefix,
             ContinuationToken: token,
           }),
-          until(signal),
+          until,
         ),
       );
       for (const { Key, Size = 0, LastModified } of page.Contents ?? []) {
@@ -227,29 +222,40 @@ export class S3ObjectStore implements ObjectStore {
   }
 
   async close(): Promise<void> {
-    this.#client.destroy();
+    this.#pools.close();
   }
 
   #at(key: string): { Bucket: string; Key: string } {
     return { Bucket: this.#bucket, Key: this.#prefix + key };
   }
 
+  /** Runs a request that may be made twice. */
+  #ask<T>(
+    signal: AbortSignal | undefined,
+    send: (client: S3Client, until: { abortSignal?: AbortSignal }) => Promise<T>,
+  ): Promise<T> {
+    return this.#request(signal, () =>
+      this.#pools.ask(({ client }, unwanted) => send(client, until(unwanted)), signal),
+    );
+  }
+
   /** Runs a request in its turn, with its retries; what it throws is a StoreError. */
   #request<T>(signal: AbortSignal | undefined, send: () => Promise<T>): Promise<T> {
-    const first = this.#answered ? undefined : this.#firstAnswerMs;
+    const first = this.#answered ? undefined : this.#patience.firstAnswerMs;
     const attempt = async () => {
       signal?.throwIfAborted();
-      const client = this.#client;
+      const { pool } = this.#pools;
       try {
         const result = await this.#domain.run(() =>
           first ? orAborted(send(), AbortSignal.timeout(first)) : send(),
         );
         this.#answered = true;
+        this.#outage.answered();
         return result;
       } catch (error) {
         signal?.throwIfAborted();
-        // Others may have been put in their place. What is under way with the old ones goes on.
-        if (isExpired(error) && this.#client === client) this.#client = newClient(this.#sdk, this.#options);
+        // Others may have been put in their place.
+        if (isExpired(error)) this.#pools.renew(pool);
         throw error instanceof StoreError ? error : failureOf(error, this.#context);
       }
     };
@@ -258,24 +264,14 @@ export class S3ObjectStore implements ObjectStore {
       (error.code === 'UNAVAILABLE' ||
         isExpired(error.cause) ||
         (error.code === 'DEADLINE_EXCEEDED' && !first));
-    const attempts = this.#answered ? ATTEMPTS : FIRST_ATTEMPTS;
-    const options = { attempts, firstWaitMs: FIRST_WAIT_MS, isTransient };
-    return this.#limiter.run(() => retrying(options, signal, attempt), signal);
+    const awayMs = this.#answered ? this.#patience.awayMs : FIRST_MS;
+    const options = { awayMs, isTransient, onFailure: this.#outage.failed, signal };
+    return this.#limiter.run(() => retrying(options, attempt), signal);
   }
-}
-
-function newClient(sdk: Sdk, options: S3ClientConfig): S3Client {
-  // The SDK keeps the files with credentials in memory; a client that is made later is to read them again.
-  const fresh: S3ClientConfig & { ignoreCache: boolean } = { ...options, ignoreCache: true };
-  const client = new sdk.S3Client(fresh);
-  // It prepares what it would log for each request, and nobody listens.
-  client.middlewareStack.remove('loggerMiddleware');
-  return client;
 }
 
 async function configuration(sdk: Sdk, location: S3Location): Promise<S3ClientConfig> {
   const { endpoint, region, profile } = location;
-  const agent = { maxSockets: AT_ONCE };
   const given: S3ClientConfig = {
     ...(endpoint === undefined ? {} : { endpoint }),
     ...(profile === undefined ? {} : { profile }),
@@ -290,12 +286,6 @@ async function configuration(sdk: Sdk, location: S3Location): Promise<S3ClientCo
     responseChecksumValidation: 'WHEN_REQUIRED',
     // It would cost a connection.
     expectContinueHeader: false,
-    requestHandler: {
-      connectionTimeout: CONNECT_MS,
-      socketTimeout: IDLE_MS,
-      httpAgent: agent,
-      httpsAgent: agent,
-    },
   };
   if (region !== undefined) return { ...given, region };
   // The SDK finds it in the environment or the files; without it, as the Rust implementation.

@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs';
 import type { SecureContextOptions } from 'node:tls';
 import { createSecureContext } from 'node:tls';
+import type { TlsFiles } from '../../server/grpc/server.ts';
 import { reasonOf, UsageError } from '../../util/errors.ts';
+import { FreshFiles } from '../../util/system/fresh-files.ts';
 import { Command } from '../command.ts';
 import type { ListenFlags } from '../run-server.ts';
 import { runServer, withListenOptions } from '../run-server.ts';
@@ -41,11 +42,12 @@ async function run(flags: DaemonFlags): Promise<void> {
   await runServer(flags, async (store, listening) => {
     // The server's packages are not loaded by commands that do without.
     const { serveGrpc } = await import('../../server/grpc/server.ts');
-    return serveGrpc({ store, ...listening, tls, uploads });
+    return serveGrpc({ store, ...listening, tls: tls && (() => tls.get()), uploads });
   });
 }
 
-function tlsOf(flags: DaemonFlags) {
+/** What is served over TLS with, as the files are now. */
+function tlsOf(flags: DaemonFlags): FreshFiles<TlsFiles> | undefined {
   if ((flags.tlsCert === undefined) !== (flags.tlsKey === undefined)) {
     throw new UsageError('--tls-cert and --tls-key go together');
   }
@@ -53,13 +55,25 @@ function tlsOf(flags: DaemonFlags) {
     throw new UsageError('--tls-client-ca needs --tls-cert and --tls-key');
   }
   if (flags.tlsCert === undefined) return undefined;
-  const cert = read(flags.tlsCert, '--tls-cert');
-  const key = read(flags.tlsKey!, '--tls-key');
-  const clientCa = flags.tlsClientCa === undefined ? undefined : read(flags.tlsClientCa, '--tls-client-ca');
-  requirePem({ cert }, `--tls-cert ${flags.tlsCert} is not a certificate chain in PEM`);
-  requirePem({ cert, key }, `--tls-key ${flags.tlsKey} is not the private key of --tls-cert in PEM`);
-  requirePem({ ca: clientCa }, `--tls-client-ca ${flags.tlsClientCa} is not a certificate in PEM`);
-  return { cert, key, clientCa };
+  const files = {
+    '--tls-cert': flags.tlsCert,
+    '--tls-key': flags.tlsKey!,
+    '--tls-client-ca': flags.tlsClientCa,
+  };
+  const paths = Object.values(files).filter((path) => path !== undefined);
+  try {
+    return new FreshFiles(paths, ([cert, key, clientCa]) => {
+      requirePem({ cert }, `--tls-cert ${flags.tlsCert} is not a certificate chain in PEM`);
+      requirePem({ cert, key }, `--tls-key ${flags.tlsKey} is not the private key of --tls-cert in PEM`);
+      requirePem({ ca: clientCa }, `--tls-client-ca ${flags.tlsClientCa} is not a certificate in PEM`);
+      return { cert: cert!, key: key!, clientCa };
+    });
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    const { path } = error as NodeJS.ErrnoException;
+    const [flag] = Object.entries(files).find(([, file]) => file === path) ?? [];
+    throw new UsageError(`cannot read ${flag} ${path}: ${reasonOf(error)}`, { cause: error });
+  }
 }
 
 function requirePem(options: SecureContextOptions, otherwise: string): void {
@@ -67,13 +81,5 @@ function requirePem(options: SecureContextOptions, otherwise: string): void {
     createSecureContext(options);
   } catch (error) {
     throw new UsageError(otherwise, { cause: error });
-  }
-}
-
-function read(path: string, flag: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (error) {
-    throw new UsageError(`cannot read ${flag} ${path}: ${reasonOf(error)}`, { cause: error });
   }
 }

@@ -5,7 +5,7 @@ import { Digest } from '../../castore/digest.ts';
 import type { ContentNeed } from '../../fs/need.ts';
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { latin1 } from '../../util/bytes.ts';
-import { damaged } from '../../util/errors.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
 import { AheadQueue } from './ahead-queue.ts';
 import { BlobStream } from './blob-stream.ts';
 import type { ChunkList, ChunkRange } from './chunk-list.ts';
@@ -55,7 +55,10 @@ export class BlobFetcher {
       return this.#flights.run(digest.hex, whole, signal);
     }
     const get = async (chunk: Chunk, onProgress: Progress, until: AbortSignal) => {
-      await this.#chunk(chunk, onProgress, until);
+      await this.#chunk(chunk, onProgress, until).catch((error) => {
+        if (error instanceof StoreError && error.code === 'DATA_LOSS') this.#verification.doubt(digest, list);
+        throw error;
+      });
       list.arrived(chunk);
     };
     if (this.#options.verifyWhole && list.provisional) {

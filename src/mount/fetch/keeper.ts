@@ -118,10 +118,10 @@ export class Keeper {
     return table.has(key);
   }
 
-  /** Takes a chunk list back. */
-  forgetManifest(digest: Digest): void {
-    void this.#filler.row(this.cache.env.manifests, digest.bytes, new Uint8Array());
+  /** Takes a chunk list back. Resolves when it is no longer in the cache. */
+  forgetManifest(digest: Digest): Promise<void> {
     this.recipient.settled([{ kind: 'manifest', key: digest.bytes }]);
+    return this.#filler.row(this.cache.env.manifests, digest.bytes, new Uint8Array());
   }
 
   /** Notes a fact of a table of its own, or forgets it. */

@@ -28,6 +28,8 @@ export class Verification {
   readonly #lists = new LRUCache<string, ChunkList>({ max: MAX_LISTS });
   readonly #checking = new Map<string, Promise<void>>();
   readonly #revoked = new Set<string>();
+  /** Whose list in the cache is wrong, and not yet gone. */
+  readonly #dropped = new Set<string>();
   #closed = false;
 
   constructor(keeper: Keeper) {
@@ -39,7 +41,9 @@ export class Verification {
   list(digest: Digest): ChunkList | undefined {
     const cached = this.#lists.get(digest.hex);
     if (cached) return cached;
-    const stored = this.#keeper.cache.reader.manifest(digest.bytes);
+    const stored = this.#dropped.has(digest.hex)
+      ? undefined
+      : this.#keeper.cache.reader.manifest(digest.bytes);
     if (!stored) return undefined;
     return this.#remember(digest, stored, this.#marks.has(digest.bytes));
   }
@@ -101,15 +105,29 @@ export class Verification {
       this.proven(digest, list);
       return;
     }
-    list.provisional = false;
-    void this.#keeper.note(this.#marks, digest.bytes, new Uint8Array());
+    this.#drop(digest, list);
     if (this.#revoked.size < MAX_REVOKED) this.#revoked.add(digest.hex);
-    this.#lists.delete(digest.hex);
-    this.#keeper.forgetManifest(digest);
-    this.#keeper.recipient.revoke(digest.bytes);
     throw damaged(
       `${this.#keeper.peer} gave a wrong chunk list for blob ${digest}; what was read of it is taken back`,
     );
+  }
+
+  /**
+   * Takes note that a chunk of a list cannot be had. Of a provisional one that may be the list's fault, so it is asked for
+   * again.
+   */
+  doubt(digest: Digest, list: ChunkList): void {
+    if (list.provisional && this.#lists.get(digest.hex) === list) this.#drop(digest, list);
+  }
+
+  /** Forgets a list, and takes back what was served by it. */
+  #drop(digest: Digest, list: ChunkList): void {
+    list.provisional = false;
+    void this.#keeper.note(this.#marks, digest.bytes, new Uint8Array());
+    this.#lists.delete(digest.hex);
+    this.#dropped.add(digest.hex);
+    void this.#keeper.forgetManifest(digest).finally(() => this.#dropped.delete(digest.hex));
+    this.#keeper.recipient.revoke(digest.bytes);
   }
 
   async #chunk({ digest, size }: Chunk): Promise<Uint8Array | undefined> {

@@ -1,36 +1,33 @@
-import { getDefaultHighWaterMark, setDefaultHighWaterMark } from 'node:stream';
-import type { CallOptions, ChannelCredentials, Interceptor, ServiceError } from '@grpc/grpc-js';
-import { Client, InterceptingCall, Metadata } from '@grpc/grpc-js';
+import type { ChannelCredentials, ServiceError } from '@grpc/grpc-js';
+import { Client, Metadata } from '@grpc/grpc-js';
 import { orAborted } from '../../util/async/abort.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
-import type { RetryOptions } from '../../util/async/retry.ts';
-import { retrying } from '../../util/async/retry.ts';
-import { damaged, StoreError } from '../../util/errors.ts';
+import { Outage } from '../../util/async/outage.ts';
+import type { Patience, RetryOptions } from '../../util/async/retry.ts';
+import { resuming, retrying } from '../../util/async/retry.ts';
+import type { Code } from '../../util/errors.ts';
+import { damaged, messageOf, StoreError } from '../../util/errors.ts';
+import { deadline, follow, holdingFew, IDLE_MS, showing, untraced } from './calls.ts';
+import { FreshCredentials } from './credentials.ts';
 import type { Probe } from './dialect-finder.ts';
 import { DialectFinder } from './dialect-finder.ts';
 import { failureOf } from './failure.ts';
+import { Line } from './line.ts';
 import type { Dialect, Method } from './methods.ts';
 import { methodPath, TRANSPORT_OPTIONS } from './methods.ts';
 import { reach } from './reach.ts';
 
-/** A call without an answer, or a stream without a message, is given up after this long, in milliseconds. */
-const IDLE_MS = 60_000;
-/** For what can be repeated. */
-const RETRIES: RetryOptions = {
-  attempts: 7,
-  firstWaitMs: 50,
-  isTransient: (error) => error instanceof StoreError && error.code === 'UNAVAILABLE',
-};
-
-/** Messages of a stream of answers that wait for whoever reads them. */
-const MESSAGES_HELD = 2;
+/** Failures after which it is worth while to ask again. */
+const TRANSIENT: readonly Code[] = ['UNAVAILABLE', 'DEADLINE_EXCEEDED'];
 
 const CHANNEL_OPTIONS = {
   ...TRANSPORT_OPTIONS,
   // This much may still arrive of an answer that nobody reads on; 8 MiB was no faster between two processes.
   'grpc-node.flow_control_window': 4 << 20,
   'grpc.initial_reconnect_backoff_ms': 50,
-  'grpc.max_reconnect_backoff_ms': 2000,
+  'grpc.max_reconnect_backoff_ms': 1000,
+  // A host that has moved is looked for at once.
+  'grpc.dns_min_time_between_resolutions_ms': 1000,
   // A connection belongs to one channel: another one is not to inherit what broke.
   'grpc.use_local_subchannel_pool': 1,
 };
@@ -38,10 +35,9 @@ const CHANNEL_OPTIONS = {
 export interface ChannelOptions {
   /** Found out for each service unless it is given. */
   readonly dialect?: Dialect | undefined;
-  /** Shown with every call, to be let in. */
-  readonly token?: string | undefined;
-  /** Until a connection has been made, this is how long to wait for one, in milliseconds, and it is tried once. */
-  readonly firstAnswerMs?: number | undefined;
+  /** Gives what is shown with every call, to be let in. */
+  readonly token?: (() => string) | undefined;
+  readonly patience: Patience;
   /** The name that a TLS handshake asks for in place of the host's. */
   readonly tlsName?: string | undefined;
 }
@@ -51,63 +47,63 @@ export class Channel {
   /** The peer, as a person wrote it. */
   readonly address: string;
   readonly #domain: FaultDomain;
-  #client: Client;
+  readonly #line: Line;
   readonly #fixed: Dialect | undefined;
-  readonly #firstAnswerMs: number | undefined;
+  readonly #patience: Patience;
+  readonly #outage: Outage;
   #reached: Promise<boolean> | undefined;
+  /** Whether it is worth while to wait for the peer. */
+  #mayReturn: boolean;
   readonly #dialects: DialectFinder;
-  /** Calls under way: one that its user left would keep the connection, and the process, for a while. */
-  readonly #calls = new Set<{ cancel(): void }>();
 
-  /** `target` is what grpc-js dials. */
+  /** `target` is what grpc-js dials; `credentials` gives what a new connection shows. */
   constructor(
     address: string,
     target: string,
-    credentials: ChannelCredentials,
-    options: ChannelOptions = {},
+    credentials: () => ChannelCredentials,
+    options: ChannelOptions,
   ) {
     this.address = address;
-    const interceptors = options.token === undefined ? [] : [showing(options.token)];
+    const { token, tlsName } = options;
     const channelOptions = {
       ...CHANNEL_OPTIONS,
-      ...(options.tlsName && { 'grpc.ssl_target_name_override': options.tlsName }),
-      interceptors,
+      ...(tlsName && { 'grpc.ssl_target_name_override': tlsName }),
+      interceptors: token === undefined ? [] : [showing(token)],
     };
-    const dial = () => new Client(target, credentials, channelOptions);
-    this.#client = dial();
-    this.#domain = new FaultDomain(`the connection to ${address}`, () => {
-      this.close();
-      this.#client = dial();
-    });
+    this.#domain = new FaultDomain(`the connection to ${address}`, () => this.#line.reset());
+    this.#line = new Line((onSocket) =>
+      this.#domain.begin(
+        () => new Client(target, new FreshCredentials(credentials, onSocket), channelOptions),
+      ),
+    );
     this.#fixed = options.dialect;
-    this.#firstAnswerMs = options.firstAnswerMs;
+    this.#patience = options.patience;
+    this.#mayReturn = options.patience.firstAnswerMs === undefined;
+    this.#outage = new Outage(address);
     this.#dialects = new DialectFinder(address);
   }
 
   /** Resolves when there is a connection. Throws UNAVAILABLE after `milliseconds`. */
   async connect(milliseconds: number): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      this.#client.waitForReady(Date.now() + milliseconds, (error) => {
-        if (error)
-          reject(new StoreError('UNAVAILABLE', `cannot connect to ${this.address}: ${error.message}`));
-        else resolve();
-      });
-    });
+    try {
+      await this.#line.connection.ready(milliseconds);
+    } catch (error) {
+      throw new StoreError('UNAVAILABLE', `cannot connect to ${this.address}: ${messageOf(error)}`);
+    }
   }
 
   /** A call with one answer. It is repeated while the peer cannot be reached: only for what may be repeated. */
   unary<Q, R>(method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
-    return this.#retry(signal, async () =>
-      this.unaryAs(await this.#dialect(method, signal), method, request, signal),
-    );
+    return this.#spoken(method, signal, (dialect) => this.unaryAs(dialect, method, request, signal));
   }
 
   async unaryAs<Q, R>(dialect: Dialect, method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
     signal?.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<R>();
     return this.#domain.run(() => {
+      const connection = this.#line.take();
       const call = untraced(() =>
-        this.#client.makeUnaryRequest(
+        connection.client.makeUnaryRequest(
           methodPath(dialect, method),
           method.request.encode,
           method.response.decode,
@@ -115,24 +111,21 @@ export class Channel {
           new Metadata(),
           deadline(),
           (error, response) => {
-            signal?.removeEventListener('abort', cancel);
-            this.#calls.delete(call);
+            over();
             if (error) reject(this.#failure(error, signal));
             else resolve(response!);
           },
         ),
       );
-      const cancel = () => call.cancel();
-      signal?.addEventListener('abort', cancel, { once: true });
-      this.#calls.add(call);
+      const over = follow(connection, call, signal, method.name === 'Put');
       return promise;
     });
   }
 
   /** A stream of answers. It is begun again while the peer cannot be reached and nothing has come. */
   async *serverStream<Q, R>(method: Method<Q, R>, request: Q, signal?: AbortSignal): AsyncGenerator<R> {
-    const begun = await this.#retry(signal, async () => {
-      const messages = this.serverStreamAs(await this.#dialect(method, signal), method, request, signal);
+    const begun = await this.#spoken(method, signal, async (dialect) => {
+      const messages = this.serverStreamAs(dialect, method, request, signal);
       return { messages, first: await messages.next() };
     });
     try {
@@ -151,9 +144,10 @@ export class Channel {
     signal?: AbortSignal,
   ): AsyncGenerator<R> {
     signal?.throwIfAborted();
+    const connection = this.#domain.begin(() => this.#line.take());
     const call = this.#domain.begin(() =>
       holdingFew(() =>
-        this.#client.makeServerStreamRequest(
+        connection.client.makeServerStreamRequest(
           methodPath(dialect, method),
           method.request.encode,
           method.response.decode,
@@ -161,9 +155,7 @@ export class Channel {
         ),
       ),
     );
-    const cancel = () => call.cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
-    this.#calls.add(call);
+    const over = follow(connection, call, signal);
     let idle = false;
     const timer = setTimeout(() => {
       idle = true;
@@ -180,8 +172,7 @@ export class Channel {
       throw this.#failure(error as ServiceError, signal);
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', cancel);
-      this.#calls.delete(call);
+      over();
       call.cancel();
     }
   }
@@ -196,14 +187,14 @@ export class Channel {
     most: number,
     signal?: AbortSignal,
   ): Promise<R[]> {
-    return this.#retry(signal, async () => {
-      const dialect = await this.#dialect(method, signal);
+    return this.#spoken(method, signal, async (dialect) => {
       signal?.throwIfAborted();
       const { promise, resolve, reject } = Promise.withResolvers<R[]>();
       return this.#domain.run(() => {
         let received = 0;
+        const connection = this.#line.take();
         const call = untraced(() =>
-          this.#client.makeServerStreamRequest(
+          connection.client.makeServerStreamRequest(
             methodPath(dialect, method),
             method.request.encode,
             (bytes: Buffer) => {
@@ -219,13 +210,7 @@ export class Channel {
             deadline(),
           ),
         );
-        const cancel = () => call.cancel();
-        signal?.addEventListener('abort', cancel, { once: true });
-        this.#calls.add(call);
-        const over = () => {
-          signal?.removeEventListener('abort', cancel);
-          this.#calls.delete(call);
-        };
+        const over = follow(connection, call, signal);
         const messages: R[] = [];
         call.on('data', (message: R) => messages.push(message));
         call.on('error', (error: ServiceError) => {
@@ -250,8 +235,9 @@ export class Channel {
     const dialect = await this.#retry(signal, () => this.#dialect(method, signal));
     signal?.throwIfAborted();
     const answer = Promise.withResolvers<R>();
+    const connection = this.#domain.begin(() => this.#line.take());
     const call = this.#domain.begin(() =>
-      this.#client.makeClientStreamRequest(
+      connection.client.makeClientStreamRequest(
         methodPath(dialect, method),
         (encoded: Buffer) => encoded,
         method.response.decode,
@@ -268,9 +254,7 @@ export class Channel {
       .finally(() => {
         answered = true;
       });
-    const cancel = () => call.cancel();
-    signal?.addEventListener('abort', cancel, { once: true });
-    this.#calls.add(call);
+    const over = follow(connection, call, signal, true);
     const timer = setTimeout(() => {
       const idle = `${this.address}: no progress for ${IDLE_MS / 1000} s`;
       answer.reject(new StoreError('DEADLINE_EXCEEDED', idle));
@@ -295,8 +279,7 @@ export class Channel {
       throw error;
     } finally {
       clearTimeout(timer);
-      signal?.removeEventListener('abort', cancel);
-      this.#calls.delete(call);
+      over();
     }
   }
 
@@ -305,20 +288,60 @@ export class Channel {
     this.#dialects.detect(service, probe);
   }
 
+  /** Makes a call that may be repeated, in the dialect of its service. */
+  #spoken<T>(
+    method: { readonly service: string },
+    signal: AbortSignal | undefined,
+    call: (dialect: Dialect) => Promise<T>,
+  ): Promise<T> {
+    return this.#retry(signal, async () => {
+      const dialect = await this.#dialect(method, signal);
+      try {
+        return await call(dialect);
+      } catch (error) {
+        const isForeign = error instanceof StoreError && error.code === 'UNIMPLEMENTED';
+        if (!isForeign || this.#fixed || this.#dialects.knows(method.service)) throw error;
+        // It was a guess, since the peer was away when it was asked.
+        throw new StoreError('UNAVAILABLE', error.message, { cause: error });
+      }
+    });
+  }
+
   async #dialect({ service }: { readonly service: string }, signal?: AbortSignal): Promise<Dialect> {
     if (this.#fixed) return this.#fixed;
     const dialect = this.#dialects.of(service);
     return orAborted(dialect, signal);
   }
 
+  /**
+   * Hands on what `begin` makes of a stream of answers, and has it begun again when the peer is gone meanwhile: then
+   * `begin` leaves out what has come.
+   */
+  resumed<T>(begin: () => AsyncIterable<T>, signal?: AbortSignal): AsyncGenerator<T> {
+    return resuming(this.#retries(signal), begin);
+  }
+
   async #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
-    if (this.#firstAnswerMs !== undefined) {
-      const { address } = this;
-      const milliseconds = this.#firstAnswerMs;
-      this.#reached ??= this.#domain.begin(() => reach(this.#client, address, milliseconds));
-      if (!(await orAborted(this.#reached, signal))) return attempt();
+    const { firstAnswerMs } = this.#patience;
+    if (firstAnswerMs !== undefined) {
+      this.#reached ??= this.#domain.begin(() =>
+        reach(this.#line.connection.client, this.address, firstAnswerMs),
+      );
+      this.#mayReturn = await orAborted(this.#reached, signal);
     }
-    return retrying(RETRIES, signal, attempt);
+    const result = await retrying(this.#retries(signal), attempt);
+    this.#outage.answered();
+    return result;
+  }
+
+  #retries(signal: AbortSignal | undefined): RetryOptions {
+    return {
+      awayMs: this.#patience.awayMs,
+      isTransient: (error) =>
+        this.#mayReturn && error instanceof StoreError && TRANSIENT.includes(error.code),
+      onFailure: this.#outage.failed,
+      signal,
+    };
   }
 
   #failure(error: ServiceError | StoreError, signal: AbortSignal | undefined): unknown {
@@ -327,44 +350,6 @@ export class Channel {
   }
 
   close(): void {
-    for (const call of this.#calls) call.cancel();
-    this.#client.close();
+    this.#line.close();
   }
-}
-
-/** Has a stream of messages made that holds few of them: 16, as others do, may be 8 MiB of a blob. */
-function holdingFew<T>(begin: () => T): T {
-  const before = getDefaultHighWaterMark(true);
-  setDefaultHighWaterMark(true, MESSAGES_HELD);
-  try {
-    return begin();
-  } finally {
-    setDefaultHighWaterMark(true, before);
-  }
-}
-
-/** grpc-js takes a stack trace of every call in case it fails: a twentieth of the time of a short one. */
-function untraced<T>(begin: () => T): T {
-  const { stackTraceLimit } = Error;
-  Error.stackTraceLimit = 0;
-  try {
-    return begin();
-  } finally {
-    Error.stackTraceLimit = stackTraceLimit;
-  }
-}
-
-function deadline(): CallOptions {
-  return { deadline: Date.now() + IDLE_MS };
-}
-
-/** Shows a token with every call. */
-function showing(token: string): Interceptor {
-  return (options, next) =>
-    new InterceptingCall(next(options), {
-      start(metadata, listener, start) {
-        metadata.set('authorization', `Bearer ${token}`);
-        start(metadata, listener);
-      },
-    });
 }

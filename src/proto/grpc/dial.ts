@@ -1,11 +1,13 @@
-import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import type { PeerCertificate } from 'node:tls';
 import { checkServerIdentity } from 'node:tls';
 import { ChannelCredentials } from '@grpc/grpc-js';
-import { reasonOf, UsageError } from '../../util/errors.ts';
+import type { Patience } from '../../util/async/retry.ts';
+import { DEFAULT_PATIENCE } from '../../util/async/retry.ts';
+import { reasonOf, systemCode, UsageError } from '../../util/errors.ts';
 import { socketName } from '../../util/listen-address.ts';
+import { FreshFiles } from '../../util/system/fresh-files.ts';
 import { Channel } from './channel.ts';
 import type { Dialect } from './methods.ts';
 import { DIALECTS } from './methods.ts';
@@ -17,16 +19,15 @@ const CONNECT_MS = 10_000;
 const NO_NAME = 'ip-address.invalid';
 
 /** Opens the channel of `grpc+http://host:port`, `grpc+https://…` or `grpc+unix:///path`. */
-export async function dial(url: URL, firstAnswerMs?: number): Promise<Channel> {
+export async function dial(url: URL, patience: Patience = DEFAULT_PATIENCE): Promise<Channel> {
   const dialect = url.searchParams.get('protocol');
   if (dialect !== null && !DIALECTS.includes(dialect as Dialect)) {
     throw new UsageError(`${url.href}: protocol=${dialect} is unknown; want ${DIALECTS.join(' or ')}`);
   }
-  const token = fileOf(url, 'token-file')?.toString().trim();
   const channel = new Channel(url.href, targetOf(url), credentialsOf(url), {
     dialect: (dialect as Dialect) ?? undefined,
-    token,
-    firstAnswerMs,
+    token: tokenOf(url),
+    patience,
     tlsName: addressOf(url) && NO_NAME,
   });
   if (url.searchParams.get('wait-connect') === '1') await channel.connect(CONNECT_MS);
@@ -50,20 +51,37 @@ function targetOf(url: URL): string {
   return `dns:${url.hostname}:${url.port || (url.protocol === 'grpc+https:' ? 443 : 80)}`;
 }
 
-function credentialsOf(url: URL): ChannelCredentials {
-  const file = (name: string) => {
-    if (url.searchParams.has(name) && url.protocol !== 'grpc+https:')
-      throw new UsageError(`${url.href}: ${name} goes with grpc+https://`);
-    return fileOf(url, name);
-  };
-  const [ca, cert, key] = [file('ca'), file('cert'), file('key')];
-  if (url.protocol !== 'grpc+https:') return ChannelCredentials.createInsecure();
-  if ((cert === null) !== (key === null)) throw new UsageError(`${url.href}: cert and key go together`);
-  const address = addressOf(url);
-  if (!address) return ChannelCredentials.createSsl(ca, key, cert);
-  return ChannelCredentials.createSsl(ca, key, cert, {
-    checkServerIdentity: (_name, certificate: PeerCertificate) => checkServerIdentity(address, certificate),
+/** Gives the token in the file that the address names, as it is now. */
+function tokenOf(url: URL): (() => string) | undefined {
+  const path = url.searchParams.get('token-file');
+  if (path === null) return undefined;
+  const token = filesOf(url, ['token-file'], (bytes) => {
+    const text = bytes['token-file']!.toString().trim();
+    if (text === '') throw new UsageError(`${path} is empty`);
+    return text;
   });
+  return () => token.get();
+}
+
+/** Gives what a connection shows and checks, by the files that the address names as they are now. */
+function credentialsOf(url: URL): () => ChannelCredentials {
+  const names = (['ca', 'cert', 'key'] as const).filter((name) => url.searchParams.has(name));
+  if (url.protocol !== 'grpc+https:') {
+    if (names[0]) throw new UsageError(`${url.href}: ${names[0]} goes with grpc+https://`);
+    const insecure = ChannelCredentials.createInsecure();
+    return () => insecure;
+  }
+  if (names.includes('cert') !== names.includes('key'))
+    throw new UsageError(`${url.href}: cert and key go together`);
+  const address = addressOf(url);
+  const verify = address && {
+    checkServerIdentity: (_name: string, certificate: PeerCertificate) =>
+      checkServerIdentity(address, certificate),
+  };
+  const files = filesOf(url, names, ({ ca = null, cert = null, key = null }) =>
+    ChannelCredentials.createSsl(ca, key, cert, verify || undefined),
+  );
+  return () => files.get();
 }
 
 /**
@@ -75,12 +93,21 @@ function addressOf({ hostname }: URL): string | undefined {
   return isIP(address) ? address : undefined;
 }
 
-/** The file that a parameter names; null without the parameter. */
-function fileOf(url: URL, name: string): Buffer | null {
-  const path = url.searchParams.get(name);
+/** What is made of the files that parameters name. */
+function filesOf<N extends string, T>(
+  url: URL,
+  names: readonly N[],
+  make: (contents: { readonly [K in N]?: Buffer }) => T,
+): FreshFiles<T> {
+  const paths = names.map((name) => url.searchParams.get(name)!);
   try {
-    return path === null ? null : readFileSync(path);
+    return new FreshFiles(paths, (contents) =>
+      make(Object.fromEntries(names.map((name, i) => [name, contents[i]])) as { [K in N]?: Buffer }),
+    );
   } catch (error) {
-    throw new UsageError(`${url.href}: cannot read ${name}: ${reasonOf(error)}`, { cause: error });
+    const path = (error as NodeJS.ErrnoException).path;
+    const name = names[paths.indexOf(path!)] ?? names.join(', ');
+    const what = systemCode(error) === undefined ? 'use' : 'read';
+    throw new UsageError(`${url.href}: cannot ${what} ${name}: ${reasonOf(error)}`, { cause: error });
   }
 }

@@ -32,6 +32,11 @@ export class DialectFinder {
     return dialect;
   }
 
+  /** Whether it has been found out, so that `of` did not guess. */
+  knows(service: string): boolean {
+    return this.#found.has(service);
+  }
+
   async #find(service: string): Promise<Dialect> {
     const probe = this.#probes.get(service);
     if (!probe) return DIALECTS[0];

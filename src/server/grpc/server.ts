@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import { createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Server, ServerCredentials } from '@grpc/grpc-js';
+import type { ConnectionInjector, Server } from '@grpc/grpc-js';
+import { ServerCredentials } from '@grpc/grpc-js';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
 import { nameRottenPaths } from '../../store/keeping/rotten-paths.ts';
 import type { Store } from '../../store/services.ts';
@@ -38,7 +39,8 @@ export interface GrpcServerOptions {
   readonly store: Store;
   readonly listen: ListenAddress;
   readonly ownership: SocketOwnership;
-  readonly tls?: TlsFiles | undefined;
+  /** Gives what a new connection is served with. */
+  readonly tls?: (() => TlsFiles) | undefined;
   readonly uploads: UploadRule;
 }
 
@@ -49,7 +51,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
     'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
   });
   const limit = new CallLimit(MAX_CALLS);
-  const uploads = new UploadPermit(options.uploads, options.tls?.clientCa !== undefined);
+  const uploads = new UploadPermit(options.uploads, options.tls?.().clientCa !== undefined);
   if (options.store.local) nameRottenPaths(options.store.local);
   addStore(server, options.store, limit, uploads);
   const reflection = Reflection.load();
@@ -62,13 +64,13 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   }
 
   // Connections are accepted here and handed over: grpc-js cannot listen on all that we can.
-  const injector = server.createConnectionInjector(credentials(options.tls));
+  const injectors = new Injectors(server, options.tls);
   const sockets = new Set<Socket>();
   const accept = (socket: Socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     socket.on('error', () => {});
-    injector.injectConnection(socket);
+    injectors.now.injectConnection(socket);
   };
   const make = () => createServer({ noDelay: true }, accept);
   const { servers, addresses } = await listen(options.listen, options.ownership, make);
@@ -78,15 +80,37 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
       health.stop();
       // A listener is closed when its last connection is.
       const closed = Promise.all(servers.map(closeListener));
-      injector.drain(GRACE_MS);
+      for (const injector of injectors.all) injector.drain(GRACE_MS);
       const grace = limit.running > 0 ? GRACE_MS : IDLE_GRACE_MS;
       await Promise.race([closed, delay(grace, undefined, { ref: false })]);
       for (const socket of sockets) socket.destroy();
       await closed;
       server.forceShutdown();
-      injector.destroy();
+      for (const injector of injectors.all) injector.destroy();
     },
   };
+}
+
+/** Takes connections with the certificate of the moment; those that were taken with another keep it. */
+class Injectors {
+  readonly #server: Server;
+  readonly #tls: (() => TlsFiles) | undefined;
+  #made: { readonly tls: TlsFiles | undefined; readonly injector: ConnectionInjector } | undefined;
+  readonly all: ConnectionInjector[] = [];
+
+  constructor(server: Server, tls: (() => TlsFiles) | undefined) {
+    this.#server = server;
+    this.#tls = tls;
+  }
+
+  get now(): ConnectionInjector {
+    const tls = this.#tls?.();
+    if (!this.#made || this.#made.tls !== tls) {
+      this.#made = { tls, injector: this.#server.createConnectionInjector(credentials(tls)) };
+      this.all.push(this.#made.injector);
+    }
+    return this.#made.injector;
+  }
 }
 
 function addStore(server: Server, store: Store, limit: CallLimit, uploads: UploadPermit): void {

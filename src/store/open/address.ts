@@ -1,11 +1,12 @@
 import { UsageError } from '../../util/errors.ts';
-import { restrict, shownAddress, takeParameter } from '../../util/url.ts';
+import { restrict, shownAddress, takeParameter, takeParameters } from '../../util/url.ts';
 import { addressHint } from './address-hint.ts';
 import { localDirectory as directoryAt } from './backends/local.ts';
+import { addressOfReplicas, hostsIn, replicasIn } from './backends/replicas.ts';
 import { signing } from './backends/signing.ts';
 import type { Description } from './description.ts';
 import type { Value } from './keys.ts';
-import { givenBy, parseValue } from './keys.ts';
+import { checkValue, givenBy, parseValue } from './keys.ts';
 import { KINDS } from './kinds.ts';
 import { SCHEMES, schemesOf } from './schemes.ts';
 
@@ -13,9 +14,11 @@ import { SCHEMES, schemesOf } from './schemes.ts';
 const SIGNING = 'signing-key-file';
 
 /** Reads an address. Throws a UsageError for one that means nothing. */
-export function describeAddress(address: string): Description {
+export function describeAddress(written: string): Description {
+  const hosts = hostsIn(written);
+  const address = hosts ? addressOfReplicas(hosts) : written;
   const url = parseAddress(address);
-  const name = shownAddress(url);
+  const name = storesNamed(address);
   const { type, form } = schemeOf(url, address);
   const kind = KINDS[type]!;
   const keyFile = takeParameter(url, SIGNING);
@@ -25,9 +28,16 @@ export function describeAddress(address: string): Description {
   const values = new Map<string, Value>();
   const parts = new Map<string, Description>();
   for (const [parameter, key] of keys) {
+    const wrong = (reason: string) => new UsageError(`${name}: ${parameter}: ${reason}`);
+    if (key.is === 'services') {
+      const addresses = takeParameters(url, parameter);
+      values.set(parameter, checkValue(key, addresses, wrong));
+      for (const [i, one] of addresses.entries()) parts.set(`${parameter}.${i}`, describeAddress(one));
+      continue;
+    }
     const text = takeParameter(url, parameter);
     if (text) {
-      const value = parseValue(key, text, (reason) => new UsageError(`${name}: ${parameter}: ${reason}`));
+      const value = parseValue(key, text, wrong);
       values.set(parameter, value);
       if (key.is === 'service') parts.set(parameter, describeAddress(text));
     } else if (text === '' || key.required) {
@@ -38,6 +48,12 @@ export function describeAddress(address: string): Description {
   if (hasOwn) kind.check?.(url, givenBy(values));
   const description = { name, typeName: type, kind, values, url: hasOwn ? url : undefined, parts };
   return keyFile === undefined ? description : signing(description, keyFile);
+}
+
+/** An address for people: of several stores, a list. */
+export function storesNamed(address: string): string {
+  const several = replicasIn(address);
+  return several ? several.map(storesNamed).join(', ') : shownAddress(address);
 }
 
 /** Throws a UsageError for what is not the address of a store. */

@@ -1,4 +1,6 @@
 import { LocalStore } from '../../castore/local/store.ts';
+import type { Patience } from '../../util/async/retry.ts';
+import { DEFAULT_PATIENCE } from '../../util/async/retry.ts';
 import type { Contents, OpenedStore, ServiceName, Services, Store, Use } from '../services.ts';
 import type { Roots } from './assemble.ts';
 import { assemble } from './assemble.ts';
@@ -12,7 +14,7 @@ interface BuilderOptions {
   /** Where to keep what has to be kept of others'. */
   readonly cacheDir: string;
   /** See `Addresses`. */
-  readonly firstAnswerMs?: number | undefined;
+  readonly patience?: Patience;
 }
 
 /** Builds the services that are described, each once, and closes them: last what the rest was built of. */
@@ -22,6 +24,9 @@ export class Builder {
   readonly #useOf: (description: Description) => Use;
   readonly #parts = new Map<ServiceName, Map<Description, Promise<Part>>>();
   readonly #stores = new Map<unknown, Promise<Store>>();
+  readonly #shared = new Map<unknown, object>();
+  /** Those for which somebody else waits. */
+  readonly #impatient = new Set<Description>();
   readonly #toClose: (() => Promise<void>)[] = [];
   readonly #contents: Contents;
   #cache: LocalStore | undefined;
@@ -31,6 +36,7 @@ export class Builder {
     this.#roots = roots;
     this.#options = options;
     this.#useOf = usesOf(Object.values(roots), use);
+    for (const root of Object.values(roots)) this.#findImpatient(root, false);
     const built = () => this.#built!;
     this.#contents = {
       get blobs() {
@@ -74,14 +80,40 @@ export class Builder {
       url: description.url!,
       given: givenBy(description.values),
       use: this.#useOf(description),
-      firstAnswerMs: this.#options.firstAnswerMs,
+      patience: this.#patienceWith(description),
       cache: () => this.#openCache(),
       contents: this.#contents,
       part: (key, service) => this.#part(description.parts.get(key)!, service),
+      parts: (key, service) =>
+        Promise.all(
+          [...description.parts]
+            .filter(([name]) => name.startsWith(`${key}.`))
+            .map(async ([, part]) => ({ name: part.name, part: await this.#part(part, service) })),
+        ),
+      shared: (make) => this.#share(description, make),
       store: (open) => this.#store(description, () => open(site)),
       onClose: (close) => void this.#toClose.push(close),
     };
     return site;
+  }
+
+  #findImpatient(description: Description, isOne: boolean): void {
+    if (isOne) this.#impatient.add(description);
+    for (const part of description.parts.values())
+      this.#findImpatient(part, isOne || description.kind.waitsForParts === true);
+  }
+
+  #patienceWith(description: Description): Patience {
+    const { patience = DEFAULT_PATIENCE } = this.#options;
+    return this.#impatient.has(description) ? { ...patience, awayMs: 0 } : patience;
+  }
+
+  #share<T extends object>(description: Description, make: () => T): T {
+    const places = [...description.parts.values()].map(placeOf);
+    const key = places.every((place) => typeof place === 'string') ? places.join(' ') : description;
+    const shared = (this.#shared.get(key) as T | undefined) ?? make();
+    this.#shared.set(key, shared);
+    return shared;
   }
 
   async #store(description: Description, open: () => Promise<Store> | Store): Promise<Store> {

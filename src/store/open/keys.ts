@@ -3,8 +3,8 @@ import type { ServiceName, Use } from '../services.ts';
 
 /** A value that a kind of store takes: a key in a composition, a parameter in an address. */
 export interface Key {
-  /** `service` is the name of another instance, or an address; `options` is a table of texts. */
-  readonly is: 'text' | 'path' | 'number' | 'texts' | 'options' | 'service';
+  /** `service` is the name of another instance, or an address, `services` a list of them; `options` is a table of texts. */
+  readonly is: 'text' | 'path' | 'number' | 'texts' | 'options' | 'service' | 'services';
   readonly required?: boolean;
   /** Another spelling in a composition. */
   readonly also?: string;
@@ -51,6 +51,10 @@ export function checkValue({ is }: Key, value: unknown, wrong: (reason: string) 
     case 'number':
       if (Number.isSafeInteger(value) && (value as number) > 0) return value as number;
       throw wrong('it must be a whole number above 0');
+    case 'services':
+      if (Array.isArray(value) && value.length > 1 && value.every((one) => typeof one === 'string' && one))
+        return value;
+      throw wrong('it must be a list of two or more');
     case 'texts':
       if (Array.isArray(value) && value.every((one) => typeof one === 'string')) return value;
       throw wrong('it must be a list of texts');

@@ -1,4 +1,5 @@
 import type { LocalStore } from '../../castore/local/store.ts';
+import type { Patience } from '../../util/async/retry.ts';
 import type { Contents, ServiceName, Services, Store, Use } from '../services.ts';
 import type { Given, Key } from './keys.ts';
 
@@ -28,6 +29,8 @@ export interface Kind {
   readonly isUnique?: (url: URL) => boolean;
   /** The key that names the service to which puts go on. */
   readonly puts?: string;
+  /** Whether it waits itself for a part that is away, which therefore has to fail at once. */
+  readonly waitsForParts?: boolean;
   /** Whether the services that this does not make are those of what `puts` names. */
   readonly through?: boolean;
 }
@@ -47,13 +50,20 @@ export interface Site {
   readonly given: Given;
   readonly use: Use;
   /** See `Addresses`. */
-  readonly firstAnswerMs: number | undefined;
+  readonly patience: Patience;
   /** The cache of this machine, for what has to be kept; opened when it is first asked for. */
   cache(): LocalStore;
   /** Blobs and directories of all that is being opened, to be used once that is done. */
   readonly contents: Contents;
   /** The service that a key names. */
   part<K extends ServiceName>(key: string, service: K): Promise<Part<Services[K]>>;
+  /** The services that a key with several names. */
+  parts<K extends ServiceName>(
+    key: string,
+    service: K,
+  ): Promise<{ readonly name: string; readonly part: Part<Services[K]> }[]>;
+  /** What all services have in common that are made of the same parts. */
+  shared<T extends object>(make: () => T): T;
   /** Opens what several services are of, once for all of them; it is closed after what is built of it. */
   store(open: (site: Site) => Promise<Store> | Store): Promise<Store>;
   /** Has something done at the end, before what this was built of is closed. */

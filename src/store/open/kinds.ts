@@ -6,6 +6,7 @@ import { LRU } from './backends/lru.ts';
 import { MEMORY } from './backends/memory.ts';
 import { NIX } from './backends/nix.ts';
 import { OBJECT_STORE } from './backends/objectstore.ts';
+import { REPLICAS } from './backends/replicas.ts';
 import { KEYFILE_SIGNING } from './backends/signing.ts';
 import type { Kind } from './kind.ts';
 
@@ -17,6 +18,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
   objectstore: OBJECT_STORE,
   cache: CACHE,
   combined: COMBINED,
+  replicas: REPLICAS,
   lru: LRU,
   nix: NIX,
   'keyfile-signing': KEYFILE_SIGNING,

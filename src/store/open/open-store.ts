@@ -1,3 +1,4 @@
+import type { Patience } from '../../util/async/retry.ts';
 import type { OpenedStore, Use } from '../services.ts';
 import { describeAddress } from './address.ts';
 import type { Roots } from './assemble.ts';
@@ -15,11 +16,8 @@ export interface Addresses {
   readonly cacheDir: string;
   /** A file that tells where, in place of the addresses. */
   readonly composition?: string | undefined;
-  /**
-   * A peer that has never answered is given up after so long, in milliseconds, and what cannot be connected to at
-   * once. Without it, a peer has the time that those have who serve others meanwhile.
-   */
-  readonly firstAnswerMs?: number | undefined;
+  /** With peers that do not answer. */
+  readonly patience?: Patience;
   /** A file with the key that signs whatever is put, once it has been verified. */
   readonly signingKeyFile?: string | undefined;
 }

@@ -41,6 +41,11 @@ export const SCHEMES: Readonly<Record<string, Scheme>> = {
     about: 'a near store, and a far one that is asked for what the near one does not have',
     type: 'combined',
   },
+  replicas: {
+    form: 'replicas://?of=URL&of=URL',
+    about: 'several stores with the same contents: the first that is there, the next when that is slow',
+    type: 'replicas',
+  },
   'objectstore+s3': {
     form: 'objectstore+s3://bucket[/prefix]',
     about: 'a bucket in S3 or a service with the same protocol',

@@ -1,9 +1,13 @@
 import type { IncomingHttpHeaders } from 'node:http';
-import { setTimeout as delay } from 'node:timers/promises';
-import { Agent, request } from 'undici';
+import { request } from 'undici';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
+import { Outage } from '../../util/async/outage.ts';
+import { Pools, SILENT_MS } from '../../util/async/pools.ts';
+import type { Patience } from '../../util/async/retry.ts';
+import { Retries } from '../../util/async/retry.ts';
 import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
 import { whyUnreachable } from '../../util/unreachable.ts';
+import { HttpPool } from './http-pool.ts';
 import type { Credentials } from './netrc.ts';
 
 /** A server's answer: 200, or 206 to a request for a range. The body has to be read or left. */
@@ -13,36 +17,40 @@ export interface Answer {
   readonly body: AsyncIterable<Uint8Array>;
 }
 
-export interface HttpPatience {
+export interface HttpPatience extends Patience {
   /** A server may take so long to be reached, to answer, and from one part to the next, in milliseconds. */
   readonly idleMs: number;
-  /** Pause before the second attempt; it doubles with each. */
+  /** Pause before a server that failed is asked for the second time; it doubles with each. */
   readonly pauseMs: number;
-  /** No attempt begins later than this after the first. */
-  readonly totalMs: number;
-  /** One that has never answered is given up after so long, in milliseconds, and not asked again. */
-  readonly firstAnswerMs?: number | undefined;
 }
 
-export const HTTP_PATIENCE: HttpPatience = { idleMs: 20_000, pauseMs: 250, totalMs: 20_000 };
+export const HTTP_PATIENCE: HttpPatience = { idleMs: 20_000, pauseMs: 250, awayMs: 20_000 };
 
+/** How often a server that answers, and fails, is asked. */
 const ATTEMPTS = 5;
-const CONNECTIONS = 25;
 const REDIRECTS = 10;
 const REDIRECT_STATUSES = [301, 302, 303, 307, 308];
 /** A file that is not there; buckets that cannot be listed say 403. */
 const ABSENT_STATUSES = [403, 404, 410];
 const LASTING_STATUSES = [501, 505, 511];
+/** What gateways say of a server that is away. */
+const AWAY_STATUSES = [502, 503, 504];
 const USER_AGENT = 'tvix-store';
 
 /** A failure that may be over soon. */
 class Passing extends StoreError {
   /** How long the server asks to wait, in milliseconds. */
   readonly waitMs: number | undefined;
+  /** Whether the server is not there, rather than failing. */
+  readonly isAway: boolean;
 
-  constructor(message: string, options: { cause?: unknown; waitMs?: number | undefined } = {}) {
-    super('UNAVAILABLE', message, options);
-    this.waitMs = options.waitMs;
+  constructor(
+    message: string,
+    { cause, isAway, waitMs }: { cause?: unknown; isAway: boolean; waitMs?: number | undefined },
+  ) {
+    super('UNAVAILABLE', message, { cause });
+    this.isAway = isAway;
+    this.waitMs = waitMs;
   }
 }
 
@@ -52,25 +60,22 @@ class Passing extends StoreError {
  */
 export class HttpClient {
   readonly #origin: string;
-  readonly #authorization: string | undefined;
+  readonly #credentials: (() => Credentials | undefined) | undefined;
   readonly #patience: HttpPatience;
   readonly #domain: FaultDomain;
-  #agent: Agent;
+  readonly #pools: Pools<HttpPool>;
   #hasAnswered = false;
+  readonly #outage: Outage;
+  /** After so long without a byte, in milliseconds, a body is looked for elsewhere. */
+  #silentMs = SILENT_MS;
 
-  constructor(base: URL, credentials: Credentials | undefined, patience: HttpPatience) {
+  constructor(base: URL, credentials: (() => Credentials | undefined) | undefined, patience: HttpPatience) {
     this.#origin = base.origin;
     this.#patience = patience;
-    if (credentials) {
-      const { user, password } = credentials;
-      this.#authorization = `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
-    }
-    this.#agent = this.#newAgent();
-    this.#domain = new FaultDomain(`the connection to ${base.origin}`, (fault) => {
-      const broken = this.#agent;
-      this.#agent = this.#newAgent();
-      broken.destroy(fault).catch(() => {});
-    });
+    this.#outage = new Outage(base.href);
+    this.#credentials = credentials;
+    this.#pools = new Pools(() => new HttpPool(patience.idleMs));
+    this.#domain = new FaultDomain(`the connection to ${base.origin}`, () => this.#pools.reset());
   }
 
   /** How long to wait for the first answer of all, if there is such a limit and that has not come. */
@@ -78,39 +83,32 @@ export class HttpClient {
     return this.#hasAnswered ? undefined : this.#patience.firstAnswerMs;
   }
 
-  #newAgent(): Agent {
-    const { idleMs } = this.#patience;
-    return new Agent({
-      connections: CONNECTIONS,
-      connect: { timeout: idleMs },
-      headersTimeout: idleMs,
-      bodyTimeout: idleMs,
-    });
-  }
-
   /** `undefined` when there is no such file. Throws UNAVAILABLE when it cannot be had now. */
   async get(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Answer | undefined> {
-    const last = performance.now() + this.#patience.totalMs;
-    for (let attempt = 1; ; attempt++) {
+    const { awayMs, pauseMs } = this.#patience;
+    let failures = 0;
+    const isTransient = (error: unknown) =>
+      error instanceof Passing && this.#firstMs === undefined && (error.isAway || failures < ATTEMPTS);
+    const retries = new Retries({ awayMs, isTransient, onFailure: this.#outage.failed, signal });
+    for (;;) {
       try {
-        return await this.#follow(url, headers, signal);
+        const answer = await this.#follow(url, headers, signal);
+        this.#outage.answered();
+        return answer;
       } catch (error) {
-        signal.throwIfAborted();
-        if (!(error instanceof Passing) || attempt === ATTEMPTS) throw error;
-        if (this.#firstMs !== undefined) throw error;
-        const pause = error.waitMs ?? this.#patience.pauseMs * 2 ** (attempt - 1);
-        if (performance.now() + pause > last) throw error;
-        await delay(pause, undefined, { signal });
+        if (!(error instanceof Passing)) throw error;
+        const pause = error.isAway ? undefined : pauseMs * 2 ** failures++;
+        await retries.after(error, error.waitMs ?? pause);
       }
     }
   }
 
   async #follow(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Answer | undefined> {
     for (let hops = 0; hops <= REDIRECTS; hops++) {
-      const answer = await this.#ask(url, headers, signal);
+      const { pool, answer } = await this.#ask(url, headers, signal);
       const { statusCode, body } = answer;
       if (statusCode === 200 || (statusCode === 206 && headers.range)) {
-        return { status: statusCode, headers: answer.headers, body: this.#domain.stream<Uint8Array>(body) };
+        return { status: statusCode, headers: answer.headers, body: this.#parts(url, pool, body, signal) };
       }
       await this.#domain.run(() => body.dump());
       if (ABSENT_STATUSES.includes(statusCode)) return undefined;
@@ -121,7 +119,7 @@ export class HttpClient {
   }
 
   async #ask(url: URL, headers: Record<string, string>, signal: AbortSignal) {
-    const authorized = this.#authorization && url.origin === this.#origin;
+    const credentials = url.origin === this.#origin ? this.#credentials?.() : undefined;
     // Of the headers: a body may take longer.
     const late = new AbortController();
     const timer =
@@ -129,30 +127,73 @@ export class HttpClient {
         ? undefined
         : setTimeout(() => late.abort(new Error('timeout')), this.#firstMs);
     try {
+      const all = {
+        ...headers,
+        'user-agent': USER_AGENT,
+        ...(credentials ? { authorization: basic(credentials) } : {}),
+      };
       const answer = await this.#domain.run(() =>
-        request(url, {
-          dispatcher: this.#agent,
-          signal: timer === undefined ? signal : AbortSignal.any([signal, late.signal]),
-          headers: {
-            ...headers,
-            'user-agent': USER_AGENT,
-            ...(authorized ? { authorization: this.#authorization } : {}),
-          },
-        }),
+        this.#pools.ask(
+          async (pool, until) => ({
+            pool,
+            answer: await request(url, { dispatcher: pool.agent, signal: until, headers: all }),
+          }),
+          timer === undefined ? signal : AbortSignal.any([signal, late.signal]),
+        ),
       );
       this.#hasAnswered = true;
       return answer;
     } catch (error) {
       const why = whyUnreachable(messageOf(error) || systemCode(error) || 'it breaks off');
-      throw new Passing(`${shownUrl(url)}: ${why}`, { cause: error });
+      throw new Passing(`${shownUrl(url)}: ${why}`, { cause: error, isAway: true });
     } finally {
       clearTimeout(timer);
     }
   }
 
-  async close(): Promise<void> {
-    await this.#agent.destroy();
+  /** A body as it comes. It breaks when its connection is silent though the server is there. */
+  async *#parts(
+    url: URL,
+    pool: HttpPool,
+    body: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const parts = this.#domain.stream<Uint8Array>(body);
+    const again = ({ agent }: HttpPool, until: AbortSignal) =>
+      this.#domain.run(async () => {
+        const answer = await request(url, { dispatcher: agent, method: 'HEAD', signal: until });
+        await answer.body.dump();
+        return undefined;
+      });
+    try {
+      for (;;) {
+        const next = await this.#pools.wait(pool, parts.next(), {
+          again,
+          silentMs: this.#silentMs,
+          signal,
+        });
+        if (next === undefined) {
+          // If it is the server that stood still, it has longer the next time.
+          this.#silentMs = Math.min(this.#silentMs * 2, this.#patience.idleMs);
+          throw new Passing(`${shownUrl(url)}: its connection went silent`, { isAway: true });
+        }
+        if (next.done) return;
+        this.#silentMs = SILENT_MS;
+        yield next.value;
+      }
+    } finally {
+      // Not waited for: what is silent may never answer.
+      void parts.return(undefined).catch(() => {});
+    }
   }
+
+  async close(): Promise<void> {
+    this.#pools.close();
+  }
+}
+
+function basic({ user, password }: Credentials): string {
+  return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
 }
 
 /**
@@ -192,7 +233,7 @@ function refusal(url: URL, status: number, headers: IncomingHttpHeaders): StoreE
   const passes = status === 408 || status === 429 || (status >= 500 && !LASTING_STATUSES.includes(status));
   const message = `${shownUrl(url)}: the server answered ${status}`;
   return passes
-    ? new Passing(message, { waitMs: retryAfter(headers) })
+    ? new Passing(message, { isAway: AWAY_STATUSES.includes(status), waitMs: retryAfter(headers) })
     : new StoreError('UNAVAILABLE', message);
 }
 

@@ -18,7 +18,11 @@ export class HttpCacheFiles implements CacheFiles {
   readonly #patience: HttpPatience;
 
   /** `base` ends in a slash and names no user. */
-  constructor(base: URL, credentials?: Credentials, patience: HttpPatience = HTTP_PATIENCE) {
+  constructor(
+    base: URL,
+    credentials?: () => Credentials | undefined,
+    patience: HttpPatience = HTTP_PATIENCE,
+  ) {
     this.address = `nix+${base.href.replace(/\/$/, '')}`;
     this.#base = base;
     this.#patience = patience;

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { reasonOf, StoreError, systemCode } from '../../util/errors.ts';
+import { FreshFiles } from '../../util/system/fresh-files.ts';
 
 /** Who asks, as HTTP's Basic scheme has it. */
 export interface Credentials {
@@ -11,20 +11,19 @@ export interface Credentials {
 const DEFAULT_FILE = '/etc/nix/netrc';
 
 /**
- * The credentials for a host in a netrc file; `undefined` when it names none. Without a name, the file that Nix
- * uses, if it can be read. Throws FAILED_PRECONDITION for a file that was named and cannot be read.
+ * Gives the credentials for a host in a netrc file, as it is now; `undefined` when it names none. Without a name, the file
+ * that Nix uses, if it can be read. Throws FAILED_PRECONDITION for a file that was named and cannot be read.
  */
-export function readNetrc(host: string, file?: string): Credentials | undefined {
-  let text: string;
+export function readNetrc(host: string, file?: string): () => Credentials | undefined {
   try {
-    text = readFileSync(file ?? DEFAULT_FILE, 'utf8');
+    const netrc = new FreshFiles([file ?? DEFAULT_FILE], ([text]) => parseNetrc(text!.toString(), host));
+    return () => netrc.get();
   } catch (error) {
-    if (file === undefined && ['ENOENT', 'EACCES'].includes(systemCode(error) ?? '')) return undefined;
+    if (file === undefined && ['ENOENT', 'EACCES'].includes(systemCode(error) ?? '')) return () => undefined;
     throw new StoreError('FAILED_PRECONDITION', `cannot read the netrc file ${file}: ${reasonOf(error)}`, {
       cause: error,
     });
   }
-  return parseNetrc(text, host);
 }
 
 /** The credentials of the first entry that is for this host, or for any. */

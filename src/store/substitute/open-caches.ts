@@ -1,3 +1,4 @@
+import type { Patience } from '../../util/async/retry.ts';
 import type { CacheAddress } from './address.ts';
 import { BinaryCache } from './binary-cache.ts';
 import type { CacheFiles } from './files.ts';
@@ -8,8 +9,11 @@ import { HttpCacheFiles } from './http-files.ts';
 import { readNetrc } from './netrc.ts';
 
 /** The binary caches at these addresses; nothing is asked of them yet. */
-export function openCaches(addresses: readonly CacheAddress[], firstAnswerMs?: number): BinaryCache[] {
-  const patience = { ...HTTP_PATIENCE, firstAnswerMs };
+export function openCaches(
+  addresses: readonly CacheAddress[],
+  { awayMs, firstAnswerMs }: Patience = HTTP_PATIENCE,
+): BinaryCache[] {
+  const patience = { ...HTTP_PATIENCE, awayMs, firstAnswerMs };
   return addresses.map(
     (address) => new BinaryCache(filesAt(address, patience), address.trust, address.priority),
   );
@@ -17,5 +21,6 @@ export function openCaches(addresses: readonly CacheAddress[], firstAnswerMs?: n
 
 function filesAt({ place, credentials, netrcFile }: CacheAddress, patience: HttpPatience): CacheFiles {
   if (typeof place === 'string') return new LocalCacheFiles(place);
-  return new HttpCacheFiles(place, credentials ?? readNetrc(place.hostname, netrcFile), patience);
+  const known = credentials ? () => credentials : readNetrc(place.hostname, netrcFile);
+  return new HttpCacheFiles(place, known, patience);
 }

@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { BinaryCache } from '../../../src/store/substitute/binary-cache.ts';
@@ -7,6 +8,7 @@ import { HttpCacheFiles } from '../../../src/store/substitute/http-files.ts';
 import { Substituter } from '../../../src/store/substitute/substituter.ts';
 import type { Twist } from '../../helpers/binary-cache.ts';
 import { CacheServer, KEY, openCached, sendFile, TRUSTED, testPath } from '../../helpers/binary-cache.ts';
+import { TcpProxy } from '../../helpers/proxy.ts';
 import { randomBytes } from '../../helpers/random.ts';
 import { checkComplete, codeOf, memoryStore } from '../../helpers/services.ts';
 import { tempDir } from '../../helpers/temp.ts';
@@ -85,6 +87,49 @@ describe('a transfer that is cut off', () => {
   });
 });
 
+describe('connections that are dropped without a word', () => {
+  /** Far less than the minute that it would take otherwise. */
+  const SOON_MS = 20_000;
+  const timed = async (work: () => Promise<unknown>) => {
+    const begun = performance.now();
+    await work();
+    return performance.now() - begun;
+  };
+
+  /** A cache behind a proxy, and what opens it. */
+  async function behindProxy() {
+    const cache = await CacheServer.start([path]);
+    const proxy = await TcpProxy.start(Number(new URL(cache.origin).port));
+    const address = `nix+http://${new URL(proxy.url.replace('grpc+', '')).host}${TRUSTED}`;
+    return { cache, proxy, store: await openCached(address) };
+  }
+
+  test('cost some seconds, between requests and in the middle of one', async () => {
+    const { proxy, store } = await behindProxy();
+    expect(await store.pathInfos.describe(hash)).toBeDefined();
+    proxy.forget();
+    proxy.rate = 300_000;
+    const before = proxy.down;
+    const getting = timed(async () => checkComplete(store, (await store.pathInfos.get(hash))!));
+    while (proxy.down - before < 300_000) await delay(20);
+    proxy.forget();
+    proxy.rate = Number.POSITIVE_INFINITY;
+    expect(await getting).toBeLessThan(SOON_MS);
+  });
+
+  test('are told from a server that thinks for long', async () => {
+    const { cache, store } = await behindProxy();
+    for (const [at, text] of [
+      [narInfoPath, narInfoText],
+      [narPath, contents],
+    ] as const)
+      cache.twists.set(at, (_, response) => void setTimeout(() => response.end(text), 5000));
+    expect(await timed(() => store.pathInfos.get(hash))).toBeLessThan(SOON_MS);
+    // Once more each, over a fresh connection.
+    for (const at of [narInfoPath, narPath]) expect(cache.asked(at)).toBeLessThanOrEqual(2);
+  });
+});
+
 describe('a server', () => {
   test.each([404, 403, 410])('that answers %i does not have the path', async (status) => {
     const cache = await CacheServer.start([path]);
@@ -129,7 +174,7 @@ describe('a server', () => {
     const files = new HttpCacheFiles(new URL(`${cache.origin}/`), undefined, {
       idleMs: 100,
       pauseMs: 1,
-      totalMs: 100,
+      awayMs: 100,
     });
     const trust = { keys: [KEY.publicKey], everything: false };
     const substituter = new Substituter([new BinaryCache(files, trust)], memoryStore());

@@ -62,12 +62,12 @@ async function pathInfosAlone(site: Site): Promise<Part<PathInfoService>> {
   return { service: pathInfos, far: true };
 }
 
-async function substitute({ url, firstAnswerMs }: Site, target: Services) {
+async function substitute({ url, patience }: Site, target: Services) {
   // Loaded when it is needed: it brings a client of its own.
   const { openCaches } = await import('../../substitute/open-caches.ts');
   const { Substituter } = await import('../../substitute/substituter.ts');
   const { NixCachePathInfoService } = await import('../../path-info/nix-cache.ts');
-  const caches = openCaches(parseCaches(url), firstAnswerMs);
+  const caches = openCaches(parseCaches(url), patience);
   const substituter = new Substituter(caches, target);
   return {
     substituter,

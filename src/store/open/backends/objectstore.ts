@@ -49,10 +49,10 @@ async function openObjectStore(site: Site): Promise<Store> {
 const OBJECTS: Record<string, (url: URL) => (site: Site) => Promise<ObjectStore>> = {
   'objectstore+s3:': (url) => {
     const location = s3Location(url);
-    return async ({ firstAnswerMs }) => {
+    return async ({ patience }) => {
       // Loaded when they are needed, all of them: a mount of a local store does without.
       const { S3ObjectStore } = await import('../../../castore/objects/s3.ts');
-      return S3ObjectStore.open({ ...location, firstAnswerMs });
+      return S3ObjectStore.open(location, patience);
     };
   },
   'objectstore+file:': (url) => {

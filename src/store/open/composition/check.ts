@@ -77,14 +77,16 @@ function entry(instances: readonly Instance[], section: Section, file: string): 
 function findParts(instance: Instance, instances: readonly Instance[]): void {
   const { kind, values, places, parts } = instance;
   for (const [key, value] of values) {
-    if (kind.keys[key]!.is !== 'service') continue;
+    const { is } = kind.keys[key]!;
+    if (is !== 'service' && is !== 'services') continue;
     const place = places.get(key)!;
-    const name = value as string;
     const service = serviceOf(instance, key, instance.service);
-    const part = name.includes('://')
-      ? place.check(() => describePart(name, service))
-      : named(name, service, instances, place);
-    parts.set(key, part);
+    const find = (name: string) =>
+      name.includes('://')
+        ? place.check(() => describePart(name, service))
+        : named(name, service, instances, place);
+    if (is === 'service') parts.set(key, find(value as string));
+    else for (const [i, name] of (value as string[]).entries()) parts.set(`${key}.${i}`, find(name));
   }
 }
 

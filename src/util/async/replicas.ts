@@ -1,0 +1,165 @@
+import { damaged, messageOf, StoreError } from '../errors.ts';
+import { Outage } from './outage.ts';
+import { Replica } from './replica.ts';
+import type { Patience, RetryOptions } from './retry.ts';
+import { resuming, retrying } from './retry.ts';
+
+/** What several services have in common that are all in the same places. */
+export class ReplicaGroup {
+  /** In the order in which they are preferred. */
+  readonly members: readonly Replica[];
+  readonly outage: Outage;
+  #writer: number | undefined;
+
+  constructor(members: readonly Replica[]) {
+    this.members = members;
+    this.outage = new Outage(members.map(({ name }) => name).join(', '));
+  }
+
+  /** The one that takes what is put: the first that was there when something was put for the first time. */
+  get writer(): number {
+    this.#writer ??= Math.max(
+      0,
+      this.members.findIndex(({ isUp }) => isUp),
+    );
+    return this.#writer;
+  }
+
+  /** Ends what is under way to find out who is back. */
+  close(): void {
+    for (const member of this.members) member.close();
+  }
+}
+
+/** Asks several services that have the same: the first that is there, and the next beside it when that one is slow. */
+export class Replicas<S> {
+  readonly #group: ReplicaGroup;
+  readonly #services: readonly S[];
+  readonly #patience: Patience;
+
+  /** `services`: one for each member. `patience` is with all of them; each by itself should have none. */
+  constructor(group: ReplicaGroup, services: readonly S[], patience: Patience) {
+    this.#group = group;
+    this.#services = services;
+    this.#patience = patience;
+  }
+
+  /**
+   * The first answer; whoever else was asked is told by its signal that it is no longer wanted. That something is not
+   * there (`undefined`) is an answer only when nobody is left who might have it after all.
+   */
+  async ask<T>(work: (service: S, signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const answer = await retrying(this.#retries(signal), () => this.#round(work, signal));
+    this.#group.outage.answered();
+    return answer;
+  }
+
+  /**
+   * Hands on what `begin` gives, and has it begun again when the one that it comes from goes away: then `begin` leaves
+   * out what has come.
+   */
+  resumed<T>(begin: () => AsyncIterable<T>, signal?: AbortSignal): AsyncGenerator<T> {
+    return resuming(this.#retries(signal), begin);
+  }
+
+  /** The service that takes what is put. */
+  get writer(): S {
+    return this.#services[this.#group.writer]!;
+  }
+
+  #retries(signal: AbortSignal | undefined): RetryOptions {
+    const { awayMs, firstAnswerMs } = this.#patience;
+    return {
+      awayMs,
+      // Who has never answered has probably been named wrongly.
+      isTransient: (error) =>
+        Replica.isAway(error) &&
+        (firstAnswerMs === undefined || this.#group.members.some((one) => one.hasAnswered)),
+      onFailure: this.#group.outage.failed,
+      signal,
+    };
+  }
+
+  async #round<T>(
+    work: (service: S, signal: AbortSignal) => Promise<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
+    const members = this.#group.members
+      .filter(({ isUp }) => isUp)
+      .sort((a, b) => Number(a.isSlow) - Number(b.isSlow));
+    if (members.length === 0) throw this.#nobody();
+    const outcome = Promise.withResolvers<T>();
+    const asked: { readonly stop: AbortController; ended: boolean }[] = [];
+    const failures: unknown[] = [];
+    let isAbsent = false;
+    let timer: NodeJS.Timeout | undefined;
+    const conclude = () => {
+      if (asked.some(({ ended }) => !ended)) return;
+      if (isAbsent) outcome.resolve(undefined as T);
+      else outcome.reject(failures[0]);
+    };
+    const begin = () => {
+      clearTimeout(timer);
+      const member = members[asked.length];
+      if (!member) return;
+      const one = { stop: new AbortController(), ended: false };
+      asked.push(one);
+      timer = setTimeout(begin, member.slowAfterMs);
+      const until = signal ? AbortSignal.any([signal, one.stop.signal]) : one.stop.signal;
+      const service = this.#services[this.#group.members.indexOf(member)]!;
+      member
+        .ask((signal) => work(service, signal), until)
+        .then(
+          (answer) => {
+            one.ended = true;
+            isAbsent ||= answer === undefined;
+            if (answer === undefined) return conclude();
+            // Those that were asked before have been slow.
+            for (const [i, { ended }] of asked.slice(0, asked.indexOf(one)).entries())
+              if (!ended) members[i]!.wasSlow();
+            outcome.resolve(answer);
+          },
+          (error) => {
+            one.ended = true;
+            failures.push(error);
+            if (signal?.aborted || !Replica.mayDifferElsewhere(error)) outcome.reject(error);
+            else if (!isAbsent && asked.length < members.length) begin();
+            else conclude();
+          },
+        );
+    };
+    begin();
+    try {
+      return await outcome.promise;
+    } finally {
+      clearTimeout(timer);
+      for (const { stop, ended } of asked) if (!ended) stop.abort();
+    }
+  }
+
+  #nobody(): StoreError {
+    const reasons = this.#group.members.map(({ failure }) => messageOf(failure));
+    return new StoreError('UNAVAILABLE', reasons.join('; '));
+  }
+}
+
+/** A stream of contents that several have: when it breaks, another one goes on behind what has come. */
+export async function* resumedContents<S>(
+  replicas: Replicas<S>,
+  offset: number,
+  first: AsyncIterable<Uint8Array>,
+  begin: (offset: number) => Promise<AsyncIterable<Uint8Array> | undefined>,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  let at = offset;
+  let begun: AsyncIterable<Uint8Array> | undefined = first;
+  yield* replicas.resumed(async function* () {
+    const parts = begun ?? (await begin(at));
+    begun = undefined;
+    if (!parts) throw damaged('what was being read has gone');
+    for await (const part of parts) {
+      at += part.length;
+      yield part;
+    }
+  }, signal);
+}
