@@ -1,11 +1,12 @@
 import { getDefaultHighWaterMark, setDefaultHighWaterMark } from 'node:stream';
-import type { CallOptions, ChannelCredentials, Interceptor, ServiceError } from '@grpc/grpc-js';
-import { Client, InterceptingCall, Metadata } from '@grpc/grpc-js';
+import type { ChannelCredentials, Interceptor, ServiceError } from '@grpc/grpc-js';
+import { Client, InterceptingCall } from '@grpc/grpc-js';
 import { orAborted } from '../../util/async/abort.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 import type { RetryOptions } from '../../util/async/retry.ts';
 import { retrying } from '../../util/async/retry.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
+import { CallWatch } from './call-watch.ts';
 import type { Probe } from './dialect-finder.ts';
 import { DialectFinder } from './dialect-finder.ts';
 import { failureOf } from './failure.ts';
@@ -13,7 +14,7 @@ import type { Dialect, Method } from './methods.ts';
 import { methodPath, TRANSPORT_OPTIONS } from './methods.ts';
 import { reach } from './reach.ts';
 
-/** A call without an answer, or a stream without a message, is given up after this long, in milliseconds. */
+/** A call for which not a byte arrives, or can be sent, is given up after this long, in milliseconds. */
 const IDLE_MS = 60_000;
 /** For what can be repeated. */
 const RETRIES: RetryOptions = {
@@ -106,18 +107,19 @@ export class Channel {
     signal?.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<R>();
     return this.#domain.run(() => {
+      const watch = new CallWatch(IDLE_MS, () => call.cancel());
       const call = untraced(() =>
         this.#client.makeUnaryRequest(
           methodPath(dialect, method),
           method.request.encode,
           method.response.decode,
           request,
-          new Metadata(),
-          deadline(),
+          watch.metadata,
           (error, response) => {
+            watch.end();
             signal?.removeEventListener('abort', cancel);
             this.#calls.delete(call);
-            if (error) reject(this.#failure(error, signal));
+            if (error) reject(this.#failure(error, signal, watch));
             else resolve(response!);
           },
         ),
@@ -151,6 +153,8 @@ export class Channel {
     signal?: AbortSignal,
   ): AsyncGenerator<R> {
     signal?.throwIfAborted();
+    const cancel = () => call.cancel();
+    const watch = new CallWatch(IDLE_MS, cancel);
     const call = this.#domain.begin(() =>
       holdingFew(() =>
         this.#client.makeServerStreamRequest(
@@ -158,28 +162,21 @@ export class Channel {
           method.request.encode,
           method.response.decode,
           request,
+          watch.metadata,
         ),
       ),
     );
-    const cancel = () => call.cancel();
     signal?.addEventListener('abort', cancel, { once: true });
     this.#calls.add(call);
-    let idle = false;
-    const timer = setTimeout(() => {
-      idle = true;
-      call.cancel();
-    }, IDLE_MS).unref();
     try {
       for await (const message of this.#domain.stream<R>(call)) {
-        timer.refresh();
+        watch.arrived();
         yield message;
       }
     } catch (error) {
-      if (idle)
-        throw new StoreError('DEADLINE_EXCEEDED', `${this.address}: nothing arrived for ${IDLE_MS / 1000} s`);
-      throw this.#failure(error as ServiceError, signal);
+      throw this.#failure(error as ServiceError, signal, watch);
     } finally {
-      clearTimeout(timer);
+      watch.end();
       signal?.removeEventListener('abort', cancel);
       this.#calls.delete(call);
       call.cancel();
@@ -202,6 +199,7 @@ export class Channel {
       const { promise, resolve, reject } = Promise.withResolvers<R[]>();
       return this.#domain.run(() => {
         let received = 0;
+        const watch = new CallWatch(IDLE_MS, () => call.cancel());
         const call = untraced(() =>
           this.#client.makeServerStreamRequest(
             methodPath(dialect, method),
@@ -215,14 +213,14 @@ export class Channel {
               return method.response.decode(bytes);
             },
             request,
-            new Metadata(),
-            deadline(),
+            watch.metadata,
           ),
         );
         const cancel = () => call.cancel();
         signal?.addEventListener('abort', cancel, { once: true });
         this.#calls.add(call);
         const over = () => {
+          watch.end();
           signal?.removeEventListener('abort', cancel);
           this.#calls.delete(call);
         };
@@ -230,7 +228,7 @@ export class Channel {
         call.on('data', (message: R) => messages.push(message));
         call.on('error', (error: ServiceError) => {
           over();
-          reject(this.#failure(error, signal));
+          reject(this.#failure(error, signal, watch));
         });
         call.on('end', () => {
           over();
@@ -321,8 +319,10 @@ export class Channel {
     return retrying(RETRIES, signal, attempt);
   }
 
-  #failure(error: ServiceError | StoreError, signal: AbortSignal | undefined): unknown {
+  #failure(error: ServiceError | StoreError, signal: AbortSignal | undefined, watch?: CallWatch): unknown {
     if (signal?.aborted) return signal.reason;
+    if (watch?.isIdle)
+      return new StoreError('DEADLINE_EXCEEDED', `${this.address}: nothing arrived for ${IDLE_MS / 1000} s`);
     return error instanceof StoreError ? error : failureOf(this.address, error);
   }
 
@@ -352,10 +352,6 @@ function untraced<T>(begin: () => T): T {
   } finally {
     Error.stackTraceLimit = stackTraceLimit;
   }
-}
-
-function deadline(): CallOptions {
-  return { deadline: Date.now() + IDLE_MS };
 }
 
 /** Shows a token with every call. */

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Agent, request } from 'undici';
+import { tellingArrivals } from '../../util/async/arrivals.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
 import { whyUnreachable } from '../../util/unreachable.ts';
@@ -110,7 +111,8 @@ export class HttpClient {
       const answer = await this.#ask(url, headers, signal);
       const { statusCode, body } = answer;
       if (statusCode === 200 || (statusCode === 206 && headers.range)) {
-        return { status: statusCode, headers: answer.headers, body: this.#domain.stream<Uint8Array>(body) };
+        const parts = tellingArrivals(this.#domain.stream<Uint8Array>(body));
+        return { status: statusCode, headers: answer.headers, body: parts };
       }
       await this.#domain.run(() => body.dump());
       if (ABSENT_STATUSES.includes(statusCode)) return undefined;
