@@ -1,9 +1,12 @@
 import type { Digest } from '../../castore/digest.ts';
 import type { DirectoryService } from '../../castore/directory/service.ts';
+import type { Directory } from '../../castore/directory.ts';
+import { arrivalListener, watchArrivals } from '../../util/async/arrivals.ts';
 import { damaged } from '../../util/errors.ts';
 import { DirectoryStream } from './directory-stream.ts';
 import type { Keeper } from './keeper.ts';
 import type { Progress } from './options.ts';
+import type { Transfers } from './transfers.ts';
 
 /** A directory that a stream has not brought after so long is asked for by itself, in milliseconds. */
 const PATIENCE_MS = 250;
@@ -18,12 +21,14 @@ const MAX_STREAMS = 32;
 export class DirectoryFetcher {
   readonly #service: DirectoryService;
   readonly #keeper: Keeper;
+  readonly #transfers: Transfers;
   readonly #streams = new Set<DirectoryStream>();
   #isClosed = false;
 
-  constructor(service: DirectoryService, keeper: Keeper) {
+  constructor(service: DirectoryService, keeper: Keeper, transfers: Transfers) {
     this.#service = service;
     this.#keeper = keeper;
+    this.#transfers = transfers;
   }
 
   async fetch(digest: Digest, progress: Progress, signal: AbortSignal): Promise<void> {
@@ -32,12 +37,14 @@ export class DirectoryFetcher {
     for (const stream of this.#streams) {
       if (stream.brings(digest)) return this.#await(stream, digest, signal);
     }
-    const stream = new DirectoryStream(
-      digest,
-      (until) => this.#service.getRecursive(digest, until),
-      (directory) => this.#keeper.directory(directory),
-      progress,
-    );
+    const listener = arrivalListener();
+    const onArrival = (bytes: number) => {
+      listener?.(bytes);
+      this.#transfers.arrived(bytes);
+    };
+    const read = (until: AbortSignal) => this.#service.getRecursive(digest, until);
+    const take = (directory: Directory) => this.#keeper.directory(directory);
+    const stream = watchArrivals(onArrival, () => new DirectoryStream(digest, read, take, progress));
     if (this.#streams.size >= MAX_STREAMS) [...this.#streams].find((one) => one.isStill)?.stop();
     this.#streams.add(stream);
     void stream.ended.then(() => this.#streams.delete(stream));
