@@ -46,13 +46,9 @@ const operations = {
       if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, bufferAddress) < 0) fail('stat');
     }
   },
-  ls() {
-    const { status } = spawnSync('ls', ['-lR'], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-      env: { ...process.env, LC_ALL: 'C' },
-    });
-    if (status !== 0) throw new Error(`ls exited with ${status}`);
-  },
+  ls: () => ls('-lR'),
+  'ls-names': () => ls('-f'),
+  'ls-entries': () => ls('-l'),
   read() {
     for (const path of paths) {
       const file = open(path, 0);
@@ -75,6 +71,14 @@ const operations = {
     }
   },
 };
+
+function ls(flag: string): void {
+  const { status } = spawnSync('ls', [flag], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: { ...process.env, LC_ALL: 'C' },
+  });
+  if (status !== 0) throw new Error(`ls exited with ${status}`);
+}
 
 function fail(call: string): never {
   throw new Error(`${call}: errno ${koffi.errno()}`);

@@ -48,6 +48,31 @@ export const experiments: readonly Experiment[] = [
     },
   },
   {
+    name: 'flat-ls',
+    columns: ['native', 'tvix-store', 'fuse-native'],
+    mostRounds: 3,
+    lines: {
+      names: { title: 'cold ls -f of 100 000 entries', unit: 's', goal: { atMost: 2.5, of: 'native' } },
+      entries: { title: 'ls -l of them', unit: 's', goal: { atMost: 2.5, of: 'native' } },
+    },
+    async measure(column, workspace) {
+      const { native, store, name } = await workspace.flatStore();
+      // There is no list of what is in it: `ls` finds it.
+      const list = '/dev/null';
+      const listed = async (root: string) => ({
+        names: await client('ls-names', { rehearsal: native, root, list, passes: 1 }),
+        entries: await client('ls-entries', { rehearsal: native, root, list, passes: 1 }),
+      });
+      if (column === 'native') return listed(native);
+      const mount = await workspace.mount(column, store);
+      try {
+        return await listed(join(mount.point, name));
+      } finally {
+        await mount.stop();
+      }
+    },
+  },
+  {
     name: 'cold-small',
     columns: ['native', 'tvix-store', 'fuse-native'],
     lines: {

@@ -5,10 +5,14 @@ import { withDelay } from './delay.ts';
 import type { Experiment } from './experiment.ts';
 import { secondsOf } from './experiment.ts';
 import { megabytes, passesOver } from './experiments.ts';
-import { client, importPath } from './processes.ts';
+import { client, importPath, run } from './processes.ts';
+import { withRate } from './rate.ts';
 import type { FarTree, Workspace } from './workspace.ts';
+import { READER_SIZE, READERS } from './workspace.ts';
 
 const ROUND_TRIP_MS = 20;
+/** What the slow line carries, in bytes a second. */
+const RATE = 10e6;
 /** Round trips that the listing of a tree may take. */
 const ROUND_TRIPS = 10;
 const CALLS = 10_000;
@@ -16,10 +20,10 @@ const CALLS = 10_000;
 const HASH_LENGTH = 32;
 
 /**
- * Columns of a store that is far: our client and daemon over TCP, a unix socket, and TCP with a delay; grpc-js
- * alone with our daemon; and the same work with a local store.
+ * Columns of a store that is far: our client and daemon over TCP, a unix socket, TCP with a delay, and TCP that carries
+ * so much; grpc-js alone with our daemon; and the same work with a local store.
  */
-export const REMOTE_COLUMNS = ['local', 'bare TCP', 'bare unix', 'TCP', 'unix', '20 ms'];
+export const REMOTE_COLUMNS = ['local', 'bare TCP', 'bare unix', 'TCP', 'unix', '20 ms', '10 MB/s'];
 
 /** A store that is far, beside what else the same daemons do. */
 export const remoteExperiments: readonly Experiment[] = [
@@ -117,6 +121,31 @@ export const remoteExperiments: readonly Experiment[] = [
         list(`grpc+http://127.0.0.1:${delayed}`),
       );
       return { time };
+    },
+  },
+  {
+    name: 'far-readers',
+    columns: ['10 MB/s'],
+    mostRounds: 3,
+    lines: {
+      speed: {
+        title: `cold reads of ${READERS} files at once`,
+        unit: 'MB/s',
+        // Of what the line carries.
+        goal: { atLeast: 9 },
+      },
+    },
+    async measure(_column, workspace) {
+      const { list } = await workspace.readersTree();
+      const { name } = await workspace.farStore('readers');
+      const { port } = await workspace.daemon('TCP');
+      return withRate(port, RATE, (from) =>
+        withMount(`grpc+http://127.0.0.1:${from}`, workspace, async (mount) => {
+          const all = `cd "$0" && xargs -0 -n 1 -P ${READERS} cat <"$1" >/dev/null`;
+          const seconds = await secondsOf(() => run('sh', ['-c', all, join(mount, name), list.file]));
+          return { speed: (READERS * READER_SIZE) / 1e6 / seconds };
+        }),
+      );
     },
   },
   {

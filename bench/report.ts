@@ -22,7 +22,7 @@ export interface Result {
 }
 
 /** Columns that goals are for. */
-const OURS = ['tvix-store', 'TCP', 'unix', '20 ms'];
+const OURS = ['tvix-store', 'TCP', 'unix', '20 ms', '10 MB/s'];
 
 /** What a line of the table says, from the figures of all rounds in each column. */
 export function summary(

@@ -76,9 +76,9 @@ function pick(list: readonly string[], random: Random): string {
   return list[random.below(list.length)]!;
 }
 
-/** Writes `size` bytes that no chunk of another file repeats. */
-export function writeRandomFile(path: string, size: number): void {
-  const random = new Random(2);
+/** Writes `size` bytes that no chunk of another file repeats, unless it has the same number. */
+export function writeRandomFile(path: string, size: number, number = 0): void {
+  const random = new Random(2 + number);
   const file = openSync(path, 'w');
   const step = 8 * 2 ** 20;
   for (let written = 0; written < size; written += step) {

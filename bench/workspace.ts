@@ -9,6 +9,9 @@ import { writeManyEntries, writeRandomFile, writeSourceTree } from './trees.ts';
 export const LARGE_SIZE = 2 ** 30;
 export const MANY = 100_000;
 const GUEST_SIZE = 2 ** 28;
+/** Readers of the row for a slow line, and the bytes that each reads. */
+export const READERS = 200;
+export const READER_SIZE = 2 ** 18;
 const GUEST_ENTRIES = 1000;
 
 /** A file with NUL-terminated paths, for the clients. */
@@ -108,6 +111,28 @@ export class Workspace {
     });
   }
 
+  /** A folder with a file for each of `READERS`. */
+  readersTree(): Promise<LargeFile> {
+    return this.#once('readers', async () => {
+      const root = join(this.directory, 'source/readers');
+      mkdirSync(root, { recursive: true });
+      const names = Array.from({ length: READERS }, (_, i) => `file-${i}`);
+      for (const [i, name] of names.entries()) writeRandomFile(join(root, name), READER_SIZE, i);
+      return { root, file: join(root, names[0]!), list: this.#list('readers', names) };
+    });
+  }
+
+  /** A store with one folder of `MANY` empty files; `native` is the folder itself. */
+  flatStore(): Promise<Stored & { native: string }> {
+    return this.#once('flat store', async () => {
+      const native = join(this.directory, 'source/flat');
+      mkdirSync(native, { recursive: true });
+      for (let i = 0; i < MANY; i++) writeFileSync(join(native, `file-${i}`), '');
+      const store = this.freshFolder();
+      return { native, store, name: await importPath(store, native) };
+    });
+  }
+
   /** A tree for a guest: a large file, and a folder of small ones. */
   guestTree(): Promise<Source & { size: number }> {
     return this.#once('guest', async () => {
@@ -148,11 +173,16 @@ export class Workspace {
     });
   }
 
-  /** The store that `daemon` serves, with a tree of `FAR_TREES` or the large file in it. */
-  async farStore(name: FarTree | 'large'): Promise<Stored> {
+  /** The store that `daemon` serves, with a tree of `FAR_TREES`, the large file or those of `READERS` in it. */
+  async farStore(name: FarTree | 'large' | 'readers'): Promise<Stored> {
     const store = await this.#once('far store', async () => this.freshFolder());
-    const { root } = await (name === 'large' ? this.large() : this.farTree(name));
+    const { root } = await this.#farSource(name);
     return { store, name: await this.#once(`far ${name}`, () => importPath(store, root)) };
+  }
+
+  #farSource(name: FarTree | 'large' | 'readers'): Promise<Source> {
+    if (name === 'large') return this.large();
+    return name === 'readers' ? this.readersTree() : this.farTree(name);
   }
 
   /** The address by which a column reaches a tree of `FAR_TREES` or the large file. */
@@ -160,7 +190,7 @@ export class Workspace {
     if (column !== 'S3') return (await this.daemon(column)).store;
     const server = await this.s3();
     const store = await this.#once('S3 store', async () => server.freshStore());
-    const { root } = await (name === 'large' ? this.large() : this.farTree(name));
+    const { root } = await this.#farSource(name);
     await this.#once(`S3 ${name}`, () => importPath(store, root));
     return store;
   }

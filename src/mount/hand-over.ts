@@ -3,9 +3,14 @@ import type { DirectoryIndex } from '../castore/directory.ts';
 import type { FreshItem, FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
+import { watchArrivals } from '../util/async/arrivals.ts';
 import { SingleFlight } from '../util/async/single-flight.ts';
 import { CODES, messageOf, StoreError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { FailedReads } from './failed-reads.ts';
+
+/** So many bytes are progress: from a peer that sends one now and then, nothing would ever be had. */
+const PROGRESS_BYTES = 64;
 
 /** A thread that serves the kernel, as the fetch side sees it. */
 export interface Server {
@@ -15,7 +20,10 @@ export interface Server {
 }
 
 export interface HandOverOptions {
-  /** Meets a need; content goes out through `deliver` before it resolves. */
+  /**
+   * Meets a need; content goes out through `deliver` before it resolves. `progress` is to be called whenever a part has
+   * come; of bytes on their way `watchArrivals` tells.
+   */
   readonly fetch: (need: StoreNeed, progress: () => void, signal: AbortSignal) => Promise<void>;
   /** A need fails when nothing has arrived for it for this long, in milliseconds; with Infinity it never does. */
   readonly timeoutMs: number;
@@ -29,6 +37,7 @@ export class HandOver {
   readonly #options: HandOverOptions;
   readonly #servers: Server[] = [];
   readonly #flights = new SingleFlight<void>();
+  readonly #failed = new FailedReads();
   /** By server and key: how to leave. */
   readonly #waiting = new Map<Server, Map<string, AbortController>>();
 
@@ -77,8 +86,11 @@ export class HandOver {
 
   /** Meets a need; gives 0, or the errno to answer with. Only a store path may turn out not to exist. */
   async meet(need: StoreNeed, signal: AbortSignal): Promise<number> {
+    const second = this.#failed.isSecond(need);
+    if (second === 'yes, and in vain') return CODES.INTERNAL.errno;
     try {
-      await this.#flights.run(need.key, (shared) => this.#fetch(need, shared), signal);
+      const isFirst = second === 'no';
+      await this.#flights.run(need.key, (shared) => this.#fetch(need, isFirst, shared), signal);
       return 0;
     } catch (error) {
       const code = error instanceof StoreError ? error.code : 'INTERNAL';
@@ -88,7 +100,7 @@ export class HandOver {
     }
   }
 
-  async #fetch(need: StoreNeed, signal: AbortSignal): Promise<void> {
+  async #fetch(need: StoreNeed, isFirst: boolean, signal: AbortSignal): Promise<void> {
     const { fetch, timeoutMs } = this.#options;
     const stop = new AbortController();
     const late = Promise.withResolvers<never>();
@@ -100,9 +112,27 @@ export class HandOver {
     };
     const timer = timeoutMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(end, timeoutMs).unref();
     const left = addAbortListener(signal, () => stop.abort());
+    const begun = performance.now();
+    let ended = false;
+    // A timer that has been cleared would start again.
+    const progress = () => {
+      if (!ended) timer?.refresh();
+    };
+    let arrived = 0;
+    const onArrival = (bytes: number) => {
+      arrived += bytes;
+      if (arrived < PROGRESS_BYTES) return;
+      arrived = 0;
+      progress();
+    };
     try {
-      await Promise.race([fetch(need, () => timer?.refresh(), stop.signal), late.promise]);
+      const fetching = watchArrivals(onArrival, () => fetch(need, progress, stop.signal));
+      await Promise.race([fetching, late.promise]);
+    } catch (error) {
+      if (isFirst && !signal.aborted) this.#failed.note(need, performance.now() - begun);
+      throw error;
     } finally {
+      ended = true;
       clearTimeout(timer);
       left[Symbol.dispose]();
     }

@@ -3,6 +3,9 @@ import type { AddressInfo, Server, Socket } from 'node:net';
 import { connect, createServer } from 'node:net';
 import { afterAll } from 'vitest';
 
+/** What gets through during this is handed on at once, in milliseconds. */
+const STEP_MS = 20;
+
 const started: TcpProxy[] = [];
 
 afterAll(() => {
@@ -129,15 +132,19 @@ export class TcpProxy {
         if (!this.#forgotten.has(from)) step();
       });
     };
-    from.on('data', (part: Buffer) =>
+    const forward = (part: Buffer) =>
       after(() => {
         const passed = pass(part);
         if (!to.destroyed && !to.write(passed)) {
           from.pause();
           to.once('drain', () => from.resume());
         }
-      }, part.length),
-    );
+      }, part.length);
+    from.on('data', (data: Buffer) => {
+      // On a slow line, not 64 KiB after a silence, but little by little.
+      const step = Math.max(1, Math.min(data.length, Math.floor((this.rate * STEP_MS) / 1000)));
+      for (let at = 0; at < data.length; at += step) forward(data.subarray(at, at + step));
+    });
     from.on('end', () => after(() => to.end()));
     from.on('error', () => to.resetAndDestroy());
     from.on('close', () => {

@@ -10,6 +10,8 @@ import { BLOB, BLOB_MESSAGE_LENGTH, DIRECTORY, methodPath, PATH_INFO } from '../
 import { tvix } from '../../src/proto/messages.ts';
 import { CallLimit } from '../../src/server/grpc/call-limit.ts';
 import { handler, reader } from '../../src/server/grpc/calls.ts';
+import { watchArrivals } from '../../src/util/async/arrivals.ts';
+import { TcpProxy } from '../helpers/proxy.ts';
 import type { Script } from '../helpers/scripted-server.ts';
 import { scriptedServer } from '../helpers/scripted-server.ts';
 import { all, codeOf } from '../helpers/services.ts';
@@ -182,4 +184,38 @@ describe('of grpc-js, it is so that', () => {
     expect(data.equals(message!.data!)).toBe(true);
     expect(copies).toBe(1);
   });
+});
+
+test('whoever watches hears of the bytes of a call before its message is whole, and of no other', async () => {
+  const message = Buffer.alloc(200_000, 'x');
+  const server = await scripted({
+    'BlobService/Read': () => [BlobChunk.encode({ data: message }).finish()],
+    'BlobService/Stat': () => [new Uint8Array()],
+  });
+  const proxy = await TcpProxy.start(Number(new URL(server.url.slice('grpc+'.length)).port));
+  const channel = await dialed(`${proxy.url}?protocol=tvix`);
+  const heard = new Map<string, number[]>();
+  const watching = <T>(name: string, work: () => Promise<T>) => {
+    const parts: number[] = [];
+    heard.set(name, parts);
+    return watchArrivals((bytes) => parts.push(bytes), work);
+  };
+  const calls = () => [
+    watching('stat', () => channel.unary(BLOB.stat, DIGEST)),
+    watching('whole', () => channel.wholeStream(BLOB.read, DIGEST, 1 << 20)),
+    watching('stream', () => all(channel.serverStream(BLOB.read, DIGEST))),
+  ];
+  // The calls wait for one connection, and each begins in the events of that; the second time there is one.
+  for (let i = 0; i < 2; i++) {
+    proxy.rate = 1 << 20;
+    await Promise.all(calls());
+    const sums = [...heard.values()].map((parts) => parts.reduce((sum, bytes) => sum + bytes, 0));
+    expect(sums[0]).toBeLessThan(100);
+    for (const sum of sums.slice(1)) {
+      expect(sum).toBeGreaterThanOrEqual(message.length);
+      expect(sum).toBeLessThan(message.length + 100);
+    }
+    for (const name of ['whole', 'stream']) expect(heard.get(name)!.length).toBeGreaterThan(5);
+  }
+  proxy.close();
 });

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { orAborted } from '../../util/async/abort.ts';
+import { tellingArrivals } from '../../util/async/arrivals.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { Limiter } from '../../util/async/limiter.ts';
 import { Outage } from '../../util/async/outage.ts';
@@ -92,7 +93,7 @@ export class S3ObjectStore implements ObjectStore {
       if (!found) return undefined;
       this.#mayRead = true;
       const body = found.Body as Readable;
-      const bytes = await collect(body, limit);
+      const bytes = await collect(tellingArrivals(body), limit);
       if (!bytes) throw damaged(`${this.address}: ${key} has more than ${limit} bytes`);
       if (found.ContentLength !== undefined && bytes.length !== found.ContentLength) {
         throw new StoreError('UNAVAILABLE', `${this.address}: the connection broke`);

@@ -1,3 +1,5 @@
+import { watchArrivals } from '../../util/async/arrivals.ts';
+
 /** Fetches under way at once for which nobody waits. */
 const AT_ONCE = 8;
 
@@ -20,7 +22,8 @@ export class AheadQueue {
   #pump(): void {
     while (this.#running < AT_ONCE && this.#queue.length > 0 && this.#mayGoOn()) {
       this.#running++;
-      this.#queue.shift()!()
+      // What comes is no progress for the reader in whose turn it was begun.
+      watchArrivals(() => {}, this.#queue.shift()!)
         // Whoever needs it will ask again, and hear why it cannot be had.
         .catch(() => {})
         .finally(() => {

@@ -2,6 +2,8 @@ import { alongChunks } from '../../castore/blob/along-chunks.ts';
 import type { Chunk } from '../../castore/blob/service.ts';
 import { Digest } from '../../castore/digest.ts';
 import { orAborted } from '../../util/async/abort.ts';
+import type { ArrivalListener } from '../../util/async/arrivals.ts';
+import { arrivalListener, watchArrivals } from '../../util/async/arrivals.ts';
 import { damaged } from '../../util/errors.ts';
 import type { ChunkList, ChunkRange } from './chunk-list.ts';
 import type { Progress } from './options.ts';
@@ -19,6 +21,8 @@ export interface StreamOptions {
   readonly read: (signal: AbortSignal) => Promise<AsyncIterable<Uint8Array>>;
   /** Takes a chunk that was missing and is right. */
   readonly take: (chunk: Chunk, bytes: Uint8Array) => void;
+  /** Hears of what arrives. */
+  readonly onArrival: ArrivalListener;
 }
 
 /**
@@ -36,13 +40,16 @@ export class BlobStream {
   #next = 0;
   #until = 0;
   #resume: PromiseWithResolvers<void> | undefined;
+  /** Those who wait. */
+  readonly #waiting = new Set<ArrivalListener>();
   /** Settles when the next chunk has come. */
   #step = quietly(Promise.withResolvers<void>());
 
   constructor(list: ChunkList, options: StreamOptions) {
     this.#list = list;
     this.#options = options;
-    this.ended = this.#run().finally(() => clearTimeout(this.#idle));
+    const run = () => this.#run();
+    this.ended = watchArrivals((bytes) => this.#arrived(bytes), run).finally(() => clearTimeout(this.#idle));
     this.ended.catch((error) => this.#step.reject(error));
   }
 
@@ -58,10 +65,22 @@ export class BlobStream {
     this.#until = Math.max(this.#until, until);
     this.#resume?.resolve();
     this.#idle.refresh();
-    while (this.#next < end) {
-      await orAborted(this.#step.promise, signal);
-      progress();
+    const listener = arrivalListener();
+    const onArrival = (bytes: number) => listener?.(bytes);
+    this.#waiting.add(onArrival);
+    try {
+      while (this.#next < end) {
+        await orAborted(this.#step.promise, signal);
+        progress();
+      }
+    } finally {
+      this.#waiting.delete(onArrival);
     }
+  }
+
+  #arrived(bytes: number): void {
+    for (const tell of this.#waiting) tell(bytes);
+    this.#options.onArrival(bytes);
   }
 
   async #run(): Promise<void> {

@@ -13,6 +13,8 @@ import type { Keeper } from './keeper.ts';
 import { Neighbours } from './neighbours.ts';
 import type { FetcherOptions, Progress } from './options.ts';
 import { ReadAhead } from './read-ahead.ts';
+import type { Transfers, Urgency } from './transfers.ts';
+import { URGENCY } from './transfers.ts';
 import { Verification } from './verification.ts';
 
 /** Content that has been fetched but not committed: beyond this, nothing is read ahead. */
@@ -26,7 +28,7 @@ export class BlobFetcher {
   readonly #far: FarBlobs;
   readonly #keeper: Keeper;
   readonly #options: FetcherOptions;
-  readonly #flights = new SingleFlight<void>();
+  readonly #transfers: Transfers;
   readonly #listFlights = new SingleFlight<ChunkList | undefined>();
   readonly #verification: Verification;
   readonly #readAhead: ReadAhead;
@@ -35,7 +37,8 @@ export class BlobFetcher {
   readonly #streams = new Map<string, BlobStream>();
   readonly #closing = new AbortController();
 
-  constructor(service: BlobService, keeper: Keeper, options: FetcherOptions) {
+  constructor(service: BlobService, keeper: Keeper, transfers: Transfers, options: FetcherOptions) {
+    this.#transfers = transfers;
     this.#far = new FarBlobs(service);
     this.#keeper = keeper;
     this.#options = options;
@@ -52,35 +55,42 @@ export class BlobFetcher {
     const list = await this.#list(digest, need.size, progress, signal);
     if (!list) {
       const whole = (shared: AbortSignal) => this.#whole(digest, need.size, progress, shared);
-      return this.#flights.run(digest.hex, whole, signal);
+      const size = Math.min(need.size, MAX_UNREAD);
+      return this.#transfers.run({ key: digest.hex, size, urgency: URGENCY.NEXT }, whole, signal);
     }
-    const get = async (chunk: Chunk, onProgress: Progress, until: AbortSignal) => {
-      await this.#chunk(chunk, onProgress, until).catch((error) => {
+    const get = async (chunk: Chunk, urgency: Urgency, onProgress: Progress, until: AbortSignal) => {
+      await this.#chunk(chunk, urgency, onProgress, until).catch((error) => {
         if (error instanceof StoreError && error.code === 'DATA_LOSS') this.#verification.doubt(digest, list);
         throw error;
       });
       list.arrived(chunk);
     };
     if (this.#options.verifyWhole && list.provisional) {
-      await this.#all(list, (chunk) => get(chunk, progress, signal));
+      await this.#all(list, (chunk) => get(chunk, URGENCY.NEXT, progress, signal));
       await this.#verification.check(digest, list);
       return;
     }
     const wanted = list.overlapping(need.offset, need.length);
     const key = latin1(digest.bytes);
     const isInOrder = this.#readAhead.arrives(key, wanted);
-    const stream =
-      this.#streams.get(key) ?? (isInOrder ? this.#stream(key, digest, list, wanted) : undefined);
+    let stream = this.#streams.get(key);
+    // On a slow line, what is under way of a stream would keep the others waiting.
+    if (this.#transfers.line.isSlow) void stream?.stop();
+    else if (isInOrder) stream ??= this.#stream(key, digest, list, wanted);
     // If it fails, every chunk can still be had by itself.
     if (stream?.brings(wanted)) await stream.reach(wanted.end, progress, signal).catch(() => {});
+    const chunks = list.chunks.slice(wanted.first, wanted.end);
     await Promise.all(
-      list.chunks.slice(wanted.first, wanted.end).map((chunk) => get(chunk, progress, signal)),
+      chunks.map((chunk, i) => {
+        const isFirst = !isInOrder || wanted.first + i === 0;
+        return get(chunk, isFirst ? URGENCY.FIRST : URGENCY.NEXT, progress, signal);
+      }),
     );
     if (this.#streams.has(key)) return;
     this.#verification.checkWhenComplete(digest, list);
     if (!isInOrder) return;
     this.#readAhead.follow(key, list, wanted, async (chunk) => {
-      await get(chunk, () => {}, this.#closing.signal);
+      await get(chunk, URGENCY.AHEAD, () => {}, this.#closing.signal);
       this.#verification.checkWhenComplete(digest, list);
     });
   }
@@ -93,6 +103,7 @@ export class BlobFetcher {
     if (list.missingBytes < rest * MIN_MISSING) return;
     const stream = new BlobStream(list, {
       read: (signal) => this.#far.contents(digest, signal),
+      onArrival: (bytes) => this.#transfers.arrived(bytes),
       take: (chunk, bytes) => {
         this.#keeper.chunk(chunk.digest, bytes);
         list.arrived(chunk);
@@ -115,8 +126,11 @@ export class BlobFetcher {
     progress: Progress,
     signal: AbortSignal,
   ): Promise<void> {
-    const chunk = this.#chunk({ digest, size }, progress, signal);
-    if (foundAt) this.#neighbours.note(foundAt, (file) => this.#chunk(file, () => {}, this.#closing.signal));
+    const chunk = this.#chunk({ digest, size }, URGENCY.SMALL, progress, signal);
+    if (foundAt)
+      this.#neighbours.note(foundAt, (file) =>
+        this.#chunk(file, URGENCY.AHEAD, () => {}, this.#closing.signal),
+      );
     await chunk;
   }
 
@@ -142,7 +156,9 @@ export class BlobFetcher {
   }
 
   async #getList(digest: Digest, size: number, signal: AbortSignal): Promise<ChunkList | undefined> {
+    const begun = performance.now();
     const chunks = await this.#far.chunks(digest, size, signal);
+    this.#transfers.line.answered(performance.now() - begun);
     if (!chunks) throw damaged(`blob ${digest} is missing`);
     if (chunks.length === 0) return undefined;
     return this.#verification.provisional(digest, chunks, this.#options.verifyWhole);
@@ -154,9 +170,10 @@ export class BlobFetcher {
     }
   }
 
-  async #chunk(chunk: Chunk, progress: Progress, signal: AbortSignal): Promise<void> {
+  async #chunk(chunk: Chunk, urgency: Urgency, progress: Progress, signal: AbortSignal): Promise<void> {
     if (this.#keeper.has('chunk', chunk.digest)) return;
-    await this.#flights.run(chunk.digest.hex, (shared) => this.#get(chunk, shared), signal);
+    const cargo = { key: chunk.digest.hex, size: chunk.size, urgency };
+    await this.#transfers.run(cargo, (shared) => this.#get(chunk, shared), signal);
     progress();
   }
 
@@ -189,6 +206,8 @@ export class BlobFetcher {
   }
 }
 
+/** Bytes that may arrive of a stream that nobody reads on. */
+const MAX_UNREAD = 4 << 20;
 /** A blob up to this many bytes that comes without a chunk list is answered from memory, not from the cache. */
 const WHOLE_IN_MEMORY = 8 << 20;
 /** Streams at once, and bytes of a blob for which one is worth while. */

@@ -1,103 +1,76 @@
 import type { Digest } from '../../castore/digest.ts';
 import type { DirectoryService } from '../../castore/directory/service.ts';
 import type { Directory } from '../../castore/directory.ts';
-import { orAborted } from '../../util/async/abort.ts';
+import { arrivalListener, watchArrivals } from '../../util/async/arrivals.ts';
 import { damaged } from '../../util/errors.ts';
+import { DirectoryStream } from './directory-stream.ts';
 import type { Keeper } from './keeper.ts';
 import type { Progress } from './options.ts';
+import type { Transfers } from './transfers.ts';
 
 /** A directory that a stream has not brought after so long is asked for by itself, in milliseconds. */
 const PATIENCE_MS = 250;
 
-/** A closure on its way. */
-interface Stream {
-  /** Digests that it will still bring, as far as is known: the children of those that have come. */
-  readonly coming: Set<string>;
-  /** Those who wait, by digest. */
-  readonly waiting: Map<string, PromiseWithResolvers<void>>;
-}
+/** Streams at once; of one that stands still, up to 4 MiB may have arrived unread. */
+const MAX_STREAMS = 32;
 
 /**
- * Gets directories. The first that is missing brings everything below it in the same request, so that a
- * tree costs one round trip; whoever needs one of them waits only until that one has come.
+ * Gets directories. The first that is missing brings what is below it in the same request, so that a tree costs one
+ * round trip; whoever needs one of them waits only until that one has come.
  */
 export class DirectoryFetcher {
   readonly #service: DirectoryService;
   readonly #keeper: Keeper;
-  readonly #streams = new Set<Stream>();
-  readonly #closing = new AbortController();
+  readonly #transfers: Transfers;
+  readonly #streams = new Set<DirectoryStream>();
+  #isClosed = false;
 
-  constructor(service: DirectoryService, keeper: Keeper) {
+  constructor(service: DirectoryService, keeper: Keeper, transfers: Transfers) {
     this.#service = service;
     this.#keeper = keeper;
+    this.#transfers = transfers;
   }
 
   async fetch(digest: Digest, progress: Progress, signal: AbortSignal): Promise<void> {
     // It may have come for another while this was on its way.
     if (this.#keeper.has('directory', digest)) return;
     for (const stream of this.#streams) {
-      if (stream.coming.has(digest.hex)) return this.#await(stream, digest, signal);
+      if (stream.brings(digest)) return this.#await(stream, digest, signal);
     }
-    const stream: Stream = { coming: new Set([digest.hex]), waiting: new Map() };
-    const arrival = arrivalOf(stream, digest);
+    const listener = arrivalListener();
+    const onArrival = (bytes: number) => {
+      listener?.(bytes);
+      this.#transfers.arrived(bytes);
+    };
+    const read = (until: AbortSignal) => this.#service.getRecursive(digest, until);
+    const take = (directory: Directory) => this.#keeper.directory(directory);
+    const stream = watchArrivals(onArrival, () => new DirectoryStream(digest, read, take, progress));
+    if (this.#streams.size >= MAX_STREAMS) [...this.#streams].find((one) => one.isStill)?.stop();
     this.#streams.add(stream);
-    // It goes on when this one reader leaves: others will want the rest.
-    void this.#receive(stream, digest, progress);
-    await orAborted(arrival, signal);
+    void stream.ended.then(() => this.#streams.delete(stream));
+    if (this.#isClosed) stream.stop();
+    await stream.reach(digest, signal);
   }
 
   /** Waits for the stream, but not for long: it comes in an order of its own. */
-  async #await(stream: Stream, digest: Digest, signal: AbortSignal): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const impatient = new Promise<'late'>((resolve) => {
-      timer = setTimeout(() => resolve('late'), PATIENCE_MS);
-    });
-    const outcome = await orAborted(Promise.race([arrivalOf(stream, digest), impatient]), signal);
-    clearTimeout(timer);
-    if (outcome !== 'late') return;
+  async #await(stream: DirectoryStream, digest: Digest, signal: AbortSignal): Promise<void> {
+    const impatient = new AbortController();
+    const timer = setTimeout(() => impatient.abort(), PATIENCE_MS);
+    try {
+      return await stream.reach(digest, AbortSignal.any([signal, impatient.signal]));
+    } catch (error) {
+      if (!impatient.signal.aborted || signal.aborted) throw error;
+    } finally {
+      clearTimeout(timer);
+    }
     const directory = await this.#service.get(digest, signal);
     if (!directory) throw damaged(`directory ${digest} is missing`);
     if (!directory.digest.equals(digest)) throw damaged(`got directory ${directory.digest} for ${digest}`);
     this.#keeper.directory(directory);
   }
 
-  async #receive(stream: Stream, root: Digest, progress: Progress): Promise<void> {
-    let failure: unknown;
-    try {
-      for await (const directory of this.#service.getRecursive(root, this.#closing.signal)) {
-        progress();
-        // Whatever nothing refers to was not asked for, and might fill the cache with anything.
-        if (!stream.coming.delete(directory.digest.hex))
-          throw damaged(`got directory ${directory.digest} unasked`);
-        for (const child of directory.children()) stream.coming.add(child.digest.hex);
-        this.#take(stream, directory);
-      }
-    } catch (error) {
-      failure = error;
-    }
-    this.#streams.delete(stream);
-    for (const [hex, waiting] of stream.waiting)
-      waiting.reject(failure ?? damaged(`directory ${hex} is missing`));
-  }
-
-  #take(stream: Stream, directory: Directory): void {
-    const { hex } = directory.digest;
-    this.#keeper.directory(directory);
-    stream.waiting.get(hex)?.resolve();
-    stream.waiting.delete(hex);
-  }
-
   close(): void {
-    this.#closing.abort();
+    this.#isClosed = true;
+    for (const stream of this.#streams) stream.stop();
   }
-}
-
-function arrivalOf(stream: Stream, digest: Digest): Promise<void> {
-  let waiting = stream.waiting.get(digest.hex);
-  if (!waiting) {
-    waiting = Promise.withResolvers<void>();
-    waiting.promise.catch(() => {});
-    stream.waiting.set(digest.hex, waiting);
-  }
-  return waiting.promise;
 }

@@ -8,6 +8,7 @@ import { BlobFetcher } from './blobs.ts';
 import { DirectoryFetcher } from './directories.ts';
 import type { Keeper } from './keeper.ts';
 import type { FetcherOptions, Progress } from './options.ts';
+import { Transfers } from './transfers.ts';
 
 /** How long an absent store path is not asked for again, in milliseconds. */
 const ABSENT_MS = 2000;
@@ -19,6 +20,7 @@ const LOST_MS = 60_000;
 export class Fetcher {
   readonly #services: Pick<Store, keyof Services | 'paths'>;
   readonly #keeper: Keeper;
+  readonly #transfers = new Transfers();
   readonly #directories: DirectoryFetcher;
   readonly #blobs: BlobFetcher;
   readonly #absent = new Map<string, number>();
@@ -28,12 +30,16 @@ export class Fetcher {
   constructor(services: Pick<Store, keyof Services | 'paths'>, keeper: Keeper, options: FetcherOptions) {
     this.#services = services;
     this.#keeper = keeper;
-    this.#directories = new DirectoryFetcher(services.directories, keeper);
-    this.#blobs = new BlobFetcher(services.blobs, keeper, options);
+    this.#directories = new DirectoryFetcher(services.directories, keeper, this.#transfers);
+    this.#blobs = new BlobFetcher(services.blobs, keeper, this.#transfers, options);
   }
 
   /** Resolves when the need is met. Throws NOT_FOUND for a store path that does not exist. */
-  async fetch(need: ContentNeed, progress: Progress, signal: AbortSignal): Promise<void> {
+  fetch(need: ContentNeed, progress: Progress, signal: AbortSignal): Promise<void> {
+    return this.#transfers.beside(() => this.#fetch(need, progress, signal));
+  }
+
+  async #fetch(need: ContentNeed, progress: Progress, signal: AbortSignal): Promise<void> {
     switch (need.kind) {
       case 'pathInfo':
         return this.#pathInfo(need.hash, progress, signal);

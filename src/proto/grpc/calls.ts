@@ -1,27 +1,31 @@
 import { getDefaultHighWaterMark, setDefaultHighWaterMark } from 'node:stream';
-import type { CallOptions, Interceptor } from '@grpc/grpc-js';
+import type { Interceptor } from '@grpc/grpc-js';
 import { InterceptingCall } from '@grpc/grpc-js';
+import type { CallWatch } from './call-watch.ts';
 import type { Call, Connection } from './connection.ts';
 
-/** A call without an answer, or a stream without a message, is given up after this long, in milliseconds. */
+/** A call for which not a byte arrives, or can be sent, is given up after this long, in milliseconds. */
 export const IDLE_MS = 60_000;
 /** Messages of a stream of answers that wait for whoever reads them. */
 const MESSAGES_HELD = 2;
 
-/**
- * Notes a call that is under way, and cancels it when the signal fires, until the function that this gives is called.
- * `sends`: it may send much before it is answered.
- */
-export function follow(
-  connection: Connection,
-  call: Call,
-  signal: AbortSignal | undefined,
-  sends = false,
-): () => void {
+/** A call that has begun. */
+interface Begun {
+  readonly connection: Connection;
+  readonly call: Call;
+  readonly watch?: CallWatch;
+  readonly signal: AbortSignal | undefined;
+  /** Whether it may send much before it is answered. */
+  readonly sends?: boolean;
+}
+
+/** Notes a call that is under way, and cancels it when the signal fires, until the function that this gives is called. */
+export function follow({ connection, call, watch, signal, sends = false }: Begun): () => void {
   const cancel = () => call.cancel();
   signal?.addEventListener('abort', cancel, { once: true });
   connection.begin(call, sends);
   return () => {
+    watch?.end();
     signal?.removeEventListener('abort', cancel);
     connection.end(call);
   };
@@ -47,10 +51,6 @@ export function untraced<T>(begin: () => T): T {
   } finally {
     Error.stackTraceLimit = stackTraceLimit;
   }
-}
-
-export function deadline(): CallOptions {
-  return { deadline: Date.now() + IDLE_MS };
 }
 
 /** Shows a token with every call. */

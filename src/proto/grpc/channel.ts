@@ -1,5 +1,5 @@
 import type { ChannelCredentials, ServiceError } from '@grpc/grpc-js';
-import { Client, Metadata } from '@grpc/grpc-js';
+import { Client } from '@grpc/grpc-js';
 import { orAborted } from '../../util/async/abort.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { Outage } from '../../util/async/outage.ts';
@@ -7,7 +7,8 @@ import type { Patience, RetryOptions } from '../../util/async/retry.ts';
 import { resuming, retrying } from '../../util/async/retry.ts';
 import type { Code } from '../../util/errors.ts';
 import { damaged, messageOf, StoreError } from '../../util/errors.ts';
-import { deadline, follow, holdingFew, IDLE_MS, showing, untraced } from './calls.ts';
+import { CallWatch } from './call-watch.ts';
+import { follow, holdingFew, IDLE_MS, showing, untraced } from './calls.ts';
 import { FreshCredentials } from './credentials.ts';
 import type { Probe } from './dialect-finder.ts';
 import { DialectFinder } from './dialect-finder.ts';
@@ -102,22 +103,22 @@ export class Channel {
     const { promise, resolve, reject } = Promise.withResolvers<R>();
     return this.#domain.run(() => {
       const connection = this.#line.take();
+      const watch = new CallWatch(IDLE_MS, () => call.cancel());
       const call = untraced(() =>
         connection.client.makeUnaryRequest(
           methodPath(dialect, method),
           method.request.encode,
           method.response.decode,
           request,
-          new Metadata(),
-          deadline(),
+          watch.metadata,
           (error, response) => {
             over();
-            if (error) reject(this.#failure(error, signal));
+            if (error) reject(this.#failure(error, signal, watch));
             else resolve(response!);
           },
         ),
       );
-      const over = follow(connection, call, signal, method.name === 'Put');
+      const over = follow({ connection, call, watch, signal, sends: method.name === 'Put' });
       return promise;
     });
   }
@@ -145,6 +146,7 @@ export class Channel {
   ): AsyncGenerator<R> {
     signal?.throwIfAborted();
     const connection = this.#domain.begin(() => this.#line.take());
+    const watch = new CallWatch(IDLE_MS, () => call.cancel());
     const call = this.#domain.begin(() =>
       holdingFew(() =>
         connection.client.makeServerStreamRequest(
@@ -152,26 +154,19 @@ export class Channel {
           method.request.encode,
           method.response.decode,
           request,
+          watch.metadata,
         ),
       ),
     );
-    const over = follow(connection, call, signal);
-    let idle = false;
-    const timer = setTimeout(() => {
-      idle = true;
-      call.cancel();
-    }, IDLE_MS).unref();
+    const over = follow({ connection, call, watch, signal });
     try {
       for await (const message of this.#domain.stream<R>(call)) {
-        timer.refresh();
+        watch.arrived();
         yield message;
       }
     } catch (error) {
-      if (idle)
-        throw new StoreError('DEADLINE_EXCEEDED', `${this.address}: nothing arrived for ${IDLE_MS / 1000} s`);
-      throw this.#failure(error as ServiceError, signal);
+      throw this.#failure(error as ServiceError, signal, watch);
     } finally {
-      clearTimeout(timer);
       over();
       call.cancel();
     }
@@ -193,6 +188,7 @@ export class Channel {
       return this.#domain.run(() => {
         let received = 0;
         const connection = this.#line.take();
+        const watch = new CallWatch(IDLE_MS, () => call.cancel());
         const call = untraced(() =>
           connection.client.makeServerStreamRequest(
             methodPath(dialect, method),
@@ -206,16 +202,15 @@ export class Channel {
               return method.response.decode(bytes);
             },
             request,
-            new Metadata(),
-            deadline(),
+            watch.metadata,
           ),
         );
-        const over = follow(connection, call, signal);
+        const over = follow({ connection, call, watch, signal });
         const messages: R[] = [];
         call.on('data', (message: R) => messages.push(message));
         call.on('error', (error: ServiceError) => {
           over();
-          reject(this.#failure(error, signal));
+          reject(this.#failure(error, signal, watch));
         });
         call.on('end', () => {
           over();
@@ -254,7 +249,7 @@ export class Channel {
       .finally(() => {
         answered = true;
       });
-    const over = follow(connection, call, signal, true);
+    const over = follow({ connection, call, signal, sends: true });
     const timer = setTimeout(() => {
       const idle = `${this.address}: no progress for ${IDLE_MS / 1000} s`;
       answer.reject(new StoreError('DEADLINE_EXCEEDED', idle));
@@ -344,8 +339,10 @@ export class Channel {
     };
   }
 
-  #failure(error: ServiceError | StoreError, signal: AbortSignal | undefined): unknown {
+  #failure(error: ServiceError | StoreError, signal: AbortSignal | undefined, watch?: CallWatch): unknown {
     if (signal?.aborted) return signal.reason;
+    if (watch?.isIdle)
+      return new StoreError('DEADLINE_EXCEEDED', `${this.address}: nothing arrived for ${IDLE_MS / 1000} s`);
     return error instanceof StoreError ? error : failureOf(this.address, error);
   }
 

@@ -99,7 +99,8 @@ function filesOf<N extends string, T>(
   names: readonly N[],
   make: (contents: { readonly [K in N]?: Buffer }) => T,
 ): FreshFiles<T> {
-  const paths = names.map((name) => url.searchParams.get(name)!);
+  // A mount goes to `/` later.
+  const paths = names.map((name) => resolve(url.searchParams.get(name)!));
   try {
     return new FreshFiles(paths, (contents) =>
       make(Object.fromEntries(names.map((name, i) => [name, contents[i]])) as { [K in N]?: Buffer }),

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { encodeBase32 } from '../../nix/base32.ts';
 import { MAX_NARINFO_LENGTH, NarInfo } from '../../nix/narinfo/narinfo.ts';
 import { STORE_DIR } from '../../nix/store-path.ts';
+import { Limiter } from '../../util/async/limiter.ts';
 import { asBuffer, collect } from '../../util/bytes.ts';
 import { decompress, parseCompression } from '../../util/compression/decompress.ts';
 import { damaged, messageOf, StoreError } from '../../util/errors.ts';
@@ -15,11 +16,18 @@ const MAX_INFO_LENGTH = 64 * 1024;
 /** A compressed NAR of unknown length may be longer than the NAR by an eighth and this, in bytes. */
 const COMPRESSION_SLACK = 1n << 20n;
 
+/** The body of a small file may take so long, in milliseconds, however steadily it comes. */
+const SMALL_MS = 10_000;
+/** NARs read at once. */
+const NARS_AT_ONCE = 8;
+
 /** One binary cache. Whatever it says is checked before it is handed on. */
 export class BinaryCache {
   readonly #files: CacheFiles;
   /** Whose signatures are believed. */
   readonly trust: Trust;
+  /** For those who read its NARs: a cache that is slow takes up no places of others. */
+  readonly places: Limiter = new Limiter(NARS_AT_ONCE);
   #priority: number | undefined;
   #info: Promise<void> | undefined;
 
@@ -89,11 +97,22 @@ export class BinaryCache {
   }
 
   async #small(file: string, limit: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    const contents = await this.#files.read(file, { signal });
+    const late = new AbortController();
+    const contents = await this.#files.read(file, { signal: AbortSignal.any([signal, late.signal]) });
     if (!contents) return undefined;
-    const bytes = await collect(contents, limit);
-    if (!bytes) throw damaged(`${file} of ${this.address} is longer than ${limit} bytes`);
-    return bytes;
+    const timer = setTimeout(() => {
+      const seconds = SMALL_MS / 1000;
+      late.abort(
+        new StoreError('UNAVAILABLE', `${file} of ${this.address} has not come within ${seconds} s`),
+      );
+    }, SMALL_MS).unref();
+    try {
+      const bytes = await collect(contents, limit);
+      if (!bytes) throw damaged(`${file} of ${this.address} is longer than ${limit} bytes`);
+      return bytes;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /**

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { request } from 'undici';
+import { tellingArrivals } from '../../util/async/arrivals.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { Outage } from '../../util/async/outage.ts';
 import { Pools, SILENT_MS } from '../../util/async/pools.ts';
@@ -108,7 +109,8 @@ export class HttpClient {
       const { pool, answer } = await this.#ask(url, headers, signal);
       const { statusCode, body } = answer;
       if (statusCode === 200 || (statusCode === 206 && headers.range)) {
-        return { status: statusCode, headers: answer.headers, body: this.#parts(url, pool, body, signal) };
+        const parts = tellingArrivals(this.#parts(url, pool, body, signal));
+        return { status: statusCode, headers: answer.headers, body: parts };
       }
       await this.#domain.run(() => body.dump());
       if (ABSENT_STATUSES.includes(statusCode)) return undefined;
