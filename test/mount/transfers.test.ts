@@ -134,3 +134,21 @@ test('those who wait for their turn hear that something comes', async () => {
   await endAll();
   await Promise.all([first, second]);
 });
+
+test('what arrives of other things is no reason to wait for ever for one of which nothing does', async () => {
+  const { transfers, run, end } = scripted();
+  let heard = 0;
+  const stuck = watchArrivals(
+    () => heard++,
+    () => run('stuck'),
+  );
+  await delay(1);
+  // It may have been behind the first of these, but not behind all.
+  for (let i = 0; i < 4; i++) {
+    transfers.arrived(16 * MIB);
+    await delay(150);
+  }
+  expect(heard).toBe(1);
+  end('stuck');
+  await stuck;
+});

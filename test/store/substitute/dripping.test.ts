@@ -1,6 +1,5 @@
-import type { ServerResponse } from 'node:http';
 import { afterAll, expect, test } from 'vitest';
-import type { TestPath, Twist } from '../../helpers/binary-cache.ts';
+import type { TestPath } from '../../helpers/binary-cache.ts';
 import { CacheServer, openCached, testPath } from '../../helpers/binary-cache.ts';
 import { randomBytes } from '../../helpers/random.ts';
 import { checkComplete, codeOf } from '../../helpers/services.ts';
@@ -19,13 +18,18 @@ afterAll(() => {
   for (const timer of timers) clearInterval(timer);
 });
 
-/** Sends a byte now and then, and never all. */
-const drip: Twist = (_, response: ServerResponse) => {
-  const timer = setInterval(() => response.write('x'), 500);
-  timers.add(timer);
-  response.on('close', () => clearInterval(timer));
-  response.write('x');
-};
+/** Has a cache send a file a byte now and then: it is right as far as it comes, and it would take hours. */
+function drip(cache: CacheServer, path: string): void {
+  const contents = Buffer.from(cache.files.get(path)!);
+  cache.twists.set(path, (_, response) => {
+    let sent = 0;
+    const send = () => response.write(contents.subarray(sent, ++sent));
+    const timer = setInterval(send, 500);
+    timers.add(timer);
+    response.on('close', () => clearInterval(timer));
+    send();
+  });
+}
 
 /** Opens two caches as one store; the first is preferred. */
 async function openBoth(first: CacheServer, second: CacheServer) {
@@ -35,7 +39,7 @@ async function openBoth(first: CacheServer, second: CacheServer) {
 test('a cache whose NARs drip keeps nobody from those of another', async () => {
   const dripping = await CacheServer.start(paths, 'Priority: 1\n');
   const good = await CacheServer.start(paths, 'Priority: 2\n');
-  for (const path of paths) dripping.twists.set(narOf(path), drip);
+  for (const path of paths) drip(dripping, narOf(path));
   const store = await openBoth(dripping, good);
   const infos = await Promise.all(paths.map(({ info }) => store.pathInfos.get(info.storePath.hash)));
   for (const info of infos) await checkComplete(store, info!);
@@ -52,7 +56,7 @@ test('a cache that drips takes no places of another', async () => {
   const only = testPath('only-there', { tree: directory({ file: file(randomBytes(20_000, 'only')) }) });
   const dripping = await CacheServer.start(paths);
   const good = await CacheServer.start([only]);
-  for (const path of paths) dripping.twists.set(narOf(path), drip);
+  for (const path of paths) drip(dripping, narOf(path));
   const store = await openBoth(dripping, good);
   const stuck = paths.map(({ info }) => store.pathInfos.get(info.storePath.hash).catch(() => {}));
   await expect.poll(() => dripping.asked('/nar/'), { timeout: 10_000 }).toBeGreaterThan(7);
@@ -88,7 +92,7 @@ test('a narinfo that drips is given up, and said to be', { timeout: 60_000 }, as
   const [path, other] = paths;
   const dripping = await CacheServer.start(paths);
   const good = await CacheServer.start([other!]);
-  for (const one of paths) dripping.twists.set(narInfoOf(one), drip);
+  for (const one of paths) drip(dripping, narInfoOf(one));
   const store = await openBoth(dripping, good);
   await checkComplete(store, (await store.pathInfos.get(other!.info.storePath.hash))!);
   expect(await codeOf(store.pathInfos.get(path!.info.storePath.hash))).toBe('UNAVAILABLE');
