@@ -20,6 +20,7 @@ import type { KeepFreeFlags } from './keep-free.ts';
 import { withKeepFree } from './keep-free.ts';
 import { localStoreDirectory } from './local-store.ts';
 import { printWhileServing } from './output.ts';
+import { onStopSignals } from './stop-signals.ts';
 import type { StoreFlags } from './store-options.ts';
 import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
 
@@ -161,7 +162,7 @@ export async function runFileSystem<Served extends ServedStore>(
   const patience = { awayMs: timeoutMs };
   const store = await openThere({ ...addressesOf(flags), patience, ...(flags.offline ? NOWHERE : {}) });
   const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => stop.abort());
+  onStopSignals(() => stop.abort());
   onAbandoned(() => stop.abort());
   try {
     // Whoever wanted it may have gone while the store was opened.

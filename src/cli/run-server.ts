@@ -16,6 +16,7 @@ import { endProcess } from './end.ts';
 import { withKeepFree } from './keep-free.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
+import { onStopSignals } from './stop-signals.ts';
 import type { SigningFlags, StoreFlags } from './store-options.ts';
 import { addressesOf, storeName } from './store-options.ts';
 
@@ -58,9 +59,8 @@ export async function runServer(
   const store = await openStore({ ...addressesOf(flags), patience: DEFAULT_PATIENCE }, 'serve');
   try {
     // From here on there is something to be cleaned up.
-    const stop = new Promise<void>((resolve) => {
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
-    });
+    const hurry = new AbortController();
+    const stop = new Promise<void>((resolve) => onStopSignals(resolve, () => hurry.abort()));
     const server = await start(store, { listen, ownership });
     try {
       const store = storeName(flags);
@@ -72,7 +72,7 @@ export async function runServer(
       log.info('stopping');
       notifySystemd('STOPPING=1');
     } finally {
-      await server.stop();
+      await server.stop(hurry.signal);
     }
   } finally {
     await store.close();

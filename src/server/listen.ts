@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { dirname } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { reasonOf, StoreError, systemCode } from '../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { applyOwnership, removeStale, systemdSockets } from '../util/listen-address.ts';
@@ -13,8 +14,8 @@ import { Connection, isTcp } from './connection.ts';
 export interface RunningServer {
   /** Where it listens, for people. */
   readonly addresses: readonly string[];
-  /** Takes nothing new, lets what is under way finish for a while, and ends. */
-  stop(): Promise<void>;
+  /** Takes nothing new, lets what is under way finish for a while, or until it is to `hurry`, and ends. */
+  stop(hurry?: AbortSignal): Promise<void>;
 }
 
 /** Makes a server listen: several of them, when systemd passes several sockets. */
@@ -79,6 +80,17 @@ async function started<S extends Server>(server: S, options: object, shown: stri
 function listenReason(shown: string, error: unknown): string {
   const isMissing = shown.startsWith('/') && !existsSync(dirname(shown));
   return isMissing ? `there is no directory ${dirname(shown)}` : reasonOf(error);
+}
+
+/** Waits for connections to end by themselves: so long at most, in milliseconds, or until there is reason to hurry. */
+export async function grace(
+  closed: Promise<unknown>,
+  milliseconds: number,
+  hurry: AbortSignal | undefined,
+): Promise<void> {
+  const options = { ref: false, ...(hurry && { signal: hurry }) };
+  const over = delay(milliseconds, undefined, options).catch(() => {});
+  await Promise.race([closed, over]);
 }
 
 /** Resolves when nobody can connect any more, and the last connection is closed. */

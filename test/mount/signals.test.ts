@@ -127,3 +127,24 @@ test('a terminal that is stopped does not hold up what a mount fetches, nor its 
   expect(await ended).toEqual([0, null]);
   expect(isMounted()).toBe(false);
 });
+
+describe('signals that end a mount', () => {
+  test.each([
+    ['SIGTERM', 'SIGTERM'],
+    ['SIGINT', 'SIGINT'],
+    ['SIGTERM', 'SIGINT'],
+    ['SIGHUP', 'SIGTERM'],
+  ] as const)('%s and %s at once end it well, though it is in use', async (first, second) => {
+    const { dir: at, pid, stop } = await mount(['--store', store]);
+    const user = spawn('sleep', ['60'], { cwd: join(at, name), stdio: 'ignore' });
+    try {
+      const stopped = stop(first);
+      process.kill(pid, second);
+      const { status, log } = await stopped;
+      expect([status, log]).toEqual([0, expect.stringContaining('info: unmounted')]);
+      expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(at);
+    } finally {
+      user.kill();
+    }
+  });
+});

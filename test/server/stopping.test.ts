@@ -81,6 +81,24 @@ describe('a daemon that is to stop', () => {
     client.close();
   });
 
+  test('hurries at the second signal, and ends with 0', async () => {
+    const daemon = await startDaemon('memory://');
+    const client = new RawClient(daemon.at);
+    await arrived(client);
+    const upload = client.open(PUT_BLOB);
+    const ended = answered(upload);
+    upload.write(message(Buffer.from('and then nothing')));
+    await arrived(client);
+    const stopped = daemon.stop('SIGTERM');
+    while (!daemon.log().includes('info: stopping')) await delay(10);
+    const begun = Date.now();
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGTERM'] as const) daemon.child.kill(signal);
+    expect(await stopped).toBe(0);
+    expect(Date.now() - begun).toBeLessThan(SOON_MS);
+    expect((await ended).code).not.toBe('OK');
+    client.close();
+  });
+
   test('can be stopped as soon as it listens', async () => {
     const child = await startTvixStore(
       ['daemon', '--store', 'memory://', '-l', '127.0.0.1:0'],

@@ -1,6 +1,5 @@
 import type { Socket } from 'node:net';
 import { createServer } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ConnectionInjector, Server } from '@grpc/grpc-js';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
@@ -8,7 +7,7 @@ import { nameRottenPaths } from '../../store/keeping/rotten-paths.ts';
 import type { Store } from '../../store/services.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import type { RunningServer } from '../listen.ts';
-import { closeListener, listen } from '../listen.ts';
+import { closeListener, grace, listen } from '../listen.ts';
 import type { UploadRule } from '../upload-rule.ts';
 import { isForwarded } from '../upload-rule.ts';
 import { CallLimit } from './call-limit.ts';
@@ -76,13 +75,12 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   const { servers, addresses } = await listen(options.listen, options.ownership, make);
   return {
     addresses,
-    async stop() {
+    async stop(hurry) {
       health.stop();
       // A listener is closed when its last connection is.
       const closed = Promise.all(servers.map(closeListener));
       for (const injector of injectors.all) injector.drain(GRACE_MS);
-      const grace = limit.running > 0 ? GRACE_MS : IDLE_GRACE_MS;
-      await Promise.race([closed, delay(grace, undefined, { ref: false })]);
+      await grace(closed, limit.running > 0 ? GRACE_MS : IDLE_GRACE_MS, hurry);
       for (const socket of sockets) socket.destroy();
       await closed;
       server.forceShutdown();

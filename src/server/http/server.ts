@@ -2,13 +2,12 @@ import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
 import type { Socket } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import { messageOf } from '../../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import { log } from '../../util/log.ts';
 import { Connection } from '../connection.ts';
 import type { RunningServer } from '../listen.ts';
-import { closeListener, listen } from '../listen.ts';
+import { closeListener, grace, listen } from '../listen.ts';
 import { isForwarded } from '../upload-rule.ts';
 import { Exchange } from './exchange.ts';
 
@@ -73,9 +72,9 @@ export async function serveHttp({
   const { servers, addresses } = await listen(address, ownership, make);
   return {
     addresses,
-    async stop() {
+    async stop(hurry) {
       const closed = Promise.all(servers.map(closeListener));
-      await Promise.race([closed, delay(GRACE_MS, undefined, { ref: false })]);
+      await grace(closed, GRACE_MS, hurry);
       for (const server of servers) server.closeAllConnections();
       await closed;
     },

@@ -6,6 +6,9 @@ import { Turns } from '../../util/async/turns.ts';
 import { StoreError } from '../../util/errors.ts';
 import type { Store } from '../services.ts';
 
+/** A store without its path infos; a local one needs no service for its blobs. */
+type Contents = Pick<Store, 'local' | 'bucket' | 'directories'> & Partial<Pick<Store, 'blobs'>>;
+
 /** Questions to a store at once. */
 const AT_ONCE = 64;
 
@@ -14,7 +17,7 @@ const AT_ONCE = 64;
  * refers to the tree can be put (the design's "deleting safely"): due whenever something is relied on that an
  * earlier process may have put.
  */
-export async function keepTree(store: Store, root: Node, signal?: AbortSignal): Promise<boolean> {
+export async function keepTree(store: Contents, root: Node, signal?: AbortSignal): Promise<boolean> {
   const { local } = store;
   if (store.bucket) return store.bucket.keep(root, signal);
   local?.env.refresh();
@@ -42,7 +45,7 @@ export async function keepTree(store: Store, root: Node, signal?: AbortSignal): 
 }
 
 /** The blobs of the files in a directory. */
-async function keepBlobs(store: Store, directory: Directory, signal?: AbortSignal): Promise<boolean> {
+async function keepBlobs(store: Contents, directory: Directory, signal?: AbortSignal): Promise<boolean> {
   const files = [...directory.entries()].map(([, node]) => node).filter((node) => node.kind === 'file');
   const keep = (file: FileNode) => keepBlob(store, file, signal);
   for await (const kept of mapAhead(files, AT_ONCE, keep)) if (!kept) return false;
@@ -50,11 +53,11 @@ async function keepBlobs(store: Store, directory: Directory, signal?: AbortSigna
 }
 
 async function keepBlob(
-  { local, blobs }: Store,
+  { local, blobs }: Contents,
   { digest, size }: FileNode,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  if (!local) return blobs.has(digest, { size: Number(size), signal });
+  if (!local) return blobs!.has(digest, { size: Number(size), signal });
   try {
     return await local.writer.hasBlob(digest.bytes, local.reader.manifest(digest.bytes));
   } catch (error) {

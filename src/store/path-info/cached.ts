@@ -12,7 +12,7 @@ const ASK_MS = 3000;
 /**
  * Path infos of a far service, kept in a near one; what near has is not asked for again. A near service that fails
  * is done without. Puts go to near alone, which then is a store of its own in front of another; or to far, and then
- * near keeps copies. But only a cache does: a store must not tell of a path whose contents it does not have.
+ * near keeps copies. A store only keeps those of paths whose contents it has.
  */
 export class CachedPathInfoService implements PathInfoService {
   readonly #near: PathInfoService;
@@ -48,9 +48,11 @@ export class CachedPathInfoService implements PathInfoService {
   async #fetch(hash: Uint8Array, signal: AbortSignal): Promise<PathInfo | undefined> {
     const before = this.#puttings;
     const info = await this.#far.get(hash, signal);
-    if (info && this.#keepsCopies)
+    if (info)
       this.#writing.later(async () => {
-        if (this.#puttings === before) await this.#near.put(info);
+        if (this.#puttings !== before) return;
+        if (this.#keepsCopies) await this.#near.put(info);
+        else await this.#near.putIfWhole?.(info);
       });
     return info;
   }

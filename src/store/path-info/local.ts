@@ -1,10 +1,12 @@
 import { crc32 } from 'node:zlib';
+import { LocalDirectoryService } from '../../castore/directory/local.ts';
 import type { Environment } from '../../castore/local/environment.ts';
 import { scan } from '../../castore/local/scan.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import type { Table } from '../../castore/local/table.ts';
 import { asBuffer, toHex } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
+import { keepTree } from '../keeping/keep-tree.ts';
 import { UseTable } from '../keeping/uses.ts';
 import { NarIndex } from '../nar/index.ts';
 import { decodePathInfo, encodePathInfo } from './message.ts';
@@ -108,6 +110,12 @@ export class LocalPathInfoService implements PathInfoService {
     await this.#put(info, over, signal);
     this.#store.env.refresh();
     return this.#infos.get(hash) ?? info;
+  }
+
+  async putIfWhole(info: PathInfo, signal?: AbortSignal): Promise<void> {
+    const local = this.#store;
+    const contents = { local, directories: new LocalDirectoryService(local) };
+    if (await keepTree(contents, info.node, signal)) await this.put(info, signal);
   }
 
   async replace(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {

@@ -29,6 +29,9 @@ export interface PathInfoService {
    */
   put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo>;
 
+  /** As `put`, but nothing when a part of the contents is not in the same store. Only where that can be told. */
+  putIfWhole?(info: PathInfo, signal?: AbortSignal): Promise<void>;
+
   /** As `put`, but with no signatures besides its own. Only where that can be told. */
   replace?(info: PathInfo, signal?: AbortSignal): Promise<PathInfo>;
 

@@ -9,7 +9,7 @@ import { DRIVERS, mount } from '../helpers/mount.ts';
 import { tempDir } from '../helpers/temp.ts';
 
 /** Prints the results of file operations. */
-const OPERATIONS = join(import.meta.dirname, '../posix/operations.py');
+const OPERATIONS = join(import.meta.dirname, 'operations.py');
 
 /** Equal files in several places, empty ones, links, a program, and a file of several chunks. */
 function makeTree(dir: string): void {
