@@ -3,6 +3,9 @@ import type { ClientHttp2Stream } from 'node:http2';
 import { Metadata } from '@grpc/grpc-js';
 import { arrivalListener } from '../../util/async/arrivals.ts';
 
+/** Arrivals are told of this often at most, in milliseconds. */
+const TELL_MS = 20;
+
 /**
  * Watches over a call: tells of every byte that arrives for it, and ends it when nothing has arrived for so long.
  * grpc-js tells of whole messages only, and one of a megabyte may take a minute.
@@ -15,6 +18,9 @@ export class CallWatch {
   readonly #timer: NodeJS.Timeout;
   readonly #listener = arrivalListener();
   #ended = false;
+  /** Bytes that have arrived since the listener heard of some, and when that was. */
+  #untold = 0;
+  #toldAt = 0;
 
   /** `cancel` ends the call; `idleMs` is how long nothing may arrive, in milliseconds. */
   constructor(idleMs: number, cancel: () => void) {
@@ -26,13 +32,23 @@ export class CallWatch {
   }
 
   arrived(bytes = 0): void {
-    // A timer that has been cleared would start again.
-    if (this.#ended) return;
+    this.#untold += bytes;
+    const now = performance.now();
+    // A large message comes in many parts. A timer that has been cleared would start again.
+    if (this.#ended || now - this.#toldAt < TELL_MS) return;
+    this.#toldAt = now;
     this.#timer.refresh();
-    this.#listener?.(bytes);
+    this.#tell();
+  }
+
+  #tell(): void {
+    this.#listener?.(this.#untold);
+    this.#untold = 0;
   }
 
   end(): void {
+    if (this.#ended) return;
+    this.#tell();
     this.#ended = true;
     clearTimeout(this.#timer);
   }
