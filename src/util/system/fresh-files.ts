@@ -1,61 +1,59 @@
+import type { BigIntStats } from 'node:fs';
 import { readFileSync, statSync } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
 import { messageOf } from '../errors.ts';
 import { log } from '../log.ts';
 
-/** They are looked at no more often than this, in milliseconds. */
-const LOOK_MS = 1000;
+/** How often they are looked at, in milliseconds. */
+const LOOK_MS = 500;
 
-/** What is made of files that may be replaced at any time, as those of tokens and certificates are. */
+/**
+ * What is made of files that may be replaced at any time, as those of tokens and certificates are. They are looked at
+ * in the background: whoever waited for one that lies in a mount of this process would wait for itself.
+ */
 export class FreshFiles<T> {
   readonly #paths: readonly string[];
   readonly #make: (contents: readonly Buffer[]) => T;
   #value: T;
   #marks: string;
-  #lookedAt = performance.now();
+  #isLooking = false;
   #complaint: string | undefined;
 
   /** Throws what reading them throws, and what `make` does. */
   constructor(paths: readonly string[], make: (contents: readonly Buffer[]) => T) {
     this.#paths = paths;
     this.#make = make;
-    this.#marks = this.#look();
-    this.#value = this.#read();
+    this.#marks = paths.map((path) => markOf(statSync(path, { bigint: true }))).join(' ');
+    this.#value = make(paths.map(contentsOf));
+    if (paths.length > 0) lookAgain(new WeakRef(this));
   }
 
   /**
-   * What they make, as they were a second ago at the latest; the same value until they change. While it cannot be made, as
+   * What they make, as they were a second ago; the same value until they change. While it cannot be made, as
    * when one of two files has been replaced, what they made before; the log tells.
    */
   get(): T {
-    const now = performance.now();
-    if (this.#paths.length === 0 || now - this.#lookedAt < LOOK_MS) return this.#value;
-    this.#lookedAt = now;
+    return this.#value;
+  }
+
+  /** Reads them again if they have changed. */
+  async look(): Promise<void> {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
     try {
-      const marks = this.#look();
+      const facts = await Promise.all(this.#paths.map((path) => stat(path, { bigint: true })));
+      const marks = facts.map(markOf).join(' ');
       if (marks !== this.#marks) {
-        this.#value = this.#read();
+        this.#value = this.#make(await Promise.all(this.#paths.map((path) => readFile(path))));
         // Looked at before they were read: a change in between shows the next time.
         this.#marks = marks;
       }
       this.#complaint = undefined;
     } catch (error) {
       this.#complain(messageOf(error));
+    } finally {
+      this.#isLooking = false;
     }
-    return this.#value;
-  }
-
-  /** Differs when one has been written to or replaced. */
-  #look(): string {
-    return this.#paths
-      .map((path) => {
-        const { dev, ino, size, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
-        return [dev, ino, size, mtimeNs, ctimeNs].join();
-      })
-      .join(' ');
-  }
-
-  #read(): T {
-    return this.#make(this.#paths.map(contentsOf));
   }
 
   #complain(complaint: string): void {
@@ -66,6 +64,20 @@ export class FreshFiles<T> {
       error: complaint,
     });
   }
+}
+
+/** Looks again and again, for as long as somebody uses them. */
+function lookAgain(files: WeakRef<FreshFiles<unknown>>): void {
+  const timer = setInterval(() => {
+    const used = files.deref();
+    if (used) void used.look();
+    else clearInterval(timer);
+  }, LOOK_MS).unref();
+}
+
+/** Differs when a file has been written to or replaced. */
+function markOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
+  return [dev, ino, size, mtimeNs, ctimeNs].join();
 }
 
 function contentsOf(path: string): Buffer {
