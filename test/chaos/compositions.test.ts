@@ -16,7 +16,7 @@ import { randomBytes } from '../helpers/random.ts';
 import { tempDir } from '../helpers/temp.ts';
 import { directory, file, writeTree } from '../helpers/trees.ts';
 
-/** `RUNS=500 npx vitest run test/store/compositions.test.ts` tries more, `SEED=…` others. */
+/** `RUNS=500 npx vitest run test/chaos/compositions.test.ts` tries more, `SEED=…` others. */
 const RUNS = Number(process.env.RUNS ?? 15);
 const SEED = Number(process.env.SEED ?? 16);
 
