@@ -1,14 +1,15 @@
 // Preloaded into a program of ours (NODE_OPTIONS=--import): makes the thread that serves the kernel fail, at the next
 // request after FAULT_FILE has been made, out of a place where nobody can catch that.
-import { rmSync } from 'node:fs';
+import { unlinkSync } from 'node:fs';
 import { isMainThread, workerData } from 'node:worker_threads';
 
 if (!isMainThread && workerData?.transport) {
   const { load } = Atomics;
+  // Of several threads, one removes it.
   Atomics.load = (...args) => {
     let isDue = true;
     try {
-      rmSync(process.env.FAULT_FILE);
+      unlinkSync(process.env.FAULT_FILE);
     } catch {
       isDue = false;
     }
