@@ -47,10 +47,9 @@ function blobMethods({ blobs }: Services): Implementation[] {
   return [
     unary(BLOB.stat, async (request, signal) => {
       const digest = digestOf(request.digest);
-      // Who asks for no chunks wants to know whether to send it.
-      const chunks = request.sendChunks
-        ? await blobs.chunks(digest, signal)
-        : (await blobs.has(digest, { signal })) && [];
+      // Who does not ask for chunks wants to know whether to send it; they are told all the same, as by the Rust daemons.
+      const isThere = request.sendChunks || (await blobs.has(digest, { signal }));
+      const chunks = isThere ? await blobs.chunks(digest, signal) : undefined;
       if (!chunks) throw notFound(`blob ${digest}`);
       return { chunks: chunks.map((chunk: Chunk) => ({ digest: chunk.digest.bytes, size: chunk.size })) };
     }),
