@@ -81,6 +81,25 @@ export const cacheExperiments: readonly Experiment[] = [
     },
   },
   {
+    name: 'nix-push',
+    columns: [STATIC_COLUMN, 'tvix-store'],
+    mostRounds: 3,
+    lines: {
+      time: { title: 'nix copy --to of 16 000 files', unit: 's' },
+    },
+    async measure(column, workspace) {
+      const { store, name } = await workspace.treeStore();
+      const own = workspace.freshFolder();
+      await withBridge(store, (bridge) => nixCopy(`http://127.0.0.1:${bridge.port}`, own, name, workspace));
+      return withBridge(workspace.freshFolder(), async (bridge) => {
+        const to =
+          column === STATIC_COLUMN ? `file://${workspace.freshFolder()}` : `http://127.0.0.1:${bridge.port}`;
+        await workspace.settle();
+        return { time: await secondsOf(() => nixCopy(own, `${to}?compression=none`, name, workspace)) };
+      });
+    },
+  },
+  {
     name: 'nar-memory',
     columns: ['tvix-store'],
     mostRounds: 1,
@@ -159,7 +178,14 @@ class HttpServer extends Service {
 /** Our binary cache. */
 class Bridge extends HttpServer {
   static start(store: string): Promise<Bridge> {
-    const args = ['nar-bridge', '-l', '127.0.0.1:0', '--store', `local://${store}`];
+    const args = [
+      'nar-bridge',
+      '--allow-anonymous-upload',
+      '-l',
+      '127.0.0.1:0',
+      '--store',
+      `local://${store}`,
+    ];
     return launch(args, 'info: listening', undefined, (child) => new Bridge(child));
   }
 

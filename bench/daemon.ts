@@ -25,7 +25,7 @@ export class Daemon extends Service {
 
   /** Resolves when it listens: on `127.0.0.1:0` or the path of a socket. */
   static start(store: string, address: string): Promise<Daemon> {
-    const args = ['daemon', '-l', address, '--store', `local://${store}`];
+    const args = ['daemon', '--allow-anonymous-upload', '-l', address, '--store', `local://${store}`];
     return launch(args, 'info: listening', undefined, (child) => new Daemon(child));
   }
 

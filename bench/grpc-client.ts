@@ -24,23 +24,29 @@ interface Client extends grpc.Client {
   Get(request: object, callback: grpc.requestCallback<unknown>): void;
 }
 type ClientConstructor = new (...connection: ConstructorParameters<typeof grpc.Client>) => Client;
+/** What is used of the packages in the files below. */
+interface Packages {
+  readonly tvix: {
+    readonly castore: { readonly v1: { readonly BlobService: ClientConstructor } };
+    readonly store: { readonly v1: { readonly PathInfoService: ClientConstructor } };
+  };
+}
 type Call = (i: number) => Promise<void>;
 
 const order: Required<Order> & { operation: keyof typeof operations; target: string; server: number } =
   JSON.parse(process.argv[2]!);
-// biome-ignore lint/suspicious/noExplicitAny: what is loaded from a file has no type
-const { tvix }: any = grpc.loadPackageDefinition(
+const { tvix } = grpc.loadPackageDefinition(
   loadSync(['tvix/castore/v1/rpc_blobstore.proto', 'tvix/store/v1/rpc_pathinfo.proto'], {
     includeDirs: [PROTOS],
   }),
-);
+) as unknown as Packages;
 const connection: ConstructorParameters<typeof grpc.Client> = [
   order.target,
   grpc.credentials.createInsecure(),
   { 'grpc-node.flow_control_window': 8 << 20, 'grpc.max_receive_message_length': 64 << 20 },
 ];
-const blobs = new (tvix.castore.v1.BlobService as ClientConstructor)(...connection);
-const pathInfos = new (tvix.store.v1.PathInfoService as ClientConstructor)(...connection);
+const blobs = new tvix.castore.v1.BlobService(...connection);
+const pathInfos = new tvix.store.v1.PathInfoService(...connection);
 
 const operations = {
   /** Reads the blobs one after another; the first time is `first`. */

@@ -13,6 +13,8 @@ import { experiments } from './experiments.ts';
 import { GUEST_COLUMN, guestExperiments } from './guest.ts';
 import { keepingExperiments } from './keeping.ts';
 import { movingExperiments } from './moving.ts';
+import { nixDaemonExperiments } from './nix-daemon.ts';
+import { outboardExperiments } from './outboards.ts';
 import { stopEverything } from './processes.ts';
 import { REMOTE_COLUMNS, remoteExperiments } from './remote.ts';
 import type { Result } from './report.ts';
@@ -29,7 +31,9 @@ const GROUPS = [
   remoteExperiments,
   movingExperiments,
   cacheExperiments,
+  nixDaemonExperiments,
   keepingExperiments,
+  outboardExperiments,
   s3Experiments,
 ];
 const NAMES = GROUPS.flat().map(({ name }) => name);

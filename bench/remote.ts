@@ -5,7 +5,7 @@ import { withDelay } from './delay.ts';
 import type { Experiment } from './experiment.ts';
 import { secondsOf } from './experiment.ts';
 import { megabytes, passesOver } from './experiments.ts';
-import { client, importPath, run } from './processes.ts';
+import { client, importPath, run, tvixStore } from './processes.ts';
 import { withRate } from './rate.ts';
 import type { FarTree, Workspace } from './workspace.ts';
 import { READER_SIZE, READERS } from './workspace.ts';
@@ -124,6 +124,33 @@ export const remoteExperiments: readonly Experiment[] = [
     },
   },
   {
+    name: 'far-first',
+    columns: ['20 ms'],
+    lines: {
+      alone: { title: 'cold read of 400 small files', unit: 's', goal: { atMost: 0.6 } },
+      profile: { title: 'the same with the profile of another machine', unit: 's', goal: { atMost: 0.5 } },
+    },
+    async measure(_column, workspace) {
+      const { root: native, lists } = await workspace.farTree('small');
+      const { name } = await workspace.farStore('small');
+      const { port } = await workspace.daemon('TCP');
+      const list = lists.small.file;
+      const read = (point: string) =>
+        client('read-once', { rehearsal: native, root: join(point, name), list, passes: 1 });
+      return withDelay(port, ROUND_TRIP_MS, async (delayed) => {
+        const store = ['--store', `grpc+http://127.0.0.1:${delayed}`];
+        const [first, second] = [workspace.freshFolder(), workspace.freshFolder()];
+        const mounted = (cache: string, ...flags: string[]) =>
+          withMount(store[1]!, workspace, read, ['--cache', cache, ...flags]);
+        const alone = await mounted(first);
+        const profiles = join(workspace.freshFolder(), 'profiles');
+        await tvixStore(['profile', 'export', ...store, '--cache', first, '--to', profiles, name]);
+        await tvixStore(['profile', 'import', ...store, '--cache', second, '--from', profiles]);
+        return { alone, profile: await mounted(second, '--prefetch') };
+      });
+    },
+  },
+  {
     name: 'far-readers',
     columns: ['10 MB/s'],
     mostRounds: 3,
@@ -239,13 +266,14 @@ async function coldListing(tree: FarTree, store: string, workspace: Workspace): 
   );
 }
 
-/** Runs `use` with the folder of a fresh mount, whose cache is empty. */
+/** Runs `use` with the folder of a fresh mount, whose cache is empty unless flags name one. */
 async function withMount<T>(
   store: string,
   workspace: Workspace,
   use: (point: string) => Promise<T>,
+  flags: readonly string[] = [],
 ): Promise<T> {
-  const mount = await workspace.mount('tvix-store', store);
+  const mount = await workspace.mount('tvix-store', store, flags);
   try {
     return await use(mount.point);
   } finally {

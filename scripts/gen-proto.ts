@@ -9,8 +9,8 @@ const protos = join(root, 'protos');
 const generated = join(root, 'src/proto/generated');
 const copyTo = process.argv[2] === '--copy' ? process.argv[3] : undefined;
 
-/** Modules with code for messages, and the folder of protos/ that each is made from. */
-const MODULES = { messages: 'tvix', standard: 'grpc' };
+/** Modules with code for messages, and the folders of protos/ that each is made from. */
+const MODULES = { messages: ['tvix'], standard: ['grpc'], remote: ['build', 'google'] };
 
 /** Files that are spoken under a second name as well, by part of their name; they differ in nothing else. */
 const SECOND_NAMES = { tvix: 'snix', 'grpc/reflection/v1': 'grpc/reflection/v1alpha' };
@@ -28,10 +28,10 @@ async function generate(): Promise<void> {
   if ((statSync(last, { throwIfNoEntry: false })?.mtimeMs ?? 0) > newest) return;
   rmSync(generated, { recursive: true, force: true });
   mkdirSync(generated, { recursive: true });
-  for (const [module, folder] of Object.entries(MODULES)) {
+  for (const [module, folders] of Object.entries(MODULES)) {
     await writeCode(
       module,
-      names.filter((name) => name.startsWith(`${folder}/`)),
+      names.filter((name) => folders.some((folder) => name.startsWith(`${folder}/`))),
     );
   }
   const texts = Object.fromEntries(names.flatMap(namedTexts));

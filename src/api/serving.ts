@@ -37,10 +37,10 @@ export async function serveDaemon(store: OpenedStore, listenAddress: string): Pr
 
 export async function serveNarBridge(store: OpenedStore, listenAddress: string): Promise<Server> {
   const { serveNarBridge: serve } = await import('../server/http/nar-bridge.ts');
-  return serve({ store, ...(await listening(listenAddress)), priority: PRIORITY, compress: false });
+  return serve({ store, ...(await listening(listenAddress)), priority: PRIORITY, compress: false, keys: [] });
 }
 
 async function listening(listenAddress: string) {
-  const { UploadRule } = await import('../server/upload-rule.ts');
-  return { listen: parseListenAddress(listenAddress), ownership: {}, uploads: new UploadRule({}) };
+  const { AccessRule } = await import('../server/access/rule.ts');
+  return { listen: parseListenAddress(listenAddress), ownership: {}, access: new AccessRule() };
 }

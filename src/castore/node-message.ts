@@ -1,5 +1,5 @@
 import { toBigInt, toLong } from '../proto/long.ts';
-import type { tvix } from '../proto/messages.ts';
+import { tvix } from '../proto/messages.ts';
 import { invalid } from '../util/errors.ts';
 import { Digest } from './digest.ts';
 import type { Node } from './node.ts';
@@ -43,4 +43,48 @@ export function nodeToMessage(name: Uint8Array, node: Node): Message {
     case 'symlink':
       return { symlink: { name, target: node.target } };
   }
+}
+
+/**
+ * A root without a name, as the URLs of NARs have it and as it is signed: the one encoding of it, its fields in order
+ * and defaults left out.
+ */
+export function encodeRoot(node: Node): Uint8Array {
+  return tvix.castore.v1.Node.encode(rootMessage(node)).finish();
+}
+
+/** A root from its encoding. Throws INVALID_ARGUMENT for what is none, or has a name. */
+export function decodeRoot(bytes: Uint8Array): Node {
+  const { name, node } = nodeFromMessage(decodeNode(bytes));
+  if (name.length > 0) throw invalid('a root node has no name');
+  return node;
+}
+
+function decodeNode(bytes: Uint8Array): Message {
+  try {
+    return tvix.castore.v1.Node.decode(bytes);
+  } catch (error) {
+    throw invalid('not an encoded node', { cause: error });
+  }
+}
+
+function rootMessage(node: Node): Message {
+  switch (node.kind) {
+    case 'directory':
+      return { directory: { digest: node.digest.bytes, ...sizeOf(node) } };
+    case 'file':
+      return {
+        file: {
+          digest: node.digest.bytes,
+          ...sizeOf(node),
+          ...(node.executable ? { executable: true } : {}),
+        },
+      };
+    case 'symlink':
+      return { symlink: { target: node.target } };
+  }
+}
+
+function sizeOf({ size }: { readonly size: bigint }) {
+  return size === 0n ? {} : { size: toLong(size) };
 }

@@ -77,6 +77,16 @@ export function durationArgument(least = '0', most = '5200w'): (text: string) =>
 /** Reads a size as bytes. */
 export const sizeArgument: (text: string) => number = parsedBy(parseSize);
 
+/** Less in a second would never end. */
+const LEAST_RATE = 1024;
+
+/** Reads how many bytes something may take in a second. */
+export const rateArgument: (text: string) => number = parsedBy((text) => {
+  const rate = parseSize(text);
+  if (rate < LEAST_RATE) throw new UsageError('want 1K or more');
+  return rate;
+});
+
 /** Reads the name of a store path. */
 export const nameArgument: (text: string) => string = parsedBy((text) => {
   checkName(text);

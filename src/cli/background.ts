@@ -36,7 +36,7 @@ const LAST_WORDS_MS = 1000;
 const NO_DEBUGGER = '--disable-sigusr1';
 
 /** Commands that can leave a process behind. */
-const SERVING = ['mount', 'virtiofs', 'daemon', 'nar-bridge'];
+const SERVING = ['mount', 'virtiofs', 'daemon', 'nar-bridge', 'nix-daemon'];
 
 const isAwaited = process.env[AWAITED] !== undefined && process.send !== undefined;
 delete process.env[AWAITED];
@@ -74,7 +74,6 @@ export async function waitedForServer(flags: BackgroundFlags): Promise<boolean> 
     throw new UsageError('--log-file goes with --background; without, the log is standard error');
   if (!flags.background || isAwaited) return false;
   const child = spawn(process.execPath, [...process.execArgv, NO_DEBUGGER, ...process.argv.slice(1)], {
-    detached: true,
     env: { ...process.env, [AWAITED]: '1' },
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
@@ -117,7 +116,8 @@ export function onAbandoned(stop: () => void): void {
 
 /**
  * Says that this process serves. In the background, that is told to the one that waits; from then on what is logged
- * goes to a file, and nothing is held of where the command was started. Throws where the file cannot be written, and
+ * goes to a file, and nothing is held of where the command was started. Nor of its terminal; but only now: systemd lets
+ * processes of its own group, and no others, pass to a place where it mounts when somebody asks for it. Throws where the file cannot be written, and
  * CANCELLED when nobody waits any more.
  */
 export async function announce(begun: string, fields: Fields, flags: BackgroundFlags): Promise<void> {
@@ -125,6 +125,7 @@ export async function announce(begun: string, fields: Fields, flags: BackgroundF
     const logFile = flags.logFile ?? join(resolve(logFolder()), `${nameOf(fields)}.log`);
     logTo(logFile);
     process.chdir('/');
+    libc.setsid();
     process.removeAllListeners('disconnect');
     await new Promise<void>((told, failed) => {
       const gone = new StoreError('CANCELLED', 'nobody waits for this process any more');

@@ -3,9 +3,11 @@ import { join } from 'node:path';
 import type { LocalStore } from '../castore/local/store.ts';
 import { STORE_DIR } from '../nix/store-path.ts';
 import { wholePathInfo } from '../store/keeping/whole-path-info.ts';
-import { BinaryCacheFolder } from '../store/moving/binary-cache-folder.ts';
+import type { CacheTargetFiles } from '../store/moving/binary-cache-target.ts';
+import { BinaryCacheTarget } from '../store/moving/binary-cache-target.ts';
+import { CacheFolder } from '../store/moving/cache-folder.ts';
 import type { CopyPathsOptions, CopyPlan } from '../store/moving/copy.ts';
-import { copyPaths, copyToBinaryCache, planCopy } from '../store/moving/copy.ts';
+import { addSignatures, copyPaths, copyToBinaryCache, planCopy } from '../store/moving/copy.ts';
 import { askNix, copyFromFiles, MAX_JSON_LENGTH, planImport } from '../store/moving/nix-store.ts';
 import { describeAddress } from '../store/open/address.ts';
 import type { Addresses } from '../store/open/open-store.ts';
@@ -15,17 +17,19 @@ import type { PathDescription } from '../store/path-info/path-info.ts';
 import type { PathInfoService } from '../store/path-info/service.ts';
 import { describePath } from '../store/resolve.ts';
 import type { Store } from '../store/services.ts';
+import type { CacheAddress } from '../store/substitute/address.ts';
+import { parseCaches } from '../store/substitute/address.ts';
+import { readNetrc } from '../store/substitute/netrc.ts';
 import { asBuffer, collect, formatSize } from '../util/bytes.ts';
 import { invalid, reasonOf, StoreError, UsageError } from '../util/errors.ts';
-import { directoryOf } from '../util/url.ts';
 import type { Chosen } from './chosen-paths.ts';
-import type { StoreFlags } from './store-options.ts';
+import type { ReadFlags } from './store-options.ts';
 import { addressesOf } from './store-options.ts';
 
-const BINARY_CACHE = 'nix+file:';
+const BINARY_CACHES = /^nix\+(?:file|https?):/;
 
 /** Flags that say what is copied, and between what. */
-export interface EndFlags extends StoreFlags {
+export interface EndFlags extends ReadFlags {
   readonly from?: string;
   readonly to?: string;
   readonly closure: boolean;
@@ -36,6 +40,8 @@ export interface EndFlags extends StoreFlags {
 /** Where a copy goes. */
 export interface Target extends Pick<PathInfoService, 'describe'> {
   copy(from: Store, plan: CopyPlan, options: CopyPathsOptions): Promise<void>;
+  /** Adds what the plan says that paths lack in signatures. */
+  sign(plan: CopyPlan, signal: AbortSignal): Promise<void>;
   /** From a folder of real files. */
   copyFiles(storeDir: string, plan: CopyPlan, options: CopyPathsOptions): Promise<void>;
   /** Set when it is a local store, which has roots. */
@@ -54,23 +60,29 @@ export interface Source {
 
 /** Throws a UsageError for a target that cannot be one, as far as its address tells. */
 export function checkTarget({ to }: EndFlags): void {
-  if (to?.startsWith(BINARY_CACHE)) binaryCacheDirectory(to);
+  if (to !== undefined && BINARY_CACHES.test(to)) onlyCache(to);
   else if (to !== undefined) describeAddress(to);
 }
 
-function binaryCacheDirectory(address: string): string {
-  return directoryOf(new URL(address), 'nix+file:///srv/cache');
+/** The binary cache that an address names. Throws a UsageError, also for several. */
+function onlyCache(address: string): CacheAddress {
+  const [cache, ...others] = parseCaches(new URL(address));
+  if (others.length > 0) throw new UsageError(`${address}: a copy goes to one binary cache`);
+  return cache!;
 }
 
-export async function openTarget(flags: EndFlags): Promise<Target> {
-  if (flags.to?.startsWith(BINARY_CACHE)) return binaryCache(flags.to, !flags.dryRun);
-  const at = addresses(flags.to, flags);
+export async function openTarget(flags: EndFlags, signal: AbortSignal): Promise<Target> {
+  if (flags.to !== undefined && BINARY_CACHES.test(flags.to))
+    return binaryCache(flags.to, !flags.dryRun, signal);
+  // What is brought there has been checked where it was read.
+  const at = { ...addresses(flags.to, flags), trustedKeys: undefined, mirrors: undefined };
   const store = await (flags.dryRun ? openToLook(at) : openStore(at, 'write'));
   return {
     describe: (hash, signal) =>
       flags.dryRun ? store.pathInfos.describe(hash, signal) : wholePathInfo(store, hash, signal),
     copy: (from, plan, options) => copyPaths(from, store, plan, options),
     copyFiles: (storeDir, plan, options) => copyFromFiles(storeDir, store, plan, options),
+    sign: (plan, signal) => addSignatures(store, plan, signal),
     local: store.local,
     close: () => store.close(),
   };
@@ -86,19 +98,34 @@ async function openToLook(at: Addresses): Promise<Store> {
   }
 }
 
-async function binaryCache(address: string, create: boolean): Promise<Target> {
-  const dir = binaryCacheDirectory(address);
-  const cache = await BinaryCacheFolder.open(dir, create);
+async function binaryCache(address: string, create: boolean, signal: AbortSignal): Promise<Target> {
+  const files = await cacheFilesAt(onlyCache(address), signal);
+  const cache = await BinaryCacheTarget.open(files, create);
   return {
     describe: (hash) => cache.describe(hash),
     copy: (from, plan, options) => copyToBinaryCache(from, cache, plan, options),
+    async sign({ unsigned }) {
+      for (const path of unsigned) await cache.addSignatures(path);
+    },
     async copyFiles() {
       throw new UsageError(
-        `to copy from a Nix store to a binary cache, use Nix: nix copy --to file://${dir}`,
+        `to copy from a Nix store to a binary cache, use Nix: nix copy --to ${address.replace('nix+', '')}`,
       );
     },
-    close: async () => {},
+    close: () => cache.close(),
   };
+}
+
+async function cacheFilesAt(
+  { place, credentials, netrcFile, ca }: CacheAddress,
+  signal: AbortSignal,
+): Promise<CacheTargetFiles> {
+  if (typeof place === 'string') return new CacheFolder(place);
+  if (!(place instanceof URL)) throw new UsageError('a bucket in the layout of Nix can only be read');
+  // Loaded when it is needed: it brings a client of its own.
+  const { CacheUpload } = await import('../store/moving/cache-upload.ts');
+  const known = credentials ? () => credentials : readNetrc(place.hostname, netrcFile);
+  return new CacheUpload(place, { credentials: known, ca }, signal);
 }
 
 /** Opens where the chosen store paths are copied from, and finds them; `undefined` stands for those of the reference graph. */
@@ -162,8 +189,9 @@ async function files(
   };
 }
 
-function addresses(address: string | undefined, flags: EndFlags) {
-  return addressesOf(address === undefined ? flags : { store: address, cache: flags.cache });
+function addresses(address: string | undefined, flags: EndFlags): Addresses {
+  const { cache, trustedPublicKeys, mirror } = flags;
+  return addressesOf(address === undefined ? flags : { store: address, cache, trustedPublicKeys, mirror });
 }
 
 /** Store paths as Nix takes them: it does not know bare hashes. Throws NOT_FOUND. */

@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { libc } from '../util/system/libc.ts';
 
 /** For how long a program that ends goes on at most, in milliseconds. */
@@ -20,5 +21,10 @@ export function endProcess(code: number): void {
   if (ending) return;
   ending = true;
   process.exitCode = code;
+  // Node would let go of its signal handlers while it puts everything away, and a signal would kill it in the end.
+  process.once('exit', (last) => {
+    flushCompileCache();
+    libc._exit(last);
+  });
   setTimeout(() => libc._exit(Number(process.exitCode)), LAST_TASKS_MS).unref();
 }

@@ -1,6 +1,5 @@
 import { StoreError } from '../util/errors.ts';
-
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+import { STOP_SIGNALS } from './stop-signals.ts';
 
 /**
  * Does work that cleans up after itself when it is told to stop. After a signal of those that end a process it
@@ -13,11 +12,11 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     received = signal;
     abort.abort(new StoreError('CANCELLED', 'interrupted'));
   };
-  for (const signal of SIGNALS) process.once(signal, stop);
+  for (const signal of STOP_SIGNALS) process.once(signal, stop);
   try {
     return await work(abort.signal);
   } finally {
-    for (const signal of SIGNALS) process.off(signal, stop);
+    for (const signal of STOP_SIGNALS) process.off(signal, stop);
     if (received) process.kill(process.pid, received);
   }
 }

@@ -3,6 +3,7 @@
 // imported, and nothing awaited, at the top.
 
 // As long as nobody listens to it, Node opens its debugger, through which every user of this machine could run code here.
+// What has come before this line is dealt with below.
 process.on('SIGUSR1', () => {});
 
 /** As `engines` in package.json has it. */
@@ -21,8 +22,10 @@ const BULK = [
   'virtiofs',
   'daemon',
   'nar-bridge',
+  'nix-daemon',
   'nar',
   'copy',
+  'warm',
   'backup',
   'restore',
   'realise',
@@ -51,6 +54,8 @@ async function start(): Promise<void> {
     // heap bit by bit, without end: two thirds of the processor time of a daemon that sends large files. This comes
     // before the program is loaded: V8 crashes now and then when it has already begun.
     setFlagsFromString('--no-incremental-marking');
+    const { closeUnaskedDebugger } = await import('./unasked-debugger.ts');
+    closeUnaskedDebugger();
   }
   const { keepCompiledCode } = await import('./compiled-code.ts');
   keepCompiledCode();

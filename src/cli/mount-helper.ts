@@ -5,10 +5,10 @@ import { mountCommand } from './commands/mount.ts';
 
 /**
  * What mount(8) and fstab(5) keep for themselves; some programs pass them on all the same. The store is never `rw`, and
- * has no use for `dev` and `suid`, which the helper of fuse3 adds.
+ * has no use for `dev` and `suid`, which the helper of fuse3 adds, nor for what is said of writing and of times.
  */
 const NOT_OURS =
-  /^(?:rw|dev|suid|defaults|auto|noauto|(?:no)?users?|user=.*|(?:no)?owner|(?:no)?group|nofail|_netdev|comment=.*|x-.*)$/i;
+  /^(?:rw|dev|suid|defaults|auto|noauto|(?:no)?users?|user=.*|(?:no)?owner|(?:no)?group|nofail|_netdev|comment=.*|x-.*|a?sync|dirsync|(?:dir)?atime|(?:no)?(?:relatime|strictatime|lazytime|iversion|mand)|silent|loud)$/i;
 
 /**
  * The arguments of `tvix-store` for those that mount(8) gives to `mount.fuse.tvix-store`, and the helper of fuse3 to
@@ -42,11 +42,13 @@ export function helperArguments(args: readonly string[]): string[] | undefined {
     if (flags.includes(flag.split('=', 1)[0]!)) ours.push(flag);
     else if (!values.sloppy || isKnown(option)) others.push(option);
   }
-  const isNamed = source !== undefined && source !== 'none' && source !== NAME;
+  const isAddress = source !== undefined && source !== 'none' && source !== NAME;
   return [
     'mount',
     '--background',
-    ...(isNamed ? ['--store', source, '-o', `fsname="${source}"`] : []),
+    ...(isAddress ? ['--store', source] : []),
+    // By its source mount(8) knows what is mounted already.
+    ...(source === undefined ? [] : ['-o', `fsname="${source}"`]),
     ...ours,
     ...others.flatMap((option) => ['-o', option]),
     '--',

@@ -11,9 +11,11 @@ import type { Fields } from '../util/log.ts';
 import { log, neverWaitToLog } from '../util/log.ts';
 import { groupNumber, userNumber } from '../util/system/accounts.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
-import { accountArgument, durationArgument, sizeArgument } from './arguments.ts';
+import { accountArgument, durationArgument } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
 import { announce, onAbandoned, waitedForServer, withBackgroundOptions } from './background.ts';
+import type { CacheSizeFlags } from './cache-size.ts';
+import { withCacheSize } from './cache-size.ts';
 import type { Command } from './command.ts';
 import { endProcess } from './end.ts';
 import type { KeepFreeFlags } from './keep-free.ts';
@@ -21,29 +23,29 @@ import { withKeepFree } from './keep-free.ts';
 import { localStoreDirectory } from './local-store.ts';
 import { printWhileServing } from './output.ts';
 import { onStopSignals } from './stop-signals.ts';
-import type { StoreFlags } from './store-options.ts';
-import { addressesOf, storeName, withStoreOptions } from './store-options.ts';
+import type { ReadFlags } from './store-options.ts';
+import { addressesOf, storeName, withReadOptions } from './store-options.ts';
 
 /** Flags of the commands that serve the store to a kernel, this machine's or another's. */
-export interface FileSystemFlags extends StoreFlags, BackgroundFlags, KeepFreeFlags {
+export interface FileSystemFlags extends ReadFlags, BackgroundFlags, KeepFreeFlags, CacheSizeFlags {
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
   readonly inodes?: '32' | '64';
   readonly uid?: number;
   readonly gid?: number;
-  readonly cacheSize?: number;
   /** In seconds. */
   readonly timeout?: number;
   readonly hard?: boolean;
   readonly offline?: boolean;
   readonly verify?: 'chunks' | 'whole';
+  readonly prefetch?: boolean;
 }
 
 const DEFAULT_TIMEOUT_S = 30;
 
 /** Adds them to a command. */
 export function withFileSystemOptions(command: Command): Command {
-  return withKeepFree(withBackgroundOptions(withStoreOptions(command)))
+  return withCacheSize(withKeepFree(withBackgroundOptions(withReadOptions(command))))
     .option('--list-root', 'allow listing the root (otherwise ls of it fails with "Operation not permitted")')
     .option('--show-xattr', 'show castore digests as extended attributes; reading them costs a request each')
     .addOption(
@@ -70,11 +72,9 @@ export function withFileSystemOptions(command: Command): Command {
         'serve a large file in verified chunks, or only after the whole file has been verified (default: "chunks")',
       ).choices(['chunks', 'whole']),
     )
-    .addOption(
-      new Option(
-        '--cache-size <size>',
-        'keep the cache no larger than this: 500M, 20G (default: no limit)',
-      ).argParser(sizeArgument),
+    .option(
+      '--prefetch',
+      'when a store path is entered, fetch what has been needed first of it, by its profile',
     )
     .addOption(
       new Option(
@@ -125,6 +125,7 @@ const FETCHING: Record<string, string> = {
   timeout: '--timeout',
   hard: '--hard',
   verify: '--verify',
+  prefetch: '--prefetch',
 };
 
 /** Throws a UsageError for flags that would do nothing. */
@@ -145,7 +146,7 @@ export async function runFileSystem<Served extends ServedStore>(
   if (flags.offline)
     refuse(
       flags,
-      ['cacheSize', 'keepFree', 'timeout', 'hard', 'verify'],
+      ['cacheSize', 'keepFree', 'timeout', 'hard', 'verify', 'prefetch'],
       'nothing is fetched with --offline',
     );
   containFaults();
@@ -160,7 +161,9 @@ export async function runFileSystem<Served extends ServedStore>(
   process.on('SIGUSR1', () => tell('so far'));
   const timeoutMs = timeoutOf(flags);
   const patience = { awayMs: timeoutMs };
-  const store = await openThere({ ...addressesOf(flags), patience, ...(flags.offline ? NOWHERE : {}) });
+  // Nobody who lists the root is to wait for whole paths.
+  const addresses = { ...addressesOf(flags), patience, listsBelieved: true };
+  const store = await openThere({ ...addresses, ...(flags.offline ? NOWHERE : {}) });
   const stop = new AbortController();
   onStopSignals(() => stop.abort());
   onAbandoned(() => stop.abort());
@@ -171,7 +174,7 @@ export async function runFileSystem<Served extends ServedStore>(
     served = await serve({
       store,
       storeName: storeName(flags),
-      cacheDir: addressesOf(flags).cacheDir,
+      cacheDir: addresses.cacheDir,
       cacheSize: flags.cacheSize,
       keepsFree: flags.keepFree !== undefined,
       listRoot: flags.listRoot ?? false,
@@ -180,7 +183,9 @@ export async function runFileSystem<Served extends ServedStore>(
       owner: { uid: flags.uid ?? 0, gid: flags.gid ?? 0 },
       timeoutMs,
       offline: flags.offline ?? false,
+      trustedKeys: flags.trustedPublicKeys,
       verifyWhole: flags.verify === 'whole',
+      prefetch: flags.prefetch ?? false,
     });
     // At once, if a signal has come while it began.
     addAbortListener(stop.signal, () => void served?.stop());

@@ -7,31 +7,43 @@ import { DEFAULT_PATIENCE } from '../util/async/retry.ts';
 import type { ListenAddress, SocketOwnership } from '../util/listen-address.ts';
 import { parseListenAddress } from '../util/listen-address.ts';
 import { log, neverWaitToLog } from '../util/log.ts';
+import { giveBackFreedMemory } from '../util/system/freed-memory.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
-import { MAX_ID, numberArgument, socketModeOption } from './arguments.ts';
+import { MAX_ID, numberArgument, sizeArgument, socketModeOption } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
 import { announce, refuseInBackground, waitedForServer, withBackgroundOptions } from './background.ts';
+import type { CacheSizeFlags } from './cache-size.ts';
+import { withCacheSize } from './cache-size.ts';
 import type { Command } from './command.ts';
 import { endProcess } from './end.ts';
+import type { KeepFreeFlags } from './keep-free.ts';
 import { withKeepFree } from './keep-free.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
 import { onStopSignals } from './stop-signals.ts';
-import type { SigningFlags, StoreFlags } from './store-options.ts';
+import type { ReadFlags, SigningFlags } from './store-options.ts';
 import { addressesOf, storeName } from './store-options.ts';
 
 /** Flags that say where a server listens. */
-export interface ListenFlags extends SocketFlags, BackgroundFlags {
+export interface ListenFlags extends SocketFlags, BackgroundFlags, KeepFreeFlags, CacheSizeFlags {
   readonly listenAddress: string;
+  /** Bytes. */
+  readonly maxMemory?: number;
 }
 
 /** Adds the flags that say where to listen to a command. */
 export function withListenOptions(command: Command, address: string): Command {
-  return withKeepFree(withBackgroundOptions(command))
+  return withCacheSize(withKeepFree(withBackgroundOptions(command)))
     .option(
       '-l, --listen-address <address>',
       'where to listen: host:port, [v6]:port, /path, ./path, @abstract, sd-listen or sd-listen:NAME',
       address,
+    )
+    .addOption(
+      new Option(
+        '--max-memory <size>',
+        'what requests and answers may take in memory together, such as 200M; one client gets three quarters (default: 48M)',
+      ).argParser(sizeArgument),
     )
     .addOption(socketModeOption())
     .addOption(
@@ -44,10 +56,10 @@ export function withListenOptions(command: Command, address: string): Command {
 
 /** Opens the store, starts a server over it, and lets that run until a signal ends it. */
 export async function runServer(
-  flags: StoreFlags & SigningFlags & ListenFlags,
+  flags: ReadFlags & SigningFlags & ListenFlags,
   start: (
     store: OpenedStore,
-    listening: { listen: ListenAddress; ownership: SocketOwnership },
+    listening: { listen: ListenAddress; ownership: SocketOwnership; maxMemory?: number | undefined },
   ) => Promise<RunningServer>,
 ): Promise<void> {
   const listen = parseListenAddress(flags.listenAddress);
@@ -56,12 +68,15 @@ export async function runServer(
   if (await waitedForServer(flags)) return;
   containFaults();
   neverWaitToLog();
-  const store = await openStore({ ...addressesOf(flags), patience: DEFAULT_PATIENCE }, 'serve');
+  giveBackFreedMemory();
+  const { keepFree, cacheSize = keepFree === undefined ? undefined : Number.POSITIVE_INFINITY } = flags;
+  const addresses = { ...addressesOf(flags), cacheSize, patience: DEFAULT_PATIENCE };
+  const store = await openStore(addresses, 'serve');
   try {
     // From here on there is something to be cleaned up.
     const hurry = new AbortController();
     const stop = new Promise<void>((resolve) => onStopSignals(resolve, () => hurry.abort()));
-    const server = await start(store, { listen, ownership });
+    const server = await start(store, { listen, ownership, maxMemory: flags.maxMemory });
     try {
       const store = storeName(flags);
       const [first, ...others] = server.addresses;

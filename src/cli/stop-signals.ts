@@ -1,3 +1,6 @@
+/** Signals that ask a program to end. */
+export const STOP_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /**
  * From now on a signal that would end the process does not: the first one calls `stop`, and every further one `hurry`.
  * Whoever stops a program often signals it twice: `timeout`, a shell, an impatient person.
@@ -9,5 +12,5 @@ export function onStopSignals(stop: () => void, hurry: () => void = () => {}): v
     isStopping = true;
     react();
   };
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, hear);
+  for (const signal of STOP_SIGNALS) process.on(signal, hear);
 }

@@ -1,4 +1,6 @@
 import { LRUCache } from 'lru-cache';
+import type { Groups } from '../castore/bao/group-set.ts';
+import { GroupSet, groupsOver } from '../castore/bao/group-set.ts';
 import { DEFAULT_CUTTER } from '../castore/blob/cutter-options.ts';
 import type { Chunk } from '../castore/blob/service.ts';
 import { asBuffer, latin1, toHex } from '../util/bytes.ts';
@@ -24,6 +26,8 @@ export class BlobReader {
   });
   /** Blobs whose list is wrong, whatever the store still says of it: it learns later than we do. */
   readonly #refused = new Set<string>();
+  /** What has been proven of blobs whose list is not: no more than that is read of them. */
+  readonly #proven = new Map<string, GroupSet>();
 
   constructor(source: Source) {
     this.#source = source;
@@ -49,7 +53,7 @@ export class BlobReader {
       }
     }
     const manifest = this.#manifest(digest, size);
-    if (!manifest) return undefined;
+    if (!manifest || !this.#mayRead(digest, offset, length)) return undefined;
     const { chunks, ends } = manifest;
     let index = firstAfter(ends, offset);
     for (let done = 0; done < length; index++) {
@@ -66,9 +70,31 @@ export class BlobReader {
     return length;
   }
 
-  /** Takes note of another chunk list of a blob. */
-  admit(digest: Uint8Array): void {
-    if (this.#refused.size > 0) this.#refused.delete(latin1(asBuffer(digest)));
+  #mayRead(digest: Uint8Array, offset: number, length: number): boolean {
+    if (this.#proven.size === 0) return true;
+    return this.#proven.get(latin1(asBuffer(digest)))?.hasAll(groupsOver(offset, length)) ?? true;
+  }
+
+  /** Takes note of another chunk list of a blob. Of one that is proven in parts, `proven` tells which may be read. */
+  admit(digest: Uint8Array, isProvenInParts = false): void {
+    const key = latin1(asBuffer(digest));
+    this.#refused.delete(key);
+    if (!isProvenInParts) this.#proven.delete(key);
+    else if (!this.#proven.has(key)) {
+      this.#proven.set(key, new GroupSet());
+      this.#manifests.delete(key);
+    }
+  }
+
+  /** Takes note that a part of a blob has been proven. */
+  proven(digest: Uint8Array, groups: Groups): void {
+    this.#proven.get(latin1(asBuffer(digest)))?.add(groups);
+  }
+
+  /** A chunk list is no longer there but in the store: one that was proven in parts never gets there. */
+  settled(digest: Uint8Array): void {
+    const key = latin1(asBuffer(digest));
+    if (this.#proven.delete(key)) this.#manifests.delete(key);
   }
 
   /** Reads nothing more of a blob by the chunk list that there is. */
@@ -76,6 +102,7 @@ export class BlobReader {
     const key = latin1(digest);
     if (this.#refused.size < MAX_REFUSED) this.#refused.add(key);
     this.#manifests.delete(key);
+    this.#proven.delete(key);
   }
 
   #manifest(digest: Uint8Array, size: number): Manifest | undefined {

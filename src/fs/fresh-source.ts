@@ -1,3 +1,4 @@
+import type { Groups } from '../castore/bao/group-set.ts';
 import type { Chunk } from '../castore/blob/service.ts';
 import { Digest } from '../castore/digest.ts';
 import type { DirectoryIndex } from '../castore/directory.ts';
@@ -13,12 +14,16 @@ export interface FreshItem {
   readonly key: Uint8Array;
   /** As encoded; a manifest as (digest 32, size u32) for each chunk; a chunk as its row in the local store. */
   readonly bytes: Uint8Array;
+  /** Of a manifest that nothing has proven: to be read by where its contents have been, and nowhere else. */
+  readonly isProvenInParts?: boolean;
 }
 
 /** Message of the fetch side to a file system's thread: new items, and which of them the store has now. */
 export interface FreshPayload {
   readonly items?: readonly FreshItem[];
   readonly settled?: readonly Pick<FreshItem, 'kind' | 'key'>[];
+  /** What has been proven of a blob, whose manifest may not be. */
+  readonly proven?: { readonly digest: Uint8Array; readonly groups: Groups };
   /** Blobs whose contents turned out to be wrong. */
   readonly revoked?: readonly Uint8Array[];
   /** A large directory that has been decoded. */

@@ -2,6 +2,8 @@
  * Inode numbers. They follow from where a node is, not from when it was looked up, so they stay the same when the
  * kernel forgets a node and asks again, and after a restart. With 56 bits two of a million nodes have the same
  * number once in a hundred thousand mounts; and an overlay has the bits that it wants to tell its layers apart.
+ * Within a directory they ascend with the names: programs that read files in the order of their numbers (cp, tar) read
+ * them in the order of the listing, and are known for it.
  */
 
 /** A 64-bit number in two halves, to be written without a bigint. */
@@ -21,8 +23,10 @@ export function storePathInode(low: number, high: number, out: InodeNumber): voi
 
 /** Turns a directory's number into that of its child at this position. */
 export function childInode(inode: InodeNumber, entry: number): void {
-  const low = mix(inode.inodeLow, entry);
-  inode.inodeHigh = mix(inode.inodeHigh ^ low, ~entry) & HIGH_BITS;
+  const first = mix(inode.inodeLow, 2);
+  const low = (first + entry) >>> 0;
+  const carry = low < first ? 1 : 0;
+  inode.inodeHigh = (mix(inode.inodeHigh ^ first, 3) + carry) & HIGH_BITS;
   inode.inodeLow = low;
 }
 

@@ -82,13 +82,18 @@ export class DirectoryListing implements Listing {
   }
 }
 
-/** Bits of a store path's hash that make its cookie: what a double holds exactly, less room for the dots. */
-const COOKIE_BITS = 52;
+/** The first bits of a store path's hash that are read: as many as a double holds exactly, less room for the dots. */
+const PREFIX_BITS = 52;
+/** Those that make a cookie where it has to fit into 31 bits. */
+const NARROW_BITS = 30;
 const FIRST_COOKIE = 3;
+/** Cookies before the one to begin behind at which to look for paths that have taken the next ones, by sharing bits. */
+const LOOK_BACK = 100;
 
 /**
  * The store paths, in the order of their hashes. A cookie is the beginning of the hash, so it stays right
- * while paths come and go, and under every thread.
+ * while paths come and go, and under every thread. Of paths with the same beginning, which few bits make possible, the
+ * others have the cookies that follow.
  */
 export class RootListing implements Listing {
   bytes: Uint8Array = DOTS;
@@ -98,12 +103,20 @@ export class RootListing implements Listing {
   cookie: number;
   readonly #fs: EntryNodes;
   readonly #source: Source;
+  /** What a prefix is divided by. */
+  readonly #unit: number;
+  readonly #behind: number;
   #infos: Iterator<PathInfo> | undefined;
+  /** The cookie of the last path that was looked at. */
+  #last = 0;
   #current: PathInfo | undefined;
 
-  constructor(fs: EntryNodes, source: Source, cookie: number) {
+  /** `bits`: of inode numbers, and so of what programs can know of cookies. */
+  constructor(fs: EntryNodes, source: Source, cookie: number, bits: 32 | 64) {
     this.#fs = fs;
     this.#source = source;
+    this.#unit = bits === 32 ? 2 ** (PREFIX_BITS - NARROW_BITS) : 1;
+    this.#behind = cookie;
     this.cookie = cookie;
   }
 
@@ -113,17 +126,29 @@ export class RootListing implements Listing {
       this.nameEnd = this.cookie;
       return true;
     }
-    this.#infos ??= this.#source.pathInfosFrom(hashBehind(this.cookie))[Symbol.iterator]();
-    const next = this.#infos.next();
-    if (next.done) return false;
-    this.#current = next.value;
-    const { storePath, node } = next.value;
-    this.cookie = FIRST_COOKIE + prefixOf(storePath.hash);
+    const info = this.#next();
+    if (!info) return false;
+    this.#current = info;
+    const { storePath, node } = info;
+    this.cookie = this.#last;
     this.bytes = Buffer.from(storePath.toString(), 'latin1');
     this.nameStart = 0;
     this.nameEnd = this.bytes.length;
     this.type = FILE_TYPE[node.kind];
     return true;
+  }
+
+  /** The next path behind the cookie that the listing began with. */
+  #next(): PathInfo | undefined {
+    const first = Math.max(0, this.#behind - FIRST_COOKIE - LOOK_BACK);
+    this.#infos ??= this.#source.pathInfosFrom(hashFrom(first * this.#unit))[Symbol.iterator]();
+    for (;;) {
+      const next = this.#infos.next();
+      if (next.done) return undefined;
+      const own = FIRST_COOKIE + Math.floor(prefixOf(next.value.storePath.hash) / this.#unit);
+      this.#last = Math.max(own, this.#last + 1);
+      if (this.#last > this.#behind) return next.value;
+    }
   }
 
   inode(out: InodeNumber): void {
@@ -147,18 +172,16 @@ function prefixOf(hash: Uint8Array): number {
   return prefix * 16 + (hash[6]! >> 4);
 }
 
-/** The least hash that a listing behind this cookie may begin with. */
-function hashBehind(cookie: number): Uint8Array {
+/** The least hash that begins with this prefix, or a greater one. */
+function hashFrom(prefix: number): Uint8Array {
   const hash = new Uint8Array(STORE_PATH_HASH_LENGTH);
-  if (cookie < FIRST_COOKIE) return hash;
-  let prefix = cookie - FIRST_COOKIE + 1;
   // Behind the last of all prefixes there is nothing: no hash is as great as this.
-  if (prefix >= 2 ** COOKIE_BITS) return hash.fill(0xff);
+  if (prefix >= 2 ** PREFIX_BITS) return hash.fill(0xff);
   hash[6] = (prefix % 16) << 4;
-  prefix = Math.floor(prefix / 16);
+  let rest = Math.floor(prefix / 16);
   for (let i = 5; i >= 0; i--) {
-    hash[i] = prefix % 256;
-    prefix = Math.floor(prefix / 256);
+    hash[i] = rest % 256;
+    rest = Math.floor(rest / 256);
   }
   return hash;
 }

@@ -1,3 +1,5 @@
+import { Digest } from '../castore/digest.ts';
+import { encodeBase32 } from '../nix/base32.ts';
 import { toHex } from '../util/bytes.ts';
 import type { Need } from './file-system.ts';
 
@@ -18,8 +20,8 @@ export type ContentNeed = Need &
         readonly size: number;
         readonly offset: number;
         readonly length: number;
-        /** Where it is, unless in the root. */
-        readonly foundAt?: DirectoryEntry | undefined;
+        /** The directories above it, the root of the store path first, and the entry of each; none for a file in the root. */
+        readonly way: readonly DirectoryEntry[];
       }
   );
 
@@ -59,7 +61,7 @@ export function needBlob(
   size: number,
   offset: number,
   length: number,
-  foundAt?: DirectoryEntry,
+  way: readonly DirectoryEntry[],
 ): ContentNeed {
   return {
     key: `b${toHex(digest)}:${offset}+${length}`,
@@ -69,6 +71,15 @@ export function needBlob(
     size,
     offset,
     length,
-    foundAt,
+    way,
   };
+}
+
+/** A need in words, for a person. */
+export function describeNeed(need: StoreNeed): string {
+  if (need.kind === 'pathInfos') return 'the list of store paths';
+  if (need.kind === 'pathInfo') return `store path ${encodeBase32(need.hash)}`;
+  const what = `${Digest.of(need.digest)} in ${encodeBase32(need.storePath)}`;
+  if (need.kind !== 'blob') return `directory ${what}`;
+  return `bytes ${need.offset} to ${need.offset + need.length - 1} of file ${what}`;
 }

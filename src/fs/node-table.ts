@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { threadId } from 'node:worker_threads';
 import { asBuffer } from '../util/bytes.ts';
 import { ROOT_ID as ROOT } from './file-system.ts';
 import type { InodeNumber } from './inode-number.ts';
@@ -32,6 +33,8 @@ import {
 
 /** The largest size of a node, in bytes or elements: the record has 48 bits for it. */
 export const MAX_SIZE = 2 ** 48 - 1;
+/** References of a node that has so many that they are no longer counted: it stays until all are given back. */
+const UNCOUNTED = 2 ** 31 - 1;
 
 /** Notes which store paths the kernel knows, each in a slot of its own, numbered from 0. */
 export interface Pins {
@@ -207,6 +210,7 @@ export class NodeTable {
     if (!this.has(id)) return;
     this.#locked(() => {
       const at = this.#at(id);
+      if (this.#words[at + LOOKUPS] === UNCOUNTED) return;
       this.#words[at + LOOKUPS] = Math.max(0, this.#words[at + LOOKUPS]! - count);
       this.#release(id);
     });
@@ -235,7 +239,8 @@ export class NodeTable {
       if (id === 0) return 0;
       this.#fill(id, parent, entry, storePath, node);
     }
-    this.#words[this.#at(id) + LOOKUPS]!++;
+    const lookups = this.#at(id) + LOOKUPS;
+    if (this.#words[lookups]! < UNCOUNTED) this.#words[lookups]!++;
     return id;
   }
 
@@ -330,12 +335,22 @@ export class NodeTable {
     return id;
   }
 
+  /** Whether a thread holds the lock. One that has died so may have left the table half changed. */
+  isLockedBy(thread: number): boolean {
+    return Atomics.load(this.#words, LOCK) === ownerOf(thread);
+  }
+
   #locked<T>(work: () => T): T {
-    while (Atomics.compareExchange(this.#words, LOCK, 0, 1) !== 0);
+    while (Atomics.compareExchange(this.#words, LOCK, 0, ownerOf(threadId)) !== 0);
     try {
       return work();
     } finally {
       Atomics.store(this.#words, LOCK, 0);
     }
   }
+}
+
+/** The lock's value while a thread holds it; 0 is nobody. */
+function ownerOf(thread: number): number {
+  return thread + 1;
 }

@@ -1,10 +1,13 @@
 import { statfsSync } from 'node:fs';
+import type { Groups } from '../castore/bao/group-set.ts';
+import { SINGLE_CHUNK_LIMIT } from '../castore/blob/service.ts';
 import { Digest, EMPTY_DIGEST } from '../castore/digest.ts';
 import type { Directory, DirectoryIndex } from '../castore/directory.ts';
 import type { Node } from '../castore/node.ts';
 import { MAX_NAME_LENGTH } from '../castore/node.ts';
 import { isStorePathName, STORE_PATH_HASH_LENGTH, StorePath } from '../nix/store-path.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
+import { BLOCK } from '../store/profile/profile.ts';
 import { asBuffer } from '../util/bytes.ts';
 import { log } from '../util/log.ts';
 import { BlobReader } from './blob-reader.ts';
@@ -21,6 +24,8 @@ import { describeEntry, describeNode } from './node-description.ts';
 import { RECORD } from './node-record.ts';
 import type { NodeTable } from './node-table.ts';
 import { MAX_SIZE } from './node-table.ts';
+import type { Reading, ReadLog } from './read-log.ts';
+import { READING } from './read-log.ts';
 import type { Source } from './source.ts';
 import { MODE } from './stat.ts';
 
@@ -49,6 +54,8 @@ export interface StoreFileSystemOptions {
   readonly inodeBits?: InodeBits | undefined;
   /** Told of each store path that is looked into, and of each file when it is first read. */
   readonly witness?: Witness;
+  /** Takes note of the directories and parts of files that are made use of. */
+  readonly readLog?: ReadLog | undefined;
 }
 
 /** Sees what is made use of. */
@@ -189,24 +196,39 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const digest = this.#nodes.digest(id);
     const count = this.#blobs.read(digest, size, offset, wanted, out, at);
     if (count !== undefined) {
-      if (this.#nodes.markRead(id)) this.#options.witness?.readFile();
+      const isFirst = this.#nodes.markRead(id);
+      if (isFirst) this.#options.witness?.readFile();
+      if (size > SINGLE_CHUNK_LIMIT) this.#note(id, READING.part, offset, wanted);
+      else if (isFirst) this.#note(id, READING.file);
       return count;
     }
     const copy = Uint8Array.from(digest);
-    const need = needBlob(this.#storePathHash(id), copy, size, offset, wanted, this.#placeOf(id));
+    const need = needBlob(this.#storePathHash(id), copy, size, offset, wanted, this.#wayTo(id));
     return this.#lacks(need, ERRNO.EIO);
   }
 
-  /** Where a file is, unless in the root. */
-  #placeOf(id: number): DirectoryEntry | undefined {
-    const parent = this.#nodes.parent(id);
-    if (parent === ROOT_ID) return undefined;
-    return { directory: Uint8Array.from(this.#nodes.digest(parent)), entry: this.#nodes.entry(id) };
+  #wayTo(id: number): DirectoryEntry[] {
+    const way: DirectoryEntry[] = [];
+    for (let at = id, parent = this.#nodes.parent(at); parent !== ROOT_ID; parent = this.#nodes.parent(at)) {
+      way.push({ directory: Uint8Array.from(this.#nodes.digest(parent)), entry: this.#nodes.entry(at) });
+      at = parent;
+    }
+    return way.reverse();
   }
 
-  /** Takes note that there is another chunk list of a blob. */
-  admit(blob: Uint8Array): void {
-    this.#blobs.admit(blob);
+  /** Takes note that there is another chunk list of a blob, of which all is right, or what `takeProof` tells of. */
+  admit(blob: Uint8Array, isProvenInParts?: boolean): void {
+    this.#blobs.admit(blob, isProvenInParts);
+  }
+
+  /** A part of a blob is right. */
+  takeProof(blob: Uint8Array, groups: Groups): void {
+    this.#blobs.proven(blob, groups);
+  }
+
+  /** A chunk list of which not all is proven has gone; one that is, is in the store. */
+  settled(blob: Uint8Array): void {
+    this.#blobs.settled(blob);
   }
 
   /** Reads nothing more of a blob by what was known of it. */
@@ -226,7 +248,7 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
         this.#missing = needPathInfos;
         return MISSING;
       }
-      return new RootListing(this, this.#source, cookie);
+      return new RootListing(this, this.#source, cookie, this.#options.inodeBits ?? 64);
     }
     const directory = this.#directory(id);
     return typeof directory === 'number'
@@ -285,7 +307,25 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const bytes = isEmpty ? NO_ENTRIES : this.#source.directory(digest);
     if (!bytes) return this.#lacks(needDirectory(this.#storePathHash(id), digest), ERRNO.EIO);
     if (this.#nodes.parent(id) === ROOT_ID) this.#enter(id);
+    else this.#note(id, READING.directory);
     return this.#directories.add(key, bytes) ?? index();
+  }
+
+  /** Notes that something in a tree was needed, and of a part of a file which one, in bytes. */
+  #note(id: number, kind: Reading, offset = 0, length = 0): void {
+    const { readLog } = this.#options;
+    const parent = this.#nodes.parent(id);
+    if (!readLog || parent === ROOT_ID) return;
+    const start = Math.floor(offset / BLOCK);
+    readLog.note({
+      kind,
+      storePath: this.#storePathHash(id),
+      directory: this.#nodes.digest(parent),
+      entry: this.#nodes.entry(id),
+      start,
+      count: Math.ceil((offset + length) / BLOCK) - start,
+      child: this.#nodes.digest(id),
+    });
   }
 
   #enter(id: number): void {

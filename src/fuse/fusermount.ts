@@ -9,13 +9,16 @@ import { receiveMessage, socketPair } from '../util/system/unix-socket.ts';
 
 /** How long the helper may take, in milliseconds. */
 const HELPER_MS = 10_000;
-/** Becomes the helper when it is told to, and otherwise ends with whom it waits for. Signals to all are not for it. */
-const STAND_BY = `trap '' HUP INT TERM; read -r go && exec "$0" -u -z -- "$1"`;
+/**
+ * Becomes the helper when it is told what to unmount, and otherwise ends with whom it waits for. Signals to all are not
+ * for it. What stands behind the path keeps the shell from taking line ends from its end.
+ */
+const STAND_BY = `trap '' HUP INT TERM; read -r path && path=$(printf '%bx' "$path") && exec "$0" -u -z -- "\${path%x}"`;
 
 /** Somebody who waits to unmount. */
 export interface StandBy {
-  /** Unmounts; true when that worked. */
-  unmount(): Promise<boolean>;
+  /** Detaches a mount; true when that worked. */
+  unmount(mountPoint: string): Promise<boolean>;
   /** It is not needed. */
   dismiss(): void;
 }
@@ -74,8 +77,9 @@ export class Fusermount {
   }
 
   /**
-   * Has a process ready that becomes the helper, to unmount what will be mounted. Node would wait for a program to be
-   * loaded; if any of it lay in the mount, that would be for ever.
+   * Has a process ready that becomes the helper, to unmount what will be mounted there, or will have been moved from
+   * there. Node would wait for a program to be loaded; if any of it lay in the mount, that would be for ever. The place
+   * stands in its command line for whoever looks at that.
    */
   standBy(mountPoint: string): StandBy {
     const child = spawn('/bin/sh', ['-c', STAND_BY, this.#path, mountPoint], {
@@ -83,20 +87,25 @@ export class Fusermount {
       detached: true,
       stdio: ['pipe', 'ignore', 'ignore'],
     });
-    // Without it, the helper is run as any other program.
+    // Its failures are no loss: `unmount` below then runs the helper as any other program.
     for (const part of [child, child.stdin]) part.on('error', () => {});
     child.unref();
     const exit = once(child, 'exit');
     exit.catch(() => {});
     return {
-      unmount: async () => {
-        child.stdin.end('go\n');
+      unmount: async (path) => {
+        child.stdin.end(`${escaped(path)}\n`);
         const [status] = await inTime(exit, HELPER_MS).catch(() => []);
-        return status === 0 || this.unmount(mountPoint);
+        return status === 0 || this.unmount(path);
       },
       dismiss: () => child.stdin.end(),
     };
   }
+}
+
+/** A text as `%b` of the shell's printf takes it, on one line. */
+function escaped(text: string): string {
+  return [...Buffer.from(text)].map((byte) => `\\0${byte.toString(8).padStart(3, '0')}`).join('');
 }
 
 /** Takes the descriptor that lies in a socket whose other end is closed. */

@@ -14,12 +14,11 @@ const FLAGS: Readonly<Record<string, number>> = {
   noexec: 8,
   nosymfollow: 256,
   noatime: 1024,
-  nodiratime: 2048,
 };
 /** Those with a value, for the kernel's security modules. */
 const CONTEXTS = ['context', 'fscontext', 'defcontext', 'rootcontext'];
 /** What makes no difference: it is so anyway. */
-const SO_ANYWAY = ['exec', 'symfollow', ...ALWAYS];
+const SO_ANYWAY = ['exec', 'symfollow', 'nodiratime', ...ALWAYS];
 /** Options that are known and cannot be had. */
 const REFUSED: Readonly<Record<string, string>> = {
   rw: 'the store is read-only',

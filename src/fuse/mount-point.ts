@@ -33,12 +33,18 @@ export async function prepareMountPoint(path: string): Promise<string> {
           'FAILED_PRECONDITION',
           `${path} does not answer: the process that serves it, or a mount above it, is stopped or hangs; end that, or "umount -f" it`,
         );
-      if (systemCode(error) === 'ENOENT')
-        throw new StoreError('NOT_FOUND', `${path} does not exist; make the directory first`);
+      if (systemCode(error) === 'ENOENT') throw new StoreError('NOT_FOUND', `${path} ${whyAbsent(path)}`);
       if (systemCode(error) !== 'ENOTCONN') throw error;
       await removeDead(resolve(path));
     }
   }
+}
+
+/** Arguments that are not UTF-8 reach no program of Node as they are. */
+function whyAbsent(path: string): string {
+  if (path.includes('\ufffd'))
+    return 'is not there under this name; one that is not UTF-8 cannot be a mount point';
+  return 'does not exist; make the directory first';
 }
 
 /** Looks at the mount point. What is asked may never be answered, so none of it is asked in this thread. */

@@ -2,10 +2,11 @@ import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { reasonOf, StoreError, systemCode } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import { errno, errnoName, libc } from '../util/system/libc.ts';
+import { isConnected } from './connection.ts';
 import { Fusermount } from './fusermount.ts';
 import type { MountOptions } from './mount-options.ts';
 import { ALWAYS, flagsOf, NAME } from './mount-options.ts';
-import { mountsAt, TYPE } from './mount-table.ts';
+import { mountAt, TYPE } from './mount-table.ts';
 import { Unmounting } from './unmounting.ts';
 
 const EPERM = 1;
@@ -28,7 +29,7 @@ export async function mountDevice(mountPoint: string, options: MountOptions): Pr
   const unmounting = new Unmounting(mountPoint, helper);
   try {
     const fd = device ?? (await helper!.mount(mountPoint, helperOptions(options)));
-    unmounting.mounted();
+    unmounting.mounted(() => isConnected(fd));
     return { fd, unmount: () => unmounting.unmount() };
   } catch (error) {
     await unmounting.unmount();
@@ -67,7 +68,7 @@ function mountByCall(mountPoint: string, { source, others }: MountOptions): numb
 
 /** Lets the kernel read ahead in requests as long as one may be. Only root may say so. */
 export function raiseReadAhead(mountPoint: string): void {
-  const device = mountsAt(mountPoint).at(-1)?.device;
+  const device = mountAt(mountPoint)?.device;
   try {
     writeFileSync(`/sys/class/bdi/${device}/read_ahead_kb`, String(READ_AHEAD_KIB));
   } catch (error) {

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { FileSystem, Need } from '../fs/file-system.ts';
 import { ABSENT_FOREVER, Attributes, ERRNO, MISSING, ROOT_ID } from '../fs/file-system.ts';
 import type { Owner } from '../fs/stat.ts';
@@ -17,6 +18,9 @@ export const NATIVE_LIMITS = [
   'several readers',
   'one request serves a listing with attributes',
   'opening asks nothing',
+  'file handles are refused',
+  'a listing is sent in parts',
+  'mounts on another mount',
 ] as const;
 
 type Callback = (error: number, ...results: unknown[]) => void;
@@ -122,7 +126,10 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
     readlink: operation(OP.READLINK, async ({ id }) => {
       const target = Buffer.alloc(4096);
       const length = await complete(() => fs.readlink(id, target, 0));
-      return length < 0 ? length : [target.toString('utf8', 0, length)];
+      if (length < 0) return length;
+      // The package takes nothing else, and another target would be wrong.
+      const isText = isUtf8(target.subarray(0, length));
+      return isText ? [target.toString('utf8', 0, length)] : -ERRNO.EIO;
     }),
     read: operation(OP.READ, async ({ id }, _fd: never, buffer: Buffer, length: never, position: never) => {
       const bytes = Buffer.allocUnsafe(length);

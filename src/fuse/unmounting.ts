@@ -3,7 +3,8 @@ import { log } from '../util/log.ts';
 import { errno, errnoName, libc } from '../util/system/libc.ts';
 import type { StandBy } from './fusermount.ts';
 import { Fusermount } from './fusermount.ts';
-import { isMounted, mountsAt } from './mount-table.ts';
+import type { MountEntry } from './mount-table.ts';
+import { isCovered, mountAt, mountOf, TYPE } from './mount-table.ts';
 
 const MNT_FORCE = 1;
 const MNT_DETACH = 2;
@@ -13,7 +14,8 @@ const EBUSY = 16;
 export class Unmounting {
   readonly #mountPoint: string;
   readonly #standBy: StandBy | undefined;
-  #device: string | undefined;
+  #mounted: MountEntry | undefined;
+  #isServed = () => false;
   #done: Promise<void> | undefined;
 
   /** `helper`: who does it for a user who may not. */
@@ -22,9 +24,11 @@ export class Unmounting {
     this.#standBy = helper?.standBy(mountPoint);
   }
 
-  /** Notes what has been mounted: that alone is unmounted. */
-  mounted(): void {
-    this.#device = mountsAt(this.#mountPoint).at(-1)?.device;
+  /** Notes what has been mounted, if it has: that alone is unmounted. `isServed`: whether the kernel still has it. */
+  mounted(isServed: () => boolean): void {
+    const mount = mountAt(this.#mountPoint);
+    if (mount?.type === TYPE) this.#mounted = mount;
+    this.#isServed = isServed;
   }
 
   /**
@@ -37,15 +41,28 @@ export class Unmounting {
   }
 
   async #unmount(): Promise<void> {
-    const isThere = this.#device !== undefined && mountsAt(this.#mountPoint).at(-1)?.device === this.#device;
-    if (!isThere) this.#standBy?.dismiss();
-    else if (!this.#standBy) unmountByCall(this.#mountPoint);
-    else if (!(await this.#standBy.unmount())) log.error('cannot unmount', { mountPoint: this.#mountPoint });
+    const mount = this.#find();
+    const isHidden = mount !== undefined && isCovered(mount);
+    if (isHidden)
+      log.warn('something is mounted over the mount, which stays below it, dead', { at: mount.mountPoint });
+    if (!mount || isHidden) this.#standBy?.dismiss();
+    else if (!this.#standBy) unmountByCall(mount);
+    else if (!(await this.#standBy.unmount(mount.mountPoint)))
+      log.error('cannot unmount', { mountPoint: mount.mountPoint });
+  }
+
+  /** The mount where it is now. It may have been moved, or a directory above it been renamed. */
+  #find(): MountEntry | undefined {
+    const before = this.#mounted;
+    const now = before && mountOf(before.id);
+    if (now?.device !== before?.device) return undefined;
+    // When it has gone, the next mount of anybody gets its numbers.
+    return now?.mountPoint === this.#mountPoint || this.#isServed() ? now : undefined;
   }
 }
 
-/** Unmounts what is mounted there, in the order that leaves nobody hanging. */
-function unmountByCall(mountPoint: string): void {
+/** Unmounts a mount, in the order that leaves nobody hanging. */
+function unmountByCall({ id, mountPoint }: MountEntry): void {
   if (libc.umount2(mountPoint, 0) === 0) return;
   const error = errno();
   if (error === EBUSY) {
@@ -53,7 +70,7 @@ function unmountByCall(mountPoint: string): void {
     // Aborts what is under way, which is its point here even where it says EBUSY as well.
     libc.umount2(mountPoint, MNT_FORCE);
   }
-  if (isMounted(mountPoint) && libc.umount2(mountPoint, MNT_DETACH) !== 0) {
+  if (mountAt(mountPoint)?.id === id && libc.umount2(mountPoint, MNT_DETACH) !== 0) {
     log.error('cannot unmount', { mountPoint, error: errnoName(error) });
   }
 }
@@ -64,5 +81,8 @@ export async function removeDead(path: string): Promise<void> {
   if (libc.umount2(path, MNT_DETACH) === 0) return;
   const helper = await Fusermount.find().catch(() => undefined);
   if (!(await helper?.unmount(path)))
-    throw new StoreError('FAILED_PRECONDITION', `a dead mount on ${path} cannot be unmounted`);
+    throw new StoreError(
+      'FAILED_PRECONDITION',
+      `what is mounted on ${path}, or above it, is dead and cannot be unmounted`,
+    );
 }

@@ -1,16 +1,21 @@
 import { addAbortListener } from 'node:events';
+import { LRUCache } from 'lru-cache';
+import type { Groups } from '../castore/bao/group-set.ts';
 import type { DirectoryIndex } from '../castore/directory.ts';
 import type { FreshItem, FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
+import { describeNeed } from '../fs/need.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
 import { watchArrivals } from '../util/async/arrivals.ts';
 import { SingleFlight } from '../util/async/single-flight.ts';
+import { isAway } from '../util/async/transient.ts';
 import { CODES, messageOf, StoreError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
-import { FailedReads } from './failed-reads.ts';
+import { FailedNeeds } from './failed-needs.ts';
 
 /** So many bytes are progress: from a peer that sends one now and then, nothing would ever be had. */
-const PROGRESS_BYTES = 64;
+const PROGRESS_BYTES = 1024;
+const MAX_REFUSALS = 10_000;
 
 /** A thread that serves the kernel, as the fetch side sees it. */
 export interface Server {
@@ -37,7 +42,9 @@ export class HandOver {
   readonly #options: HandOverOptions;
   readonly #servers: Server[] = [];
   readonly #flights = new SingleFlight<void>();
-  readonly #failed = new FailedReads();
+  readonly #failed = new FailedNeeds();
+  /** Refusals that have been logged. */
+  readonly #refusals = new LRUCache<string, true>({ max: MAX_REFUSALS });
   /** By server and key: how to leave. */
   readonly #waiting = new Map<Server, Map<string, AbortController>>();
 
@@ -86,21 +93,32 @@ export class HandOver {
 
   /** Meets a need; gives 0, or the errno to answer with. Only a store path may turn out not to exist. */
   async meet(need: StoreNeed, signal: AbortSignal): Promise<number> {
-    const second = this.#failed.isSecond(need);
-    if (second === 'yes, and in vain') return CODES.INTERNAL.errno;
+    const patience = this.#failed.patience(need);
+    if (patience === 0) return CODES.INTERNAL.errno;
     try {
-      const isFirst = second === 'no';
-      await this.#flights.run(need.key, (shared) => this.#fetch(need, isFirst, shared), signal);
+      await this.#flights.run(need.key, (shared) => this.#fetch(need, patience, shared), signal);
       return 0;
     } catch (error) {
       const code = error instanceof StoreError ? error.code : 'INTERNAL';
       if (code === 'NOT_FOUND' && need.kind === 'pathInfo') return CODES.NOT_FOUND.errno;
-      if (!signal.aborted) log.error('cannot fetch', { what: need.key, error: messageOf(error) });
+      // When it is asked for once more, that has been said.
+      const isSaid = (patience !== undefined && isAway(error)) || this.#isToldRefusal(error);
+      if (!signal.aborted && !isSaid)
+        log.error('cannot fetch', { what: describeNeed(need), error: messageOf(error) });
       return CODES.INTERNAL.errno;
     }
   }
 
-  async #fetch(need: StoreNeed, isFirst: boolean, signal: AbortSignal): Promise<void> {
+  /** Whether this says that something is refused, and has been logged: it will be, however often it is asked for. */
+  #isToldRefusal(error: unknown): boolean {
+    if (!(error instanceof StoreError) || error.code !== 'PERMISSION_DENIED') return false;
+    const isTold = this.#refusals.has(error.message);
+    this.#refusals.set(error.message, true);
+    return isTold;
+  }
+
+  /** `patience`: within how many milliseconds something has to come, if that is less than for others. */
+  async #fetch(need: StoreNeed, patience: number | undefined, signal: AbortSignal): Promise<void> {
     const { fetch, timeoutMs } = this.#options;
     const stop = new AbortController();
     const late = Promise.withResolvers<never>();
@@ -110,13 +128,15 @@ export class HandOver {
       // Who has tried in vain all the while may say why, if it does so at once.
       setImmediate(() => late.reject(reason));
     };
-    const timer = timeoutMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(end, timeoutMs).unref();
+    const after = (ms: number) => (ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(end, ms).unref());
+    let timer = after(patience === undefined ? timeoutMs : Math.min(patience, timeoutMs));
     const left = addAbortListener(signal, () => stop.abort());
     const begun = performance.now();
     let ended = false;
-    // A timer that has been cleared would start again.
     const progress = () => {
-      if (!ended) timer?.refresh();
+      if (ended) return;
+      clearTimeout(timer);
+      timer = after(timeoutMs);
     };
     let arrived = 0;
     const onArrival = (bytes: number) => {
@@ -129,7 +149,7 @@ export class HandOver {
       const fetching = watchArrivals(onArrival, () => fetch(need, progress, stop.signal));
       await Promise.race([fetching, late.promise]);
     } catch (error) {
-      if (isFirst && !signal.aborted) this.#failed.note(need, performance.now() - begun);
+      if (!signal.aborted && isAway(error)) this.#failed.note(need, performance.now() - begun);
       throw error;
     } finally {
       ended = true;
@@ -155,6 +175,10 @@ export class HandOver {
   /** Hands a large directory that has been decoded to every thread. */
   indexed(digest: Uint8Array, index: DirectoryIndex): void {
     this.#broadcast({ indexed: { digest, index } });
+  }
+
+  proven(digest: Uint8Array, groups: Groups): void {
+    this.#broadcast({ proven: { digest, groups } });
   }
 
   /** Takes back what was served of a blob. */

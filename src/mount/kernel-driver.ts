@@ -1,4 +1,5 @@
 import { closeSync } from 'node:fs';
+import { ROOT_ID } from '../fs/file-system.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import { negotiate } from '../fuse/init.ts';
 import type { Mounted } from '../fuse/mounting.ts';
@@ -12,9 +13,12 @@ import { ServingThread, statisticsOf } from './serving-thread.ts';
 
 /** Speaks the kernel's own protocol on `/dev/fuse`, in threads of its own. */
 export const kernelDriver: Driver = async (options, context) => {
-  const start = () => ServingThread.start('device', options, context);
-  const threads = await Promise.all(Array.from({ length: options.readers }, start));
   let mounted: Mounted | undefined;
+  const watch = options.listRoot
+    ? watchRoot(context.env, () => mounted && invalidateNode(mounted.fd, ROOT_ID))
+    : undefined;
+  const start = () => ServingThread.start('device', { ...options, notifies: watch !== undefined }, context);
+  const threads = await Promise.all(Array.from({ length: options.readers }, start));
   let readers: Readers;
   try {
     mounted = await mountDevice(context.mountPoint, options.mountOptions);
@@ -22,6 +26,7 @@ export const kernelDriver: Driver = async (options, context) => {
     raiseReadAhead(context.mountPoint);
     readers = new Readers(mounted.fd, threads, start, context);
   } catch (error) {
+    watch?.close();
     await mounted?.unmount();
     await Promise.all(threads.map((thread) => thread.stop()));
     throw error;
@@ -29,7 +34,6 @@ export const kernelDriver: Driver = async (options, context) => {
   const { fd, unmount } = mounted;
   const revoker = revokerOn(fd, new NodeTable(context.nodes));
   context.handOver.add(revoker);
-  const watch = options.listRoot ? watchRoot(context.env, fd) : undefined;
   return {
     closed: readers.closed.finally(async () => {
       watch?.close();

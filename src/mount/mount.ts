@@ -1,9 +1,10 @@
-import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { claimMountPoint, prepareMountPoint } from '../fuse/mount-point.ts';
 import { doWithoutThreads } from '../util/async/thread.ts';
 import { StoreError } from '../util/errors.ts';
+import { openDescriptors } from '../util/system/descriptors.ts';
 import type { Driver, DriverOptions } from './driver.ts';
 import { kernelDriver } from './kernel-driver.ts';
 import { nativeDriver } from './native-driver.ts';
@@ -12,6 +13,9 @@ import { serveStore } from './serve-store.ts';
 
 export const DRIVERS = { kernel: kernelDriver, 'fuse-native': nativeDriver } satisfies Record<string, Driver>;
 export type DriverName = keyof typeof DRIVERS;
+
+/** What a mount asks the kernel by. */
+const NEEDED = ['/proc/self', '/dev/fuse'];
 
 export interface MountOptions extends DriverOptions, ServeOptions {
   readonly mountPoint: string;
@@ -27,12 +31,7 @@ export interface Mount extends ServedStore {
 export async function mountStore(options: MountOptions): Promise<Mount> {
   const mountPoint = await prepareMountPoint(options.mountPoint);
   const served = await serveStore(options, async (context) => {
-    const hidden = openFiles(basename(context.env.databasePath)).find((path) => isWithin(path, mountPoint));
-    if (hidden !== undefined)
-      throw new StoreError(
-        'FAILED_PRECONDITION',
-        `${dirname(hidden)} would be hidden by what is mounted on ${mountPoint}; mount elsewhere, or have the data elsewhere`,
-      );
+    refuseToHide(mountPoint, basename(context.env.databasePath));
     if (isWithin(fileURLToPath(import.meta.url), mountPoint)) doWithoutThreads();
     const release = await claimMountPoint(mountPoint);
     try {
@@ -44,18 +43,18 @@ export async function mountStore(options: MountOptions): Promise<Mount> {
   return { ...served, mountPoint };
 }
 
-/** The paths of files of this name that this process has open: of databases, those of all stores and caches. */
-function openFiles(name: string): string[] {
-  return readdirSync('/proc/self/fd')
-    .map((fd) => {
-      try {
-        return readlinkSync(`/proc/self/fd/${fd}`);
-      } catch {
-        // The one by which these are listed.
-        return '';
-      }
-    })
-    .filter((path) => basename(path) === name);
+/** Throws FAILED_PRECONDITION when a mount would hide what serves it: a database of this name, or what the kernel tells. */
+function refuseToHide(mountPoint: string, database: string): void {
+  const refused = (what: string, instead: string) =>
+    new StoreError(
+      'FAILED_PRECONDITION',
+      `${what} would be hidden by what is mounted on ${mountPoint}; ${instead}`,
+    );
+  for (const path of [...openDescriptors().values()].filter((path) => basename(path) === database)) {
+    if (isWithin(path, mountPoint))
+      throw refused(dirname(path), 'mount elsewhere, or have the data elsewhere');
+  }
+  for (const path of NEEDED) if (isWithin(path, mountPoint)) throw refused(path, 'mount elsewhere');
 }
 
 /** Whether a path leads to a directory, or into it. */

@@ -1,20 +1,23 @@
+import { readlinkSync } from 'node:fs';
 import type { FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
 import { NodeTable } from '../fs/node-table.ts';
+import { isConnected } from '../fuse/connection.ts';
 import { Fusermount } from '../fuse/fusermount.ts';
 import { ALWAYS, NAME } from '../fuse/mount-options.ts';
-import { isMounted } from '../fuse/mount-table.ts';
 import type { NativeCounts } from '../fuse/native.ts';
 import { nativeOperations } from '../fuse/native.ts';
 import { Unmounting } from '../fuse/unmounting.ts';
 import { messageOf, StoreError } from '../util/errors.ts';
+import { openDescriptors } from '../util/system/descriptors.ts';
 import type { Driver } from './driver.ts';
 import { openTree } from './served-tree.ts';
 import type { EnteredPath } from './statistics.ts';
 
-/** How often to look whether somebody has unmounted, in milliseconds: the package does not tell. */
+/** How often to look whether the kernel has ended it, in milliseconds: the package does not tell. */
 const WATCH_MS = 500;
 const FOREVER = 1_000_000;
+const DEVICE = '/dev/fuse';
 
 /** The part of the package that is used here; it brings no types. */
 type FuseNative = new (
@@ -58,24 +61,36 @@ export const nativeDriver: Driver = async (options, context) => {
   });
   const helper = process.geteuid!() === 0 ? undefined : await Fusermount.find().catch(() => undefined);
   const unmounting = new Unmounting(context.mountPoint, helper);
+  const before = openDescriptors();
+  let device: number;
   try {
     await new Promise<void>((resolve, reject) => fuse.mount((error) => (error ? reject(error) : resolve())));
-    unmounting.mounted();
+    device = openedDevice(before);
   } catch (error) {
+    // It may have mounted all the same, before it failed.
+    unmounting.mounted(() => false);
     await unmounting.unmount();
-    throw error;
+    const what = others.length > 0 ? ` with ${others.join()}` : '';
+    throw new StoreError(
+      'FAILED_PRECONDITION',
+      `libfuse cannot mount on ${context.mountPoint}${what}: ${messageOf(error)}`,
+      { cause: error },
+    );
   }
+  const isThere = () => isDevice(device) && isConnected(device);
+  unmounting.mounted(isThere);
   let closed = () => {};
   const ended = new Promise<void>((resolve) => {
     closed = resolve;
   });
   const watch = setInterval(() => {
-    if (isMounted(context.mountPoint)) return;
+    if (isThere()) return;
     clearInterval(watch);
     closed();
   }, WATCH_MS);
   return {
-    closed: ended,
+    // Whoever forces the unmounting of a busy mount cuts us off, but leaves it standing.
+    closed: ended.then(() => unmounting.unmount()),
     async stop() {
       clearInterval(watch);
       await unmounting.unmount();
@@ -91,6 +106,21 @@ export const nativeDriver: Driver = async (options, context) => {
     }),
   };
 };
+
+/** The descriptor by which the package serves; -1 when it has ended already. `before`: what was open before it mounted. */
+function openedDevice(before: ReadonlyMap<number, string>): number {
+  const opened = [...openDescriptors()].find(([fd, path]) => path === DEVICE && before.get(fd) !== DEVICE);
+  return opened?.[0] ?? -1;
+}
+
+/** Whether a descriptor is a device of FUSE. The package closes its own at the end, and the number is free for others. */
+function isDevice(fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`) === DEVICE;
+  } catch {
+    return false;
+  }
+}
 
 async function loadPackage(): Promise<FuseNative> {
   try {

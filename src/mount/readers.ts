@@ -1,4 +1,5 @@
 import { closeSync, openSync } from 'node:fs';
+import { NodeTable } from '../fs/node-table.ts';
 import { messageOf, StoreError, systemCode } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import { errno, errnoName, libc, setNonBlocking } from '../util/system/libc.ts';
@@ -60,7 +61,8 @@ export class Readers {
       if (fd !== undefined) closeSync(fd);
       if (!failure) return;
       log.error('a serving thread failed', { error: messageOf(failure) });
-      if (fd === undefined || this.#isTooMuch())
+      const isTableLost = new NodeTable(this.#context.nodes).isLockedBy(thread.id);
+      if (fd === undefined || isTableLost || this.#isTooMuch())
         throw new StoreError('INTERNAL', `the kernel cannot be served any longer: ${messageOf(failure)}`);
       thread = await this.#start();
       this.threads.push(thread);

@@ -1,20 +1,24 @@
+import { closeSync, constants, openSync } from 'node:fs';
+import { CacheLimit } from '../castore/local/cache-limit.ts';
 import type { Environment } from '../castore/local/environment.ts';
 import { PinFile } from '../castore/local/pins.ts';
 import { LocalStore } from '../castore/local/store.ts';
 import type { ContentNeed } from '../fs/need.ts';
 import { NodeTable } from '../fs/node-table.ts';
+import { ReadLog } from '../fs/read-log.ts';
 import type { Owner } from '../fs/stat.ts';
 import type { InodeBits } from '../fs/store-file-system.ts';
+import type { PublicKey } from '../nix/key.ts';
 import type { Store } from '../store/services.ts';
 import { systemCode } from '../util/errors.ts';
 import { DirectoryIndexer } from './directory-indexer.ts';
 import { loadBeforehand } from './fetch/beforehand.ts';
-import { CacheLimit } from './fetch/cache-limit.ts';
 import { CacheSweep } from './fetch/cache-sweep.ts';
 import { diagnose } from './fetch/diagnosis.ts';
 import { Fetcher } from './fetch/fetcher.ts';
 import { Keeper } from './fetch/keeper.ts';
 import { HandOver } from './hand-over.ts';
+import { ProfileNoter } from './profile-noter.ts';
 import type { FetchStatistics, MountStatistics } from './statistics.ts';
 
 /** Nodes the kernel may know at once: 64 bytes each once used, 1 GiB of address space. */
@@ -40,22 +44,32 @@ export interface ServeOptions {
   readonly keepsFree?: boolean;
   /** Serve what the cache holds, and ask nobody. */
   readonly offline: boolean;
+  /** Whose signatures count, of what the cache has of others. */
+  readonly trustedKeys?: readonly PublicKey[] | undefined;
   /** Serve nothing of a blob before the whole has been checked. */
   readonly verifyWhole: boolean;
+  /** Fetch what the profile of a store path names when somebody looks into it. */
+  readonly prefetch?: boolean | undefined;
 }
 
 /** The surroundings of the side that faces the kernel. */
 export interface ServeContext {
   /** The local store that is read. */
   readonly env: Environment;
+  /** Path whose file system `statfs` tells the size of: its name may come to lead elsewhere, so it is by a descriptor. */
+  readonly usageDir: string;
   /** Whether what is not local can be had through `handOver`. */
   readonly remote: boolean;
+  /** Whose signatures count, printed, of what the local store has of others. */
+  readonly trustedKeys: readonly string[] | undefined;
   readonly handOver: HandOver;
   /** Memory of the node table. */
   readonly nodes: SharedArrayBuffer;
   /** Where to pin store paths, if anybody might delete them. */
   readonly pinPath: string | undefined;
   readonly inodeBits?: InodeBits | undefined;
+  /** Memory of the log of what is read, if it comes from elsewhere. */
+  readonly readLog: SharedArrayBuffer | undefined;
   /** Hears now and then what was read, by digests with one character a byte. */
   readonly onUsed: ((digests: readonly string[]) => void) | undefined;
 }
@@ -98,16 +112,20 @@ export async function serveStore(
     : (store.local ?? LocalStore.open(options.cacheDir, 'cache'));
   // What a cache lacks is fetched again, so nothing in it needs to be held.
   const pins = local.env.kind === 'store' ? pinFile(local.env) : undefined;
+  const directory = openSync(local.env.dir, constants.O_RDONLY | constants.O_DIRECTORY);
   let fetcher: Fetcher | undefined;
   let keeper: Keeper | undefined;
   let limit: CacheLimit | undefined;
   let sweep: CacheSweep | undefined;
+  let noter: ProfileNoter | undefined;
+  const readLog = local === store.local || options.offline ? undefined : ReadLog.allocate();
   const release = async () => {
     await fetcher?.close();
+    noter?.close();
     await keeper?.close();
-    await limit?.close();
     await sweep?.close();
     pins?.close();
+    closeSync(directory);
     if (local !== store.local) await local.close();
   };
   try {
@@ -128,19 +146,27 @@ export async function serveStore(
       if (store.paths) await loadBeforehand();
       const { cacheSize = options.keepsFree ? Number.POSITIVE_INFINITY : undefined } = options;
       if (cacheSize !== undefined) limit = new CacheLimit(local.env, cacheSize);
-      keeper = new Keeper(local, handOver, options.storeName, limit);
+      keeper = new Keeper(local, handOver, options.storeName);
+      noter = readLog && new ProfileNoter(keeper, readLog);
       // A cache with a limit is cleared up with it.
       if (!limit) sweep = new CacheSweep(local.env);
-      fetcher = new Fetcher(store, keeper, { verifyWhole: options.verifyWhole });
+      fetcher = new Fetcher(store, keeper, options);
     }
     const serving = await begin({
       env: local.env,
+      usageDir: `/proc/self/fd/${directory}`,
       remote: fetcher !== undefined,
+      trustedKeys: local === store.local ? undefined : options.trustedKeys?.map(String),
       handOver,
       nodes: NodeTable.allocate(NODE_CAPACITY),
       pinPath: pins?.path,
       inodeBits: options.inodeBits,
-      onUsed: limit && ((digests) => limit?.used(digests)),
+      readLog,
+      onUsed:
+        limit &&
+        ((digests) => {
+          for (const digest of digests) limit?.used(Buffer.from(digest, 'latin1'));
+        }),
     });
     const closed = serving.closed.finally(() => {
       handOver.close();

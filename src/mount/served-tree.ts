@@ -1,10 +1,11 @@
-import { constants, openSync } from 'node:fs';
 import type { Environment } from '../castore/local/environment.ts';
 import { PinWriter } from '../castore/local/pins.ts';
+import { BelievedSource } from '../fs/believed-source.ts';
 import type { FreshPayload } from '../fs/fresh-source.ts';
 import { FreshSource } from '../fs/fresh-source.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import { NotingSource } from '../fs/noting-source.ts';
+import { ReadLog } from '../fs/read-log.ts';
 import type { Source } from '../fs/source.ts';
 import { LocalSource } from '../fs/source.ts';
 import type { InodeBits } from '../fs/store-file-system.ts';
@@ -14,6 +15,8 @@ import { enteredPath } from './statistics.ts';
 
 export interface ServedTreeOptions {
   readonly env: Environment;
+  /** See `ServeContext`. */
+  readonly usageDir: string;
   /** Memory of the node table, which all that serve the same mount share. */
   readonly nodes: SharedArrayBuffer;
   /** Where to pin store paths, if anybody might delete them. */
@@ -21,8 +24,12 @@ export interface ServedTreeOptions {
   readonly inodeBits?: InodeBits | undefined;
   /** Whether what is not local can be fetched. */
   readonly remote: boolean;
+  /** Whose signatures count, printed, if the local store is a cache of what others may have made. */
+  readonly trustedKeys: readonly string[] | undefined;
   /** Hears now and then what was read, by digests with one character a byte. */
   readonly onUsed: ((digests: readonly string[]) => void) | undefined;
+  /** Memory of the log of what is read, if anybody takes note of it. */
+  readonly readLog: SharedArrayBuffer | undefined;
   /** Hears of a store path when it is looked into for the first time. */
   readonly onEntered: (path: EnteredPath) => void;
   /** Hears of each file when it is read for the first time. */
@@ -39,15 +46,17 @@ export interface ServedTree {
 
 export function openTree(options: ServedTreeOptions): ServedTree {
   const { env, pinPath, onUsed } = options;
-  const local = new LocalSource(env);
+  const kept = new LocalSource(env);
+  const { trustedKeys, remote } = options;
+  const local = trustedKeys ? new BelievedSource(kept, { env, trustedKeys, remote }) : kept;
   const source = new FreshSource(onUsed ? new NotingSource(local, onUsed) : local);
   const pins = pinPath === undefined ? undefined : new PinWriter(pinPath);
   const entered = new Set<string>();
   const fs = new StoreFileSystem(source, new NodeTable(options.nodes, pins), {
     remote: options.remote,
     inodeBits: options.inodeBits,
-    // By a descriptor: its name may come to lead elsewhere, even into what is served.
-    storeDir: `/proc/self/fd/${openSync(env.dir, constants.O_RDONLY | constants.O_DIRECTORY)}`,
+    storeDir: options.usageDir,
+    readLog: options.readLog && new ReadLog(options.readLog),
     witness: {
       entered(info) {
         const path = enteredPath(info);
@@ -63,7 +72,10 @@ export function openTree(options: ServedTreeOptions): ServedTree {
     source,
     accept(payload) {
       source.accept(payload);
-      for (const { kind, key } of payload.items ?? []) if (kind === 'manifest') fs.admit(key);
+      for (const { kind, key, isProvenInParts } of payload.items ?? [])
+        if (kind === 'manifest') fs.admit(key, isProvenInParts);
+      for (const { kind, key } of payload.settled ?? []) if (kind === 'manifest') fs.settled(key);
+      if (payload.proven) fs.takeProof(payload.proven.digest, payload.proven.groups);
       for (const blob of payload.revoked ?? []) fs.revoke(blob);
       if (payload.indexed) fs.takeIndex(payload.indexed.digest, payload.indexed.index);
     },

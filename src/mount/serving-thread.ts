@@ -26,6 +26,8 @@ export class ServingThread implements Server {
   readonly ended: Promise<Error | undefined>;
   /** Store paths that were looked up through it. */
   readonly entered: EnteredPath[] = [];
+  /** As the thread itself knows it. */
+  readonly id: number;
   readonly #worker: Worker;
   readonly #wakeFd: number;
   /** Messages sent since the thread was woken last. */
@@ -33,6 +35,7 @@ export class ServingThread implements Server {
 
   private constructor(worker: Worker, data: WorkerData) {
     this.#worker = worker;
+    this.id = worker.threadId;
     this.#wakeFd = data.wakeFd;
     this.control = new Int32Array(data.control);
     this.counters = new Float64Array(data.counters);
@@ -51,20 +54,24 @@ export class ServingThread implements Server {
   /** Resolves when the thread has opened the store. */
   static start(
     transport: TransportName,
-    options: Pick<ServeOptions, 'listRoot' | 'showXattr' | 'owner'>,
+    options: Pick<ServeOptions, 'listRoot' | 'showXattr' | 'owner'> & Pick<WorkerData, 'notifies'>,
     context: ServeContext,
   ): Promise<ServingThread> {
     const workerData: WorkerData = {
       transport,
       storeDir: context.env.dir,
+      usageDir: context.usageDir,
       readOnly: context.env.isReadOnly,
       remote: context.remote,
+      trustedKeys: context.trustedKeys,
       listRoot: options.listRoot,
       showXattr: options.showXattr,
       owner: options.owner,
+      notifies: options.notifies,
       nodes: context.nodes,
       pinPath: context.pinPath,
       inodeBits: context.inodeBits,
+      readLog: context.readLog,
       notesUse: context.onUsed !== undefined,
       control: new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT * CONTROL.LENGTH),
       counters: new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT * COUNTER.LENGTH),

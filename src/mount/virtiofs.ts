@@ -21,7 +21,7 @@ export async function serveVirtiofs(options: VirtiofsOptions): Promise<Virtiofs>
   const listener = await listenUnix(options.listen, options.ownership);
   try {
     const served = await serveStore(options, async (context) => {
-      const thread = await ServingThread.start('vhost-user', options, context);
+      const thread = await ServingThread.start('vhost-user', { ...options, notifies: false }, context);
       thread.serve(listener.fd, context);
       return {
         closed: thread.ended.then((failure) => {

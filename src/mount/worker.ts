@@ -14,26 +14,29 @@ import type { EnteredMessage, UsedMessage } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
 
 /** How to speak to the kernel: on `/dev/fuse`, or over a vhost-user socket to that of a virtual machine. */
-const TRANSPORTS = {
-  device: { Session: DeviceSession, notifies: true },
-  'vhost-user': { Session: VhostUserSession, notifies: false },
-};
+const TRANSPORTS = { device: DeviceSession, 'vhost-user': VhostUserSession };
 export type TransportName = keyof typeof TRANSPORTS;
 
 /** Data for a thread that serves the kernel. */
 export interface WorkerData {
   readonly transport: TransportName;
   readonly storeDir: string;
+  readonly usageDir: string;
   /** As this process has opened it: LMDB cannot have it otherwise in another thread. */
   readonly readOnly: boolean;
   readonly remote: boolean;
+  readonly trustedKeys: readonly string[] | undefined;
   readonly listRoot: boolean;
   readonly showXattr: boolean;
   readonly owner: Owner | undefined;
+  /** See `HandlerOptions`. */
+  readonly notifies: boolean;
   readonly nodes: SharedArrayBuffer;
   /** Where to pin store paths, if anybody might delete them. */
   readonly pinPath: string | undefined;
   readonly inodeBits?: InodeBits | undefined;
+  /** See `ServeContext`. */
+  readonly readLog: SharedArrayBuffer | undefined;
   /** Tell what is read. */
   readonly notesUse: boolean;
   readonly control: SharedArrayBuffer;
@@ -50,10 +53,13 @@ const control = new Int32Array(data.control);
 const counters = new Float64Array(data.counters);
 const { fs, source, accept } = openTree({
   env: data.readOnly ? Environment.openToRead(data.storeDir) : Environment.open(data.storeDir),
+  usageDir: data.usageDir,
   nodes: data.nodes,
   pinPath: data.pinPath,
   inodeBits: data.inodeBits,
   remote: data.remote,
+  readLog: data.readLog,
+  trustedKeys: data.trustedKeys,
   onUsed: data.notesUse
     ? (digests) => port.postMessage({ type: 'used', digests } satisfies UsedMessage)
     : undefined,
@@ -63,8 +69,8 @@ const { fs, source, accept } = openTree({
   },
 });
 warmUp(source, data.storeDir);
-const { Session, notifies } = TRANSPORTS[data.transport];
-const handler = createHandler(fs, { ...data, notifies });
+const Session = TRANSPORTS[data.transport];
+const handler = createHandler(fs, data);
 
 port.once('message', ({ fd }: { fd: number }) => {
   new Session({

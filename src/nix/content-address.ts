@@ -43,6 +43,14 @@ export function parseContentAddress(text: string): ContentAddress {
   return { type, digest: hash.digest };
 }
 
+/** Kinds of newer Nixes that we cannot compute. */
+const UNCOMPUTED = /^(?:fixed:git:|(?:fixed:(?:r:)?|text:)blake3:)/;
+
+/** As `parseContentAddress`, but nothing for one of a kind that only Nix can compute. */
+export function parseKnownContentAddress(text: string): ContentAddress | undefined {
+  return UNCOMPUTED.test(text) ? undefined : parseContentAddress(text);
+}
+
 function unknown(text: string) {
   const shown = JSON.stringify(text.slice(0, 200));
   return invalid(

@@ -2,7 +2,7 @@ import { asBuffer, toHex } from '../util/bytes.ts';
 import { invalid } from '../util/errors.ts';
 import { lazyPackage } from '../util/lazy.ts';
 import { base32Length, decodeBase32, encodeBase32 } from './base32.ts';
-import { base64Length, decodeBase64 } from './base64.ts';
+import { base64Length, decodeBase64, decodeSriBase64 } from './base64.ts';
 
 const crypto = lazyPackage<typeof import('node:crypto')>('node:crypto');
 
@@ -46,7 +46,7 @@ export class Hash {
     }
     try {
       const length = HASH_LENGTHS[algorithm];
-      const decode = separator === '-' ? decodeBase64 : decodeDigest;
+      const decode = separator === '-' ? decodeSriBase64 : decodeDigest;
       return new Hash(algorithm, decode(digest, length));
     } catch (error) {
       throw invalid(`not a hash: ${shown}`, { cause: error });

@@ -4,7 +4,13 @@ import { invalid } from '../util/errors.ts';
 import { lazyPackage } from '../util/lazy.ts';
 import { isKeyName, parseNamed, printNamed } from './named-bytes.ts';
 import type { Signature, Signed } from './signature.ts';
-import { fingerprint, SIGNATURE_LENGTH } from './signature.ts';
+import {
+  castoreFingerprint,
+  castoreKeyName,
+  castoreName,
+  fingerprint,
+  SIGNATURE_LENGTH,
+} from './signature.ts';
 
 const crypto = lazyPackage<typeof import('node:crypto')>('node:crypto');
 
@@ -44,9 +50,13 @@ export class PublicKey {
   }
 
   /** Whether this signature is by this key, and of this. */
-  verify(signed: Signed, { name, data }: Signature): boolean {
-    if (name !== this.name || data.length !== SIGNATURE_LENGTH) return false;
-    return crypto().verify(null, Buffer.from(fingerprint(signed)), this.#key, data);
+  verify(signed: Signed, signature: Signature): boolean {
+    return signature.name === this.name && this.verifyBytes(Buffer.from(fingerprint(signed)), signature);
+  }
+
+  /** Whether this is the signature of these bytes, whatever its name. */
+  verifyBytes(bytes: Uint8Array, { data }: Signature): boolean {
+    return data.length === SIGNATURE_LENGTH && crypto().verify(null, bytes, this.#key, data);
   }
 }
 
@@ -57,6 +67,10 @@ export class SecretKey {
   readonly #key: KeyObject;
 
   private constructor(name: string, seed: Uint8Array) {
+    if (castoreKeyName({ name }) !== undefined)
+      throw invalid(
+        `the name of a key cannot be ${JSON.stringify(name)}: such are those of castore signatures`,
+      );
     const der = Buffer.concat([PRIVATE_PREFIX, seed]);
     this.#seed = seed;
     this.#key = crypto().createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
@@ -97,6 +111,15 @@ export class SecretKey {
   }
 
   sign(signed: Signed): Signature {
-    return { name: this.name, data: crypto().sign(null, Buffer.from(fingerprint(signed)), this.#key) };
+    return { name: this.name, data: this.#sign(fingerprint(signed)) };
+  }
+
+  /** Signs that a path has these contents: see `castoreFingerprint`. */
+  signRoot(signed: Signed, root: Uint8Array): Signature {
+    return { name: castoreName(this.name), data: this.#sign(castoreFingerprint(signed, root)) };
+  }
+
+  #sign(text: string): Uint8Array {
+    return crypto().sign(null, Buffer.from(text), this.#key);
   }
 }

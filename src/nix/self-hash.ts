@@ -6,7 +6,7 @@ import type { StorePath } from './store-path.ts';
 
 /**
  * Hashes contents that refer to their own store path, as Nix does for their address: the path's hash is left out
- * wherever it occurs, NUL bytes in its place, and the positions are hashed at the end.
+ * wherever it occurs, NUL bytes in its place, and the positions are hashed at the end (but for Nix 2.17 to 2.34).
  */
 export class SelfHash {
   readonly #hash: NodeHash;
@@ -33,9 +33,11 @@ export class SelfHash {
     this.#position += end;
   }
 
-  digest(): Buffer {
+  /** What the address may be: with the positions, and without. */
+  digests(): Buffer[] {
     this.#hash.update(this.#rest);
+    const without = this.#hash.copy().digest();
     for (const position of this.#positions) this.#hash.update(`|${position}`);
-    return this.#hash.digest();
+    return [this.#hash.digest(), without];
   }
 }

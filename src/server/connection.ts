@@ -1,16 +1,23 @@
 import type { Server, Socket } from 'node:net';
 import { FaultDomain } from '../util/async/fault-domain.ts';
+import { peerOf } from '../util/system/unix-socket.ts';
 
-/** A connection that a server has taken. What its events throw is its own fault. */
+let connections = 0;
+
+/** A connection that a server has taken. What its events throws is its own fault. */
 export class Connection extends FaultDomain {
-  /** Whether the other end is on this machine, whoever may be behind that. */
-  readonly isLocal: boolean;
+  /** Whether the other end may do everything, if nobody else is behind it: only unix sockets tell. */
+  readonly isTrusted: boolean;
+  /** Who is at the other end, as far as shares go: an address; on this machine, where there may be anybody, a connection. */
+  readonly peer: string;
 
-  /** `shown` is the listener's address for people. */
-  constructor(socket: Socket, listener: Server, shown: string) {
+  /** `shown` is the listener's address for people; `byMode`: whether only those can connect whom the operator let in. */
+  constructor(socket: Socket, listener: Server, shown: string, byMode: boolean) {
     super(`a connection to ${shown}`, () => socket.destroy());
-    // The address of a peer that has gone again is not known: it must not pass for one without any.
-    this.isLocal = isTcp(listener) ? isLoopback(socket.remoteAddress) : true;
+    this.isTrusted = !isTcp(listener) && (byMode || isOwner(socket));
+    // The address of a peer that has gone again is not known.
+    const isLocal = !isTcp(listener) || isLoopback(socket.remoteAddress);
+    this.peer = isLocal ? `local connection ${++connections}` : (socket.remoteAddress ?? 'nobody');
   }
 
   /** The connection whose event is being handled. */
@@ -26,6 +33,12 @@ export function isTcp(listener: Server): boolean {
   return bound !== null && typeof bound === 'object';
 }
 
-export function isLoopback(address: string | undefined): boolean {
+/** Whether a unix socket's other end is root, or the user of this process. */
+export function isOwner(socket: Socket): boolean {
+  const uid = peerOf(socket)?.uid;
+  return uid !== undefined && (uid === 0 || uid === process.getuid!());
+}
+
+function isLoopback(address: string | undefined): boolean {
   return address !== undefined && /^(::1|(::ffff:)?127\.\d+\.\d+\.\d+)$/.test(address);
 }

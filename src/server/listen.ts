@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -9,6 +9,8 @@ import { applyOwnership, removeStale, systemdSockets } from '../util/listen-addr
 import { log } from '../util/log.ts';
 import { widenSendBuffer } from '../util/system/unix-socket.ts';
 import { Connection, isTcp } from './connection.ts';
+
+const OTHERS_WRITE = 0o002;
 
 /** A server that runs. */
 export interface RunningServer {
@@ -38,7 +40,7 @@ export async function listen<S extends Server>(
     }
     case 'unix': {
       await removeStale(address.path);
-      const server = await started(make(), { path: address.path }, address.path);
+      const server = await started(make(), { path: address.path }, address.path, true);
       try {
         applyOwnership(address.path, ownership);
       } catch (error) {
@@ -53,15 +55,23 @@ export async function listen<S extends Server>(
     }
     case 'systemd': {
       const fds = systemdSockets(address.name);
-      const servers = await Promise.all(fds.map((fd) => started(make(), { fd }, `socket ${fd} of systemd`)));
+      const servers = await Promise.all(
+        fds.map((fd) => started(make(), { fd }, `socket ${fd} of systemd`, 'unless all may connect')),
+      );
       return { servers, addresses: fds.map((fd) => `sd-listen (descriptor ${fd})`) };
     }
   }
 }
 
-async function started<S extends Server>(server: S, options: object, shown: string): Promise<S> {
+async function started<S extends Server>(
+  server: S,
+  options: object,
+  shown: string,
+  /** Whether its mode says who may do everything, if it is a unix socket with a path. */
+  byMode: boolean | 'unless all may connect' = false,
+): Promise<S> {
   server.prependListener('connection', (socket) => {
-    new Connection(socket, server, shown).enter();
+    new Connection(socket, server, shown, byMode === true || (byMode !== false && isForSome(server))).enter();
     if (!isTcp(server)) widenSendBuffer(socket);
   });
   try {
@@ -74,6 +84,12 @@ async function started<S extends Server>(server: S, options: object, shown: stri
   // As when there are too many open files. Who waits is taken when there is room.
   server.on('error', (error) => log.warn('cannot take a connection', { at: shown, error: error.message }));
   return server;
+}
+
+/** Whether a listener is a unix socket that not everybody can connect to. */
+function isForSome(server: Server): boolean {
+  const path = server.address();
+  return typeof path === 'string' && path.startsWith('/') && (statSync(path).mode & OTHERS_WRITE) === 0;
 }
 
 /** Node tells of a directory that is missing as if it could not be entered. */

@@ -43,6 +43,8 @@ export interface Store extends Services {
   readonly bucket?: Bucket | undefined;
   /** The source of contents, when they come by whole store paths only. */
   readonly paths?: PathSource | undefined;
+  /** Those paths of `paths` that need not be whole. */
+  readonly signedRoots?: SignedRoots | undefined;
   /** Whether path infos are on another machine, so that asking first is cheaper than sending. */
   readonly far?: boolean | undefined;
   close(): Promise<void>;
@@ -54,6 +56,23 @@ export interface OpenedStore extends Store {
   records(): LocalStore;
 }
 
+/** Hears a part of a NAR that stands at this byte. Several attempts may be under way, each from the start. The part is lent. */
+export type NarListener = (part: Uint8Array, offset: number, attempt: object) => void;
+
+/** A path that stays where it is kept, whole, until it is released. */
+export interface HeldPath {
+  readonly info: PathInfo;
+  release(): void;
+}
+
+/** Paths of which somebody who is trusted has signed the root, so that their contents may be read bit by bit. */
+export interface SignedRoots {
+  /** A path without its contents; `undefined` when there is none that is signed so, or not there for now. */
+  pathInfo(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined>;
+  /** What is here, and what can be had by castore. What cannot is not there, or DATA_LOSS: then fetch the path. */
+  readonly contents: Contents;
+}
+
 /** Gives store paths whole or not at all, as a binary cache does. */
 export interface PathSource {
   /**
@@ -62,6 +81,24 @@ export interface PathSource {
    * whoever asks next.
    */
   fetch(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined>;
+
+  /**
+   * A path with all its contents, which is fetched only if some of it is not here. Where it is kept nothing of it is
+   * evicted before `release`. `undefined` when there is no such path.
+   */
+  held?(hash: Uint8Array, signal?: AbortSignal): Promise<HeldPath | undefined>;
+
+  /**
+   * Has a listener hear the NAR of a path as it comes, before any of it has been checked, until the function that this gives
+   * is called. It asks for nothing by itself.
+   */
+  listen?(hash: Uint8Array, listener: NarListener): () => void;
+
+  /**
+   * A file that a binary cache has beside narinfos and NARs, as it has it: nothing of it has been checked. `undefined` when
+   * there is none, or it cannot be had now. Until the signal fires it holds a connection.
+   */
+  sideFile?(name: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | undefined>;
 
   /**
    * Calls `onProgress` whenever something arrives, so that waiting for the rest is worth it, until the function that

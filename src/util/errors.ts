@@ -7,6 +7,8 @@ import { getSystemErrorMessage } from 'node:util';
  */
 export const CODES = {
   INVALID_ARGUMENT: { errno: 22, grpc: 3, http: 400 },
+  /** A part of something that has no such part. */
+  OUT_OF_RANGE: { errno: 22, grpc: 11, http: 416 },
   NOT_FOUND: { errno: 2, grpc: 5, http: 404 },
   /** Who asks has not shown that they may. */
   UNAUTHENTICATED: { errno: 13, grpc: 16, http: 401 },
@@ -53,6 +55,13 @@ export function damaged(message: string, options?: { cause?: unknown }): StoreEr
   return new StoreError('DATA_LOSS', message, options);
 }
 
+/** A DATA_LOSS by whoever has sent something: it is not what its name promises, whatever they may think of it. */
+export class WrongContents extends StoreError {
+  constructor(message: string, options?: { cause?: unknown }) {
+    super('DATA_LOSS', message, options);
+  }
+}
+
 /** The message of anything that was thrown; a failed system call is told in words, after what it was about. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
@@ -87,4 +96,9 @@ export function systemCode(error: unknown): string | undefined {
   const code: unknown = (error as NodeJS.ErrnoException | undefined)?.code;
   // A DOMException's is a number.
   return typeof code === 'string' ? code : undefined;
+}
+
+/** Whether what Node has thrown says that a file is not there, nor perhaps the directory for it. */
+export function isAbsence(error: unknown): boolean {
+  return ['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '');
 }

@@ -18,11 +18,19 @@ const REASONS: readonly (readonly [RegExp, string])[] = [
     'there is no way to it: check the address, and the network',
   ],
   [
+    /certificate required|alert (?:handshake failure|unknown ca|bad certificate)/i,
+    'it admits only clients with a certificate of an authority that it knows: give that certificate and its key',
+  ],
+  [
     /certificate|altnames/i,
     'its certificate is not trusted: check the name of the host, and the authority that signed it',
   ],
   [
-    /wrong version number|EPROTO|SSL routines|Protocol error|ECONNRESET|connection reset|hang up|other side closed|Failed to connect/i,
+    /wrong version number|packet length too long/i,
+    'what listens there does not speak TLS: check the port, and whether it is meant to be encrypted (https) or not (http)',
+  ],
+  [
+    /EPROTO|SSL routines|Protocol error|ECONNRESET|connection reset|hang up|other side closed|Failed to connect|Connection dropped|does not match the HTTP/i,
     'what listens there speaks another protocol, or breaks off: check the port, and whether it is meant to be encrypted (https) or not (http)',
   ],
   [
@@ -36,5 +44,5 @@ export function whyUnreachable(said: string): string {
   const [, words] = REASONS.find(([pattern]) => pattern.test(said)) ?? [];
   const detail = said.trim().replace(/\s+/g, ' ');
   if (words === undefined) return detail;
-  return /certificate|altnames/i.test(said) ? `${words} (${detail})` : words;
+  return words.startsWith('its certificate') ? `${words} (${detail})` : words;
 }

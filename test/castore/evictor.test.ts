@@ -6,6 +6,7 @@ import { Digest } from '../../src/castore/digest.ts';
 import { lockForDeleting } from '../../src/castore/local/collector.ts';
 import { evict } from '../../src/castore/local/evictor.ts';
 import { CacheFiller } from '../../src/castore/local/filler.ts';
+import { Holds } from '../../src/castore/local/holds.ts';
 import { RecentUse } from '../../src/castore/local/recent-use.ts';
 import { LocalStore } from '../../src/castore/local/store.ts';
 import { asBuffer } from '../../src/util/bytes.ts';
@@ -87,6 +88,38 @@ test('no more goes than has to, also of what was used in the same minute', async
   await uses.flush();
   await evict(store.env, uses, 1 << 20);
   expect((await left(12)).length).toBeGreaterThan(6);
+});
+
+/** Those of which there is a row: a file that is open is read on. */
+function rows(count: number): number[] {
+  store.env.refresh();
+  return Array.from({ length: count }, (_, i) => i).filter((i) => store.env.chunks.has(digest(i).bytes));
+}
+
+test('what somebody holds stays until nobody does', async () => {
+  await fill(12);
+  const holds = new Holds();
+  const [one, other] = [holds.begin(), holds.begin()];
+  one.add(digest(0).bytes);
+  for (const i of [0, 1]) other.add(digest(i).bytes);
+  await evict(store.env, uses, 0, holds);
+  expect(rows(12)).toEqual([0, 1]);
+  other.release();
+  await evict(store.env, uses, 0, holds);
+  expect(rows(12)).toEqual([0]);
+  one.release();
+  await evict(store.env, uses, 0, holds);
+  expect(rows(12)).toEqual([]);
+});
+
+test('of what was used within a minute the oldest goes', async () => {
+  await fill(4);
+  for (let i = 0; i < 4; i++) {
+    vi.setSystemTime(Date.now() + 1000);
+    uses.note(digest(3 - i).bytes);
+  }
+  await evict(store.env, uses, 300_000);
+  expect(await left(4)).toEqual([0, 1]);
 });
 
 test('what was evicted can be put again, chunk lists and directories too', async () => {

@@ -20,7 +20,7 @@ const LINES: readonly (readonly [string, readonly string[]])[] = [
   ['tvix-store ls --st', ['--store', '--store-composition']],
   ['tvix-store realize --clo', ['--closure']],
   ['tvix-store root add --t', ['--ttl']],
-  ['tvix-store ls --store nix+', ['nix+file:///', 'nix+http://', 'nix+https://']],
+  ['tvix-store ls --store nix+', ['nix+file:///', 'nix+http://', 'nix+https://', 'nix+s3://']],
   ['tvix-store ls --store local:', ['local:///']],
   ['tvix-store ls --store=loc', ['--store=local:///']],
   ['tvix-store mount --verify ', ['chunks', 'whole']],

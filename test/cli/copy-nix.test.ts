@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { SecretKey } from '../../src/nix/key.ts';
 import { tvixStore } from '../helpers/cli.ts';
 import { describeNix, NixUser } from '../helpers/nix.ts';
 import { checkLocalStore, localStore } from '../helpers/services.ts';
@@ -41,14 +42,14 @@ describeNix('copy from a Nix store', () => {
     expect(copied).toMatchObject({ status: 0, stdout: `${lib}\n${app}\n` });
     expect(await checkLocalStore(join(nix.home, 'to'))).toEqual([app, lib].sort());
     const { stdout } = await tvixStore(['path-info', '--json', '--store', to, app]);
-    const [told] = JSON.parse(String(await nix.run('nix', ['--store', root, 'path-info', '--json', app])));
+    const [told] = await nix.pathInfos(['--store', root, app]);
     expect(JSON.parse(stdout)[app]).toMatchObject({
-      ca: told.ca,
-      references: told.references,
-      signatures: told.signatures,
-      narSize: told.narSize,
+      ca: told!.ca,
+      references: told!.references,
+      signatures: told!.signatures,
+      narSize: told!.narSize,
     });
-    expect(told.signatures).toHaveLength(1);
+    expect(told!.signatures).toHaveLength(1);
     const absent = await copy('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-absent');
     expect(absent).toMatchObject({ status: 1, stdout: '' });
     expect(absent.stderr).toContain('aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-absent');
@@ -96,13 +97,52 @@ describeNix('copy to a binary cache', () => {
     ]);
     for (const root of [one, two]) {
       await nix.run('nix-store', ['--store', root, '--verify', '--check-contents']);
-      const told = JSON.parse(String(await nix.run('nix', ['--store', root, 'path-info', '--json', app])));
-      expect(told[0]).toMatchObject({
+      const [told] = await nix.pathInfos(['--store', root, app]);
+      expect(told).toMatchObject({
         references: [app, lib].sort(),
         deriver: `${storePathOf('deriver').absolute()}.drv`,
       });
     }
     expect(await copy()).toMatchObject({ status: 0, stdout: '' });
+  });
+
+  test('brings later signatures into a cache that Nix made', async () => {
+    const { nix, cache, app, copy } = await place();
+    expect((await copy()).status).toBe(0);
+    await nix.run('nix', [
+      'copy',
+      '--from',
+      `file://${cache}`,
+      '--to',
+      join(nix.home, 'own'),
+      '--no-check-sigs',
+      app,
+    ]);
+    const theirs = join(nix.home, 'theirs');
+    await nix.run('nix', [
+      'copy',
+      '--store',
+      join(nix.home, 'own'),
+      '--to',
+      `file://${theirs}?compression=xz`,
+      app,
+    ]);
+    writeFileSync(join(nix.home, 'secret'), SecretKey.generate('key-1').secret());
+    const from = `local://${nix.home}/from`;
+    await tvixStore(['sign', '--store', from, '--key-file', join(nix.home, 'secret'), app]);
+    const { stdout } = await tvixStore([
+      'copy',
+      '--from',
+      from,
+      '--to',
+      `nix+file://${theirs}`,
+      '--json',
+      app,
+    ]);
+    expect(JSON.parse(stdout)).toMatchObject({ paths: [], signed: 1 });
+    const narInfo = readFileSync(join(theirs, `${storePathOf('app').hashText}.narinfo`), 'utf8');
+    expect(narInfo).toMatch(/^URL: nar\/.*\.nar\.xz$/m);
+    expect(narInfo.match(/^Sig: key-1:/gm)).toHaveLength(1);
   });
 
   test('leaves a narinfo only of what has its NAR, and no cache of another store', async () => {

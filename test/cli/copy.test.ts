@@ -67,6 +67,7 @@ describe('copy', () => {
       paths: [{ path: full('app'), narSize: told.narSize }],
       narSize: expect.any(Number),
       present: 1,
+      signed: 0,
     });
     expect(await checkLocalStore(join(dir, 'to'))).toEqual([full('lib')]);
   });

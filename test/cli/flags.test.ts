@@ -44,6 +44,22 @@ describe('flags that would do nothing are wrong usage:', () => {
     ],
     [['virtiofs', '--store', local, '--offline', `${dir}/s`], '--offline has no effect here'],
     [['virtiofs', '--store', local, '--cache-size', '1G', `${dir}/s`], '--cache-size has no effect here'],
+    [
+      ['daemon', '--store', local, '--cache-size', '1G', '-l', '127.0.0.1:0'],
+      '--cache-size has no effect here',
+    ],
+    [
+      ['nix-daemon', '--store', 'memory://', '--cache-size', '1G', '-l', `${dir}/n`],
+      '--cache-size has no effect here',
+    ],
+    [
+      [
+        ...`nar-bridge --store nix+http://127.0.0.1:1 --cache ${dir}/local --cache-size 1G -l 127.0.0.1:0`.split(
+          ' ',
+        ),
+      ],
+      '--cache-size is for caches, and',
+    ],
     [['virtiofs', '--store', local, '--socket-mode', '0600', '@name'], '--socket-mode is for a unix socket'],
     [
       ['daemon', '--store', local, '-l', '127.0.0.1:0', '--socket-mode', '0600'],

@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { CLI, run, tvixStore } from '../helpers/cli.ts';
 import { describeNix, NixUser } from '../helpers/nix.ts';
+import { checkLocalStore } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 import { directory, file, generateTree, symlink, writeTree } from '../helpers/trees.ts';
 
@@ -72,6 +73,41 @@ describeNix('beside the real Nix', () => {
     await nix.run('sh', ['-c', `nix-store --dump ${dir}/plain > ${dir}/plain.nar`]);
     const theirs = await nix.run('nix', ['nar', 'ls', '--json', '-R', `${dir}/plain.nar`, '/']);
     expect(JSON.parse(stdout)).toEqual({ version: 1, root: JSON.parse(theirs.toString()) });
+  });
+
+  test('what nix-store --export makes is imported, and what nar export makes is imported by Nix', async () => {
+    const build = `derivation { name = "top"; system = "x86_64-linux"; builder = "/bin/sh";
+      args = [ "-c" "/bin/mkdir $out; echo \${builtins.toFile "contents" "dep"} $out > $out/'('; /bin/ln -s name $out/contents" ]; }`;
+    const own = ['--store', `${dir}/own`];
+    const top = (await nix.run('nix-build', ['--no-out-link', ...own, '-E', build])).toString().trim();
+    const closure = (await nix.run('nix-store', [...own, '-qR', top])).toString().trim().split('\n');
+    const exported = await nix.run('nix-store', [...own, '--export', ...closure]);
+    const at = `local://${dir}/exported`;
+    const ours = (...args: string[]) => nix.run(process.execPath, [CLI, 'nar', ...args, '--store', at]);
+    const input = { input: exported };
+    const imported = await nix.run(process.execPath, [CLI, 'nar', 'import', '-', '--store', at], input);
+    expect(imported.toString().trim().split('\n')).toEqual(closure);
+    expect(await checkLocalStore(`${dir}/exported`)).toEqual([...closure].sort());
+    const back = await ours('export', top);
+    expect(back.equals(exported)).toBe(true);
+    const taken = await nix.run('nix-store', ['--store', `${dir}/back`, '--import'], { input: back });
+    expect(taken.toString().trim().split('\n')).toEqual(closure);
+    await nix.run('nix-store', ['--store', `${dir}/back`, '--verify', '--check-contents']);
+    // Cut anywhere, or with a reference missing, nothing is taken that is not whole.
+    for (const length of [4, 8, 100, exported.length - 300, exported.length - 8]) {
+      const cut = { input: exported.subarray(0, length) };
+      const result = await nix.try(
+        process.execPath,
+        [CLI, 'nar', 'import', '-', '--store', `local://${dir}/cut-${length}`],
+        cut,
+      );
+      expect([length, result.status]).toEqual([length, length < 8 ? 2 : 1]);
+      expect(result.stderr).toMatch(/too early|give --name/);
+    }
+    const alone = { input: await ours('export', '--no-closure', top) };
+    const lacking = [CLI, 'nar', 'import', '-', '--store', `local://${dir}/alone`];
+    const { status, stderr } = await nix.try(process.execPath, lacking, alone);
+    expect([status, stderr]).toEqual([1, expect.stringContaining('refers to what is not here')]);
   });
 
   test('what nix-store --dump makes is imported as Nix would name it', async () => {

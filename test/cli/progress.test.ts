@@ -5,6 +5,7 @@ import { directory, generateTree, writeTree } from '../helpers/trees.ts';
 
 const dir = tempDir();
 const store = `local://${dir}/store`;
+const bucket = `objectstore+file://${dir}/bucket`;
 let path = '';
 
 /** Runs a command with a terminal as its standard error alone; prints what came there. */
@@ -22,6 +23,7 @@ sys.exit(child.wait())
 beforeAll(async () => {
   writeTree(`${dir}/tree`, directory({ tree: generateTree(60, 3) }));
   path = (await tvixStore(['import', '--store', store, `${dir}/tree`])).stdout.trim();
+  await tvixStore(['copy', '--from', store, '--to', bucket, path]);
   await tvixStore(['key', 'generate', '--file', `${dir}/key`, 'key-1']);
 });
 
@@ -33,10 +35,16 @@ test.each([
   'gc --store STORE',
   'fsck --store STORE',
   'copy --store STORE --to memory: PATH',
+  'warm --store BUCKET --cache DIR/cache PATH',
 ])(
   '%s shows on a terminal how far it is, takes that away, and says nothing of it in a pipe',
   async (command) => {
-    const args = command.replace('STORE', store).replace('PATH', path).replaceAll('DIR', dir).split(' ');
+    const args = command
+      .replace('STORE', store)
+      .replace('BUCKET', bucket)
+      .replace('PATH', path)
+      .replaceAll('DIR', dir)
+      .split(' ');
     const shown = await run('python3', ['-c', ON_TERMINAL, process.execPath, CLI, ...args]);
     expect(shown.status).toBe(0);
     const text = shown.stdout.replaceAll('\r\x1b[K', '|').replace(/info: .*\r?\n/g, '');

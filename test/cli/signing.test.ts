@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { encodeRoot } from '../../src/castore/node-message.ts';
 import { SecretKey } from '../../src/nix/key.ts';
 import { NarInfo } from '../../src/nix/narinfo/narinfo.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
@@ -34,6 +35,9 @@ async function lines(...args: string[]): Promise<string[]> {
 let count = 0;
 const newStore = () => `local://${dir}/store-${count++}`;
 
+/** What the first key signs: for Nix, and over the castore root. */
+const BOTH = ['test-1', 'test-1.castore'];
+
 async function signers(store: string): Promise<string[][]> {
   const json = JSON.parse((await lines('path-info', '--json', '--store', store)).join(''));
   return Object.values(json as Record<string, { signatures: string[] }>).map(({ signatures }) =>
@@ -48,9 +52,9 @@ describe('signing', () => {
   ])('is done by %s', async (_, flags) => {
     const store = newStore();
     await lines('import', ...flags(store), tree);
-    expect(await signers(store)).toEqual([['test-1']]);
+    expect(await signers(store)).toEqual([BOTH]);
     await lines('import', ...flags(store), tree);
-    expect(await signers(store)).toEqual([['test-1']]);
+    expect(await signers(store)).toEqual([BOTH]);
   });
 
   test('is done by a daemon for what is uploaded to it', async () => {
@@ -58,7 +62,7 @@ describe('signing', () => {
     const daemon = await startDaemon(store, `${dir}/socket`, ['--signing-key-file', keyFile]);
     await lines('import', '--store', daemon.url, tree);
     expect(await daemon.stop()).toBe(0);
-    expect(await signers(store)).toEqual([['test-1']]);
+    expect(await signers(store)).toEqual([BOTH]);
   });
 
   test('is done on what is in a far store already', async () => {
@@ -67,7 +71,7 @@ describe('signing', () => {
     const daemon = await startDaemon(store, `${dir}/socket-2`);
     await lines('import', '--store', daemon.url, '--signing-key-file', keyFile, tree);
     expect(await daemon.stop()).toBe(0);
-    expect(await signers(store)).toEqual([['test-1']]);
+    expect(await signers(store)).toEqual([BOTH]);
   });
 
   test('is taken back by sign --remove, and by nothing else', async () => {
@@ -76,16 +80,16 @@ describe('signing', () => {
     await lines('sign', '--store', store, '-k', keyFile, '--all');
     await lines('sign', '--store', store, '-k', otherKeyFile, '--all');
     await lines('import', '--store', store, tree);
-    expect(await signers(store)).toEqual([['test-1', 'test-2']]);
+    expect(await signers(store)).toEqual([[...BOTH, 'test-2', 'test-2.castore']]);
     expect(await lines('sign', '--store', store, '--remove', 'test-1', '--all')).toEqual([path]);
     expect(await lines('sign', '--store', store, '--remove', 'test-1', '--all')).toEqual(['']);
-    expect(await signers(store)).toEqual([['test-2']]);
+    expect(await signers(store)).toEqual([['test-2', 'test-2.castore']]);
     const daemon = await startDaemon(store, `${dir}/socket-3`);
     const far = await tvixStore(['sign', '--store', daemon.url, '--remove', 'test-2', '--all']);
     expect(far).toMatchObject({ status: 1, stdout: '' });
     expect(far.stderr).toContain('signatures are taken away only where the store is');
     expect(await daemon.stop()).toBe(0);
-    expect(await signers(store)).toEqual([['test-2']]);
+    expect(await signers(store)).toEqual([['test-2', 'test-2.castore']]);
   });
 
   test('is done afterwards by sign, once by each key', async () => {
@@ -96,8 +100,8 @@ describe('signing', () => {
     expect(await lines('sign', '--store', store, '-k', keyFile, '--all')).toEqual([paths[1]]);
     expect(await lines('sign', '--store', store, '-k', keyFile, '--all')).toEqual(['']);
     expect(await signers(store)).toEqual([
-      ['test-1', 'test-2'],
-      ['test-1', 'test-2'],
+      [...BOTH, 'test-2', 'test-2.castore'],
+      [...BOTH, 'test-2', 'test-2.castore'],
     ]);
   });
 
@@ -149,6 +153,19 @@ describe('verify', () => {
     expect(await lines(...flags, `${OTHER.publicKey}`)).toHaveLength(1);
     const addressed = await storeWith((info) => ({ ca: info.ca! }));
     expect(await lines(...flags.with(2, addressed.store))).toHaveLength(1);
+  });
+
+  test('takes a signature over the castore root as one, and finds one that is not of these contents', async () => {
+    const flags = ['verify', '--all', '--trusted-public-keys', `${KEY.publicKey}`, '--store'];
+    const good = await storeWith((info) => ({ signatures: [KEY.signRoot(info, encodeRoot(info.node))] }));
+    expect(await lines(...flags, good.store)).toEqual(['1 store paths verified, all good']);
+    const wrong = await storeWith((info) => ({
+      signatures: [KEY.sign(info), KEY.signRoot(info, Buffer.from('x'))],
+    }));
+    expect((await tvixStore([...flags, wrong.store])).stdout).toBe(
+      `${wrong.path}: the castore signature of test-1 is not that of its contents\n` +
+        '1 store paths verified, 1 of them wrong\n',
+    );
   });
 
   test('finds contents that are not what was registered, unless it is not to look', async () => {

@@ -95,6 +95,7 @@ describe.concurrent('a peer that cannot be reached', () => {
     ['sign', '--store', GONE, '--key-file', 'DIR/key', '--all'],
     ['verify', '--store', GONE, '--all'],
     ['realise', '--store', GONE, HASH, 'DIR/out'],
+    ['warm', '--store', GONE, HASH],
   ])('is told by %s', async (...args) => {
     expect(await complaint(...args)).toContain(
       'cannot connect to grpc+http://127.0.0.1:1: the connection is refused',

@@ -13,6 +13,8 @@ const COMMANDS = [
   'mount',
   'virtiofs',
   'nar-bridge',
+  'nix-daemon',
+  'token',
   'ls',
   'cat',
   'path-info',
@@ -23,6 +25,8 @@ const COMMANDS = [
   'composition',
   'realise',
   'copy',
+  'warm',
+  'profile',
   ...['root', 'gc', 'fsck', 'backup', 'restore', 'compact', 'upgrade', 'stats'],
 ];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
@@ -36,6 +40,13 @@ describe('help', () => {
     'composition show',
     'root add',
     'root remove',
+    'token add',
+    'token remove',
+    'token anonymous',
+    'token list',
+    'profile show',
+    'profile export',
+    'profile import',
   ])('of %s has an example, and is no failure', async (command) => {
     const { status, stdout, stderr } = await inProcess([...command.split(' '), '--help']);
     expect(status).toBe(0);
@@ -72,8 +83,8 @@ const REQUIRED: readonly (readonly [string, string])[] = [
   ['nix-db', 'STORE_PATH'],
   ['nar dump', 'STORE_PATH[/SUB]'],
   ['nar ls', 'STORE_PATH[/SUB]'],
+  ['nar export', 'STORE_PATH'],
   ['nar import --name x', 'FILE|-'],
-  ['nar import FILE', '--name <name>'],
   ['key generate', 'NAME'],
   ['sign --all', '--key-file <file>'],
   ['sign --key-file FILE', 'STORE_PATH arguments, or --all'],
@@ -83,11 +94,14 @@ const REQUIRED: readonly (readonly [string, string])[] = [
   ['realise', 'STORE_PATH'],
   ['realise PATH', 'DIRECTORY'],
   ['copy', 'STORE_PATH arguments, or --all'],
+  ['warm', 'STORE_PATH'],
   ['copy PATH', '--from, --to or both'],
   ['root add', 'NAME'],
   ['root add x', 'STORE_PATH'],
   ['root remove', 'NAME'],
 ];
+
+const TRUSTED = String(SecretKey.generate('key-1').publicKey);
 
 /** Wrong values of arguments and flags, by command, and what is said of them. */
 const WRONG: readonly (readonly [string, string])[] = [
@@ -125,7 +139,7 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['daemon --tls-client-ca FILE', '--tls-client-ca needs'],
   ['daemon --tls-cert /none/cert --tls-key FILE', '/none/cert: no such file or directory'],
   ['daemon --tls-cert FILE --tls-key FILE', 'is not a certificate chain in PEM'],
-  ['daemon --upload-token-file /none/token', '/none/token: no such file or directory'],
+  ['daemon --tokens /none/tokens', '/none/tokens: no such file or directory'],
   ['daemon --read-only --allow-anonymous-upload', '--read-only'],
   ['nar-bridge --priority high', 'Want a whole number'],
   ['nar-bridge --compress gzip', 'Allowed choices are zstd'],
@@ -140,6 +154,9 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['nix-db PATH garbage', 'not a store path: "garbage"'],
   ['nar dump garbage', 'not a store path: "garbage"'],
   ['nar ls garbage', 'not a store path: "garbage"'],
+  ['nar export garbage', 'not a store path: "garbage"'],
+  ['nar-bridge --serve-signing-key-file FILE --allow-anonymous-upload', 'anybody could have anything signed'],
+  ['nar-bridge --serve-signing-key-file FILE', 'cannot use the secret key'],
   ['nar import --name a/b FILE', 'The name "a/b" contains "/"'],
   ['key generate a:b', 'the name of a key cannot be "a:b"'],
   ['key public a', 'too many arguments'],
@@ -196,11 +213,16 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['ls --cache DIR', '--cache has no effect'],
   ['mount --cache DIR DIR', '--cache has no effect'],
   ['gc --cache DIR', '--cache has no effect'],
+  [`cat --trusted-public-keys ${TRUSTED} PATH/x`, '--trusted-public-keys has no effect'],
+  ['cat --mirror grpc+http://127.0.0.1:1 PATH/x', '--mirror has no effect'],
+  ['mount --store memory: --mirror grpc+htp://127.0.0.1:1 DIR', 'Unknown kind of store'],
+  ['mount --store memory: --mirror nix+http://127.0.0.1:1 DIR', 'is a binary cache'],
+  ['mount --store memory: --trusted-public-keys x DIR', 'Not a public key'],
+  ['daemon --store memory: --trusted-public-keys=', 'There is no key in it'],
   ['copy --from memory: --to memory: --store memory: PATH', 'have no effect'],
   ['copy --from memory: --to memory: --store-composition FILE PATH', 'have no effect'],
   ['daemon --read-only --signing-key-file KEY', '--signing-key-file has no effect'],
-  ['nar-bridge --read-only --upload-token-file FILE', '--read-only'],
-  ['nar-bridge --allow-anonymous-upload --upload-token-file FILE', 'not both'],
+  ['nar-bridge --allow-anonymous-upload --tokens FILE', 'not both'],
   ['nar-bridge --allow-anonymous-upload --signing-key-file KEY', '--signing-key-file'],
   ['fsck --from memory:', '--repair'],
 ];
@@ -270,6 +292,7 @@ describe('a file that cannot be used is told in words:', () => {
     [['daemon', '-l', '/none/socket'], 'cannot listen on /none/socket: there is no directory /none'],
     [['daemon', '-l', FILE], `cannot listen on ${FILE}: something listens there already`],
     [['nar-bridge', '-l', '/none/socket'], 'cannot listen on /none/socket: there is no directory /none'],
+    [['nix-daemon', '-l', '/none/socket'], 'cannot listen on /none/socket: there is no directory /none'],
     [['copy', '--from', '/none/nix/store', PATH], `${PATH} is not in /none/nix/store`],
     [['copy', '--from', '/none/nix/store', HASH], '/none/nix/store: no such file or directory'],
     [['copy', '--to', `nix+file://${FILE}`, '--all'], `cannot read ${FILE}/nix-cache-info: not a directory`],

@@ -9,6 +9,7 @@ import { TestVirtiofs } from '../helpers/virtiofs.ts';
 
 const dir = tempDir();
 const store = ['--store', `local://${dir}/store`];
+const bucket = `objectstore+file://${dir}/bucket`;
 let path: string;
 
 /** A use of every command, as it is usual. `tvixStore` throws when Node warns. */
@@ -19,12 +20,15 @@ const USES: Record<string, () => string[]> = {
   'path-info': () => ['path-info', ...store, '--all'],
   'nix-db': () => ['nix-db', ...store, path],
   nar: () => ['nar', 'ls', ...store, path],
+  token: () => ['token', 'add', '--file', join(dir, 'tokens.json'), 'name'],
   key: () => ['key', 'generate', '--file', join(dir, 'key'), 'test-1'],
   sign: () => ['sign', ...store, '--key-file', join(dir, 'signing'), '--all'],
   verify: () => ['verify', ...store, '--all'],
   composition: () => ['composition', 'check', join(dir, 'composition.toml')],
   realise: () => ['realise', ...store, path, join(dir, 'out')],
   copy: () => ['copy', '--from', store[1]!, '--to', `nix+file://${dir}/cache`, '--all'],
+  warm: () => ['warm', '--store', bucket, '--cache', join(dir, 'warmed'), path],
+  profile: () => ['profile', 'import', '--store', bucket, '--from', join(dir, 'profiles')],
   root: () => ['root', 'add', ...store, 'name', path],
   gc: () => ['gc', ...store],
   fsck: () => ['fsck', ...store],
@@ -38,7 +42,7 @@ const USES: Record<string, () => string[]> = {
   help: () => ['help'],
 };
 /** Those that serve: tested below. */
-const SERVERS = ['mount', 'virtiofs', 'daemon', 'nar-bridge'];
+const SERVERS = ['mount', 'virtiofs', 'daemon', 'nar-bridge', 'nix-daemon'];
 
 /** Addresses where nothing is: what they need is loaded, and says so. */
 const NOBODY = [
@@ -53,12 +57,14 @@ beforeAll(async () => {
   mkdirSync(join(dir, 'tree'));
   writeFileSync(join(dir, 'tree/file'), 'contents');
   mkdirSync(join(dir, 'out'));
+  writeFileSync(join(dir, 'profiles'), 'tvix-store profiles 1\n');
   const composition = ['blobservices', 'directoryservices', 'pathinfoservices']
     .map((kind) => `[${kind}.root]\ntype = "memory"\n`)
     .join('');
   writeFileSync(join(dir, 'composition.toml'), composition);
   const imported = await tvixStore(['import', ...store, join(dir, 'tree')]);
   path = imported.stdout.trim();
+  await tvixStore(['copy', '--from', store[1]!, '--to', bucket, path]);
   await tvixStore(['key', 'generate', '--file', join(dir, 'signing'), 'test-1']);
 });
 

@@ -1,4 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { OutboardReader } from '../../src/castore/bao/reader.ts';
+import { outboardLength } from '../../src/castore/bao/shape.ts';
 import type { BlobService, Chunk } from '../../src/castore/blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../../src/castore/blob/service.ts';
 import { Digest } from '../../src/castore/digest.ts';
@@ -90,6 +92,34 @@ export function blobServiceContract(
         parts.push(part!);
       }
       expect(Buffer.concat(parts).equals(contents)).toBe(true);
+    });
+
+    test('gives an outboard that proves every part of a large blob', async () => {
+      const contents = randomBytes((5 << 20) + 11, 'outboard');
+      const blob = await blobs.put(contents);
+      await blobs.flush();
+      // Where the contents alone are no outboard, somebody has to make one.
+      const outboard = (await blobs.outboard?.(blob.digest, { make: true }))!;
+      expect(outboard.length).toBe(outboardLength(contents.length));
+      const reader = new OutboardReader(blob, outboard);
+      for (const [from, end] of [
+        [4 << 20, contents.length],
+        [48 * KIB, 64 * KIB],
+        [0, 5 << 20],
+      ] as const)
+        await reader.prove(from, contents.subarray(from, end));
+      await expect(reader.prove(0, contents.subarray(16 * KIB, 32 * KIB))).rejects.toThrow(
+        'not what its digest',
+      );
+      // It is the same the next time, from the middle on.
+      const again = (await blobs.outboard?.(blob.digest, { make: true }))!;
+      const whole = await outboard.read(0, outboard.length);
+      expect(Buffer.compare(await again.read(1000, 64), whole.subarray(1000, 1064))).toBe(0);
+    });
+
+    test('has no outboard of a blob that it lacks', async () => {
+      const digest = Digest.hash(Buffer.from('no outboard'));
+      expect(await blobs.outboard?.(digest, { make: true })).toBeUndefined();
     });
 
     test('gives the same digest and chunks however the stream is split', async () => {

@@ -44,6 +44,20 @@ export function objectStoreContract(open: () => Promise<ObjectStore>): void {
       expect(bytes.equals(found!.bytes)).toBe(true);
     });
 
+    test('gives parts of an object, where it can', async () => {
+      const bytes = randomBytes(100_000, 'parts');
+      await objects.put('parts', bytes, 'absent');
+      for (const [start, length] of [
+        [0, 10],
+        [1000, 64_000],
+        [99_990, 10],
+      ] as const) {
+        const found = await objects.part?.('parts', { start, length });
+        if (objects.part) expect(bytes.subarray(start, start + length).equals(found!.bytes)).toBe(true);
+      }
+      expect(await objects.part?.('no/parts', { start: 0, length: 1 })).toBeUndefined();
+    });
+
     test('says DATA_LOSS for an object beyond the limit', async () => {
       await put('beyond', '1234567');
       expect(await codeOf(objects.get('beyond', 6))).toBe('DATA_LOSS');
@@ -140,16 +154,16 @@ export function objectServicesContract(open: () => Promise<ObjectStore>): void {
     const info = pathInfo('signed');
     const signed = Array.from({ length: 6 }, (_, i) => ({
       ...info,
-      signatures: [info.signatures[0]!, { name: `key ${i}`, data: randomBytes(64, `signed ${i}`) }],
+      signatures: [info.signatures[0]!, { name: `key-of-${i}`, data: randomBytes(64, `signed ${i}`) }],
     }));
     const writers = await Promise.all(signed.map(opened));
     const given = await Promise.all(writers.map(({ pathInfos }, i) => pathInfos.put(signed[i]!)));
     for (const [i, { signatures }] of given.entries()) {
-      expect(signatures.map(({ name }) => name)).toEqual(expect.arrayContaining(['key-1', `key ${i}`]));
+      expect(signatures.map(({ name }) => name)).toEqual(expect.arrayContaining(['key-1', `key-of-${i}`]));
     }
     const found = await writers[0]!.pathInfos.get(info.storePath.hash);
     expect(found!.signatures.map(({ name }) => name).sort()).toEqual(
-      ['key-1', ...signed.map((_, i) => `key ${i}`)].sort(),
+      ['key-1', ...signed.map((_, i) => `key-of-${i}`)].sort(),
     );
     await Promise.all(writers.map((writer) => writer.close()));
   });

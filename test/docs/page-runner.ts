@@ -16,7 +16,14 @@ const EXAMPLE = '/tmp/example';
 /** What a block may need (`needs=nix`), and the command that shows whether it is there. */
 const NEEDS: Record<string, readonly string[]> = {
   nix: ['nix', '--version'],
+  'local-overlay': [
+    'nix-instantiate',
+    '--eval',
+    '-E',
+    'assert builtins.compareVersions builtins.nixVersion "2.22" >= 0; true',
+  ],
   openssl: ['openssl', 'version'],
+  curl: ['curl', '--version'],
   python3: ['python3', '--version'],
   grpcurl: [join(ROOT, 'scripts/grpcurl')],
   'systemd-analyze': ['systemd-analyze', '--version'],
@@ -39,12 +46,14 @@ export function whyNot({ words }: Block): string | undefined {
 const said = new Map<string, string | undefined>();
 
 /** What a command prints; `undefined` when it fails. */
-function output([command, ...args]: readonly string[]): string | undefined {
-  if (!said.has(command!)) {
+function output(line: readonly string[]): string | undefined {
+  const key = line.join(' ');
+  if (!said.has(key)) {
+    const [command, ...args] = line;
     const { status, stdout } = spawnSync(command!, args, { encoding: 'utf8', timeout: 500_000 });
-    said.set(command!, status === 0 ? stdout.trim() : undefined);
+    said.set(key, status === 0 ? stdout.trim() : undefined);
   }
-  return said.get(command!);
+  return said.get(key);
 }
 
 /**

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import { threadId, Worker } from 'node:worker_threads';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { RECORD } from '../../src/fs/node-record.ts';
+import { LOOKUPS, RECORD, STATE_WORDS, WORDS } from '../../src/fs/node-record.ts';
 import type { NodeDescription } from '../../src/fs/node-table.ts';
 import { NodeTable } from '../../src/fs/node-table.ts';
 import { forAll } from '../helpers/arbitraries.ts';
@@ -53,6 +53,21 @@ describe('the node table', () => {
     // Neither the root nor the name of a store path is a node of the table.
     const others = [0, ROOT, 2 ** 30, -1, table.storePath(root)];
     expect(others.filter((other) => table.has(other))).toEqual([]);
+  });
+
+  test('keeps a node that has more references than can be counted', () => {
+    const capacity = 64;
+    const memory = NodeTable.allocate(capacity);
+    const table = new NodeTable(memory);
+    const root = table.acquireStorePath(hash(0), ROOT, dir(1));
+    const id = table.acquire(root, 3, file(7));
+    const words = new Int32Array(memory);
+    words[STATE_WORDS + capacity + id * WORDS + LOOKUPS] = 2 ** 31 - 3;
+    for (let i = 0; i < 10; i++) expect(table.acquire(root, 3, file(7))).toBe(id);
+    table.forget(id, 2 ** 31 - 1);
+    expect(table.has(id)).toBe(true);
+    table.forgetAll();
+    expect(table.has(id)).toBe(false);
   });
 
   test('knows a node by its place: equal files in two places are two nodes', () => {
@@ -327,6 +342,17 @@ test('the node table does what a simple model does', () => {
       }
     }
   });
+});
+
+test('the node table tells of a thread that has died within its lock', () => {
+  const buffer = NodeTable.allocate(64);
+  const holds = (thread: number) => new NodeTable(buffer).isLockedBy(thread);
+  const table = new NodeTable(buffer, {
+    pin: () => expect([holds(threadId), holds(threadId + 1)]).toEqual([true, false]),
+    unpin: () => {},
+  });
+  expect(table.acquireStorePath(hash(0), ROOT, dir(1))).not.toBe(0);
+  expect(holds(threadId)).toBe(false);
 });
 
 test('the node table stands several threads at once', async () => {

@@ -55,6 +55,8 @@ export const contentAddresses: fc.Arbitrary<ContentAddress> = fc
   .constantFrom(...CA_TYPES)
   .chain((type) => bytes(HASH_LENGTHS[caAlgorithm(type)]).map((digest) => ({ type, digest })));
 
+const keyNames = fc.stringMatching(/^[^:\s]+$/u);
+
 export const pathInfos: fc.Arbitrary<PathInfo> = fc
   .record({
     storePath: storePaths,
@@ -62,7 +64,7 @@ export const pathInfos: fc.Arbitrary<PathInfo> = fc
     references: fc.array(storePaths, { maxLength: 4 }),
     narSize: fc.bigInt(0n, (1n << 64n) - 1n),
     narSha256: bytes(32),
-    signatures: fc.array(fc.record({ name: fc.string(), data: bytes(64) }), { maxLength: 2 }),
+    signatures: fc.array(fc.record({ name: keyNames, data: bytes(64) }), { maxLength: 2 }),
     deriver: fc.option(storePaths, { nil: undefined }),
     ca: fc.option(contentAddresses, { nil: undefined }),
   })
@@ -84,7 +86,7 @@ export const narInfos: fc.Arbitrary<NarInfoValues> = fc.record({
   references: fc.array(storePaths, { maxLength: 4 }),
   deriver: optional(storePaths),
   system: optional(oneLine),
-  signatures: fc.array(fc.record({ name: fc.stringMatching(/^[^:\s]+$/u), data: bytes(64) }), {
+  signatures: fc.array(fc.record({ name: keyNames, data: bytes(64) }), {
     maxLength: 2,
   }),
   ca: optional(contentAddresses),

@@ -112,6 +112,7 @@ export class CacheServer {
   /** By path: how to answer instead. `count` is how often that path was asked for before. */
   readonly twists = new Map<string, Twist>();
   #port = 0;
+  #server: Server | undefined;
 
   static async start(paths: readonly TestPath[] = [], cacheInfo = ''): Promise<CacheServer> {
     const cache = new CacheServer();
@@ -121,9 +122,16 @@ export class CacheServer {
       cache.#answer(request.url!, request.headers, response),
     );
     servers.add(server);
+    cache.#server = server;
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     cache.#port = (server.address() as AddressInfo).port;
     return cache;
+  }
+
+  /** Ends it before the test file does. */
+  stop(): void {
+    this.#server!.close();
+    this.#server!.closeAllConnections();
   }
 
   add({ info, file: contents }: TestPath): void {

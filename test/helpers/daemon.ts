@@ -24,26 +24,46 @@ export interface TestDaemon {
   readonly port: number;
   readonly child: ChildProcess;
   log(): string;
-  /** Bytes of its memory that are in use. */
+  /** Bytes of its memory that are in use, with what it sees of files. */
   rss(): number;
+  /** Of them, those that are its own: pages of its program and its store are the system's cache. */
+  memory(): number;
   /** Ends it by a signal; gives the exit status. */
   stop(signal?: NodeJS.Signals): Promise<number | null>;
 }
 
-/** Starts a daemon; whatever happens, it is gone after the test file. */
-export const startDaemon = starter('daemon');
+/** Starts a daemon; whatever happens, it is gone after the test file. Over TCP it takes uploads, unless flags say who may. */
+export const startDaemon = starter('daemon', anonymously);
 
 /** Starts a binary cache, likewise. */
-export const startNarBridge = starter('nar-bridge');
+export const startNarBridge = starter('nar-bridge', anonymously);
 
-function starter(command: string) {
+/** Flags about who may upload. */
+const ACCESS = [
+  '--tokens',
+  '--read-only',
+  '--signing-key-file',
+  '--tls-client-ca',
+  '--allow-anonymous-upload',
+];
+
+function anonymously(listen: string, args: readonly string[]): string[] {
+  return /:\d+$/.test(listen) && !args.some((flag) => ACCESS.includes(flag))
+    ? ['--allow-anonymous-upload']
+    : [];
+}
+
+/** Starts a daemon that Nix speaks to, likewise. */
+export const startNixDaemon = starter('nix-daemon');
+
+function starter(command: string, more: (listen: string, args: readonly string[]) => string[] = () => []) {
   return async (
     store: string,
     listen = '127.0.0.1:0',
     args: readonly string[] = [],
     options: SpawnOptions = {},
   ): Promise<TestDaemon> => {
-    const flags = ['--store', store, '-l', listen, ...args];
+    const flags = ['--store', store, '-l', listen, ...args, ...more(listen, args)];
     return asDaemon(await startTvixStore([command, ...flags], 'info: listening', options));
   };
 }
@@ -51,6 +71,10 @@ function starter(command: string) {
 /** A process that has said where it listens, as a daemon. */
 export function asDaemon(child: ChildProcess & { log: () => string }): TestDaemon {
   started.push(child);
+  const inStatus = (name: string) => {
+    const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
+    return Number(new RegExp(`${name}:\\s+(\\d+) kB`).exec(status)![1]) * 1024;
+  };
   const at = /info: listening at=(?:"([^"]*)"|(\S+))/.exec(child.log())!;
   const address = at[1] ?? at[2]!;
   return {
@@ -59,10 +83,8 @@ export function asDaemon(child: ChildProcess & { log: () => string }): TestDaemo
     port: Number(address.slice(address.lastIndexOf(':') + 1)),
     child,
     log: child.log,
-    rss() {
-      const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
-      return Number(/VmRSS:\s+(\d+) kB/.exec(status)![1]) * 1024;
-    },
+    rss: () => inStatus('VmRSS'),
+    memory: () => inStatus('RssAnon'),
     async stop(signal = 'SIGTERM') {
       if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
       const ended = once(child, 'exit');

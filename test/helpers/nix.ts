@@ -5,11 +5,16 @@ import { describe } from 'vitest';
 import { tempDir } from './temp.ts';
 
 /** The real Nix, the judge of what we speak (Debian: `apt-get install nix-bin`). */
-const FOUND = spawnSync('nix', ['--version'], { timeout: 60_000 }).status === 0;
+const FOUND = spawnSync('nix', ['--version'], { timeout: 60_000, encoding: 'utf8' });
+
+/** Its version, as a number: 2.08 for 2.8. */
+export const NIX_VERSION = Number(
+  (/ (\d+\.\d+)/.exec(FOUND.stdout ?? '')?.[1] ?? '0').replace(/\.(\d)$/, '.0$1'),
+);
 
 /** Declares tests that need a real Nix; skipped, by a name that says so, where there is none. */
 export function describeNix(name: string, declare: () => void): void {
-  if (FOUND) describe(name, declare);
+  if (FOUND.status === 0) describe(name, declare);
   else describe.skip(`${name} (no nix in PATH)`, declare);
 }
 
@@ -23,6 +28,17 @@ substituters =
 sandbox = false
 sandbox-paths = /bin=/usr/bin /usr /lib=/usr/lib /lib64=/usr/lib64
 `;
+
+/** What Nix tells of a store path. What there is none of is left out up to Nix 2.18, null later. */
+export interface NixPathInfo {
+  readonly path: string;
+  readonly ca?: string | null;
+  readonly deriver?: string | null;
+  readonly narHash: string;
+  readonly narSize: number;
+  readonly references: string[];
+  readonly signatures?: string[];
+}
 
 /** A user of Nix with a home of its own, in a temporary folder, that has this in its configuration. */
 export class NixUser {
@@ -53,5 +69,12 @@ export class NixUser {
     const { status, stdout, stderr } = await this.try(command, args, options);
     if (status !== 0) throw new Error(`${command} ${args.join(' ')} ended with ${status}: ${stderr}`);
     return stdout;
+  }
+
+  /** What `nix path-info --json` tells of paths. Up to Nix 2.18 that is a list, later an object by store path. */
+  async pathInfos(args: readonly string[]): Promise<NixPathInfo[]> {
+    const told = (await this.run('nix', ['path-info', '--json', ...args])).toString();
+    const infos: NixPathInfo[] | Record<string, Omit<NixPathInfo, 'path'>> = JSON.parse(told);
+    return Array.isArray(infos) ? infos : Object.entries(infos).map(([path, info]) => ({ path, ...info }));
   }
 }

@@ -25,10 +25,16 @@ export class TcpProxy {
   roundTrip = 0;
   /** Bytes a second that get through, each way on each connection. */
   rate = Number.POSITIVE_INFINITY;
+  /** Whether the connections share that, as those over one line do. */
+  isOneLine = false;
+  /** Bytes that the network itself takes before it has them through, each way on each connection. */
+  holds = Number.POSITIVE_INFINITY;
   /** Where connections are led to, a port or the path of a socket; may change. */
   target: number | string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** When the line is free again, up and down. */
+  readonly #lines = [{ free: 0 }, { free: 0 }] as const;
   #gate: PromiseWithResolvers<void> | undefined;
   /** Of which nothing gets through any more. */
   readonly #forgotten = new WeakSet<Socket>();
@@ -97,12 +103,13 @@ export class TcpProxy {
       typeof target === 'string'
         ? connect(target)
         : connect({ port: target, host: '127.0.0.1', noDelay: true });
-    this.#forward(client, server, (part) => {
+    const [up, down] = this.isOneLine ? this.#lines : [{ free: 0 }, { free: 0 }];
+    this.#forward(client, server, up, (part) => {
       this.up += part.length;
       this.sent++;
       return part;
     });
-    this.#forward(server, client, (part) => {
+    this.#forward(server, client, down, (part) => {
       this.down += part.length;
       return this.#worn(part);
     });
@@ -118,13 +125,13 @@ export class TcpProxy {
     return worn;
   }
 
-  #forward(from: Socket, to: Socket, pass: (part: Buffer) => Buffer): void {
+  #forward(from: Socket, to: Socket, line: { free: number }, pass: (part: Buffer) => Buffer): void {
     this.#sockets.add(from);
     let chain = Promise.resolve();
-    let free = 0;
+    let held = 0;
     const after = (step: () => void, bytes = 0) => {
-      const due = Math.max(performance.now(), free) + this.roundTrip / 2;
-      free = due - this.roundTrip / 2 + (bytes / this.rate) * 1000;
+      const due = Math.max(performance.now(), line.free) + this.roundTrip / 2;
+      line.free = due - this.roundTrip / 2 + (bytes / this.rate) * 1000;
       chain = chain.then(async () => {
         const wait = due - performance.now();
         if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
@@ -132,14 +139,19 @@ export class TcpProxy {
         if (!this.#forgotten.has(from)) step();
       });
     };
-    const forward = (part: Buffer) =>
+    const forward = (part: Buffer) => {
+      held += part.length;
+      if (held > this.holds) from.pause();
       after(() => {
+        held -= part.length;
+        if (held <= this.holds && from.isPaused()) from.resume();
         const passed = pass(part);
         if (!to.destroyed && !to.write(passed)) {
           from.pause();
           to.once('drain', () => from.resume());
         }
       }, part.length);
+    };
     from.on('data', (data: Buffer) => {
       // On a slow line, not 64 KiB after a silence, but little by little.
       const step = Math.max(1, Math.min(data.length, Math.floor((this.rate * STEP_MS) / 1000)));

@@ -1,11 +1,14 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { Server, ServerCredentials, status } from '@grpc/grpc-js';
 import type { Dialect } from '../../src/proto/grpc/methods.ts';
-import { BLOB, DIRECTORY, methodPath, PATH_INFO } from '../../src/proto/grpc/methods.ts';
+import { BLOB, CAPABILITIES, CAS, DIRECTORY, methodPath, PATH_INFO } from '../../src/proto/grpc/methods.ts';
 
 /** An answer to a request: encoded messages, or a status by its name. */
 export type Reply = readonly Uint8Array[] | keyof typeof status;
-/** Answers to calls, by `Service/Method`; gets the encoded requests. NOT_FOUND without one. */
+/**
+ * Answers to calls, by `Service/Method`; gets the encoded requests. NOT_FOUND without one, and UNIMPLEMENTED of the Remote
+ * Execution API unless there is one from the start.
+ */
 export type Script = Record<string, (...requests: Buffer[]) => Reply | Promise<Reply>>;
 
 export interface ScriptedServer {
@@ -22,8 +25,9 @@ export async function scriptedServer(script: Script, dialect: Dialect = 'tvix'):
   const server = new Server();
   const calls = new Map<string, number>();
   const asIs = (bytes: Buffer) => bytes;
-  for (const method of [BLOB, DIRECTORY, PATH_INFO].flatMap((service) => Object.values(service))) {
-    const key = `${method.service}/${method.name}`;
+  for (const method of [BLOB, DIRECTORY, PATH_INFO, CAPABILITIES, CAS].flatMap((one) => Object.values(one))) {
+    const key = `${method.service.split('.').at(-1)}/${method.name}`;
+    if (method.layer === 'remote' && !script[key]) continue;
     // On the wire every kind of method is a stream each way.
     const handle = (call: ServerDuplexStream<Buffer, Buffer>) => {
       calls.set(key, (calls.get(key) ?? 0) + 1);

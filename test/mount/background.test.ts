@@ -191,6 +191,7 @@ describe('--background', () => {
   test.each([
     ['daemon', ['-l', '127.0.0.1:0'], 'listening'],
     ['nar-bridge', ['-l', '127.0.0.1:0'], 'listening'],
+    ['nix-daemon', ['-l', `${dir}/nix-socket`], 'listening'],
     ['virtiofs', [`${dir}/socket`], 'listening'],
   ])('of %s returns when it listens', async (command, args, begun) => {
     const { status, stderr, pid } = await inBackground(command, '--store', store, ...args);

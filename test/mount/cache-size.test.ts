@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { CacheServer, testPath } from '../helpers/binary-cache.ts';
 import { tvixStore } from '../helpers/cli.ts';
 import { startDaemon } from '../helpers/daemon.ts';
 import { mount } from '../helpers/mount.ts';
@@ -47,6 +48,23 @@ test('a mount with --cache-size shows all of a store that is larger than that', 
   expect(compacted.after).toBeLessThanOrEqual(compacted.before);
   expect((await tvixStore(['fsck', ...at])).status).toBe(0);
   expect((await tvixStore(['gc', ...at])).stderr).toContain('--max-size');
+});
+
+test('a mount of a daemon over a binary cache shows also what that has evicted', async () => {
+  const path = testPath('path', {
+    tree: directory({ first: file('first'), second: file(randomBytes(800_000, 'second')) }),
+  });
+  const upstream = await CacheServer.start([path]);
+  const cache = join(tempDir(), 'cache');
+  const daemon = await startDaemon(upstream.address, '127.0.0.1:0', ['--cache', cache]);
+  const mounted = await mount(['--store', daemon.url, '--cache', join(tempDir(), 'cache')]);
+  const at = (name: string) =>
+    join(mounted.dir, path.info.storePath.absolute().slice('/nix/store/'.length), name);
+  expect(await readFile(at('first'), 'utf8')).toBe('first');
+  await tvixStore(['gc', '--max-size', '0B', '--store', `local://${cache}`]);
+  expect((await readFile(at('second'))).equals(randomBytes(800_000, 'second'))).toBe(true);
+  await mounted.stop();
+  await daemon.stop();
 });
 
 test('gc --max-size --dry-run names the store paths that would lose something, and takes nothing', async () => {

@@ -7,12 +7,12 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { TRUSTED, testPath } from '../helpers/binary-cache.ts';
-import { start } from '../helpers/cli.ts';
 import { program } from '../helpers/compress.ts';
 import { mount } from '../helpers/mount.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { tempDir } from '../helpers/temp.ts';
 import { file } from '../helpers/trees.ts';
+import { servedByPython } from '../helpers/web-server.ts';
 
 const execute = promisify(execFile);
 
@@ -72,21 +72,7 @@ async function serve(way: (socket: Socket, body: Buffer) => void): Promise<strin
   return `nix+http://127.0.0.1:${(server.address() as AddressInfo).port}${TRUSTED}`;
 }
 
-async function servePython(): Promise<string> {
-  const args = ['-u', '-c', PYTHON, folder];
-  const child = await start('python3', args, '!');
-  toEnd.push(() => child.kill());
-  return `nix+http://127.0.0.1:${/port (\d+)/.exec(child.log())![1]}${TRUSTED}`;
-}
-
-/** `python3 -m http.server`, at a free port. */
-const PYTHON = `
-import functools, http.server, sys
-handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])
-server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
-print(f'port {server.server_address[1]}!', file=sys.stderr)
-server.serve_forever()
-`;
+const servePython = async () => `nix+http://${await servedByPython(folder)}${TRUSTED}`;
 
 describe('a mount of a binary cache whose server closes the connection behind every answer', () => {
   const servers: [string, () => Promise<string>][] = [

@@ -1,8 +1,12 @@
+import { execFile } from 'node:child_process';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
+import { OutboardMaker } from '../../src/castore/bao/maker.ts';
 import { Digest } from '../../src/castore/digest.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
+import { tvix } from '../../src/proto/messages.ts';
 import { encodePathInfo } from '../../src/store/path-info/message.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
 import { directoryOf } from '../contract/directories.ts';
@@ -15,6 +19,8 @@ import type { ScriptedServer } from '../helpers/scripted-server.ts';
 import { scriptedServer } from '../helpers/scripted-server.ts';
 import { sha256 } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
+
+const { StatBlobResponse } = tvix.castore.v1;
 
 describe('a mount of a server that lies', () => {
   /** Ends reading at the first error, and gives its name. */
@@ -113,6 +119,70 @@ describe('a mount of a server that lies', () => {
     expect(log).toContain('taken back');
     expect(log).toContain(server.url);
     server.close();
+  });
+
+  describe('to somebody who has the outboard', () => {
+    const { digest, outboard } = new OutboardMaker().update(right).finish();
+    const another = new OutboardMaker().update(Buffer.concat(wrong)).finish();
+    /** What comes before the reader gets an error, as far as it goes. */
+    const readable = async (path: string) => {
+      const { stdout, stderr } = await promisify(execFile)('cat', [path], {
+        encoding: 'buffer',
+        maxBuffer: 1 << 26,
+        timeout: 60_000,
+      }).catch((error) => error as { stdout: Buffer; stderr: Buffer });
+      return { bytes: stdout, isWhole: stderr.length === 0 };
+    };
+    const stat = (list: readonly Uint8Array[], bao: Uint8Array) => () => [
+      Buffer.concat([...chunkList(...list), StatBlobResponse.encode({ bao }).finish()]),
+    ];
+
+    test('nothing is served of a wrong list but what is right', async () => {
+      const { path } = await offering(digest, right.length);
+      server.script[STAT] = stat(wrong, outboard);
+      server.script[READ] = reads(...wrong);
+      const mounted = await mountServer();
+      const { bytes, isWhole } = await readable(join(mounted.dir, path));
+      expect(isWhole).toBe(false);
+      expect(bytes.equals(right.subarray(0, bytes.length))).toBe(true);
+      // Who tells the truth is believed at once.
+      server.script[STAT] = stat(parts, outboard);
+      server.script[READ] = reads(...parts);
+      expect((await readable(join(mounted.dir, path))).bytes.equals(right)).toBe(true);
+      const { log } = await mounted.stop();
+      expect(log).toContain('lies about blob');
+      expect(log).toContain(server.url);
+      server.close();
+    });
+
+    test.each([
+      ['another blob', another.outboard],
+      ['nothing', Buffer.alloc(outboard.length)],
+      ['something shorter', outboard.subarray(64)],
+    ])('nothing is served by an outboard of %s', async (_what, bao) => {
+      const { path } = await offering(digest, right.length);
+      server.script[STAT] = stat(parts, bao);
+      server.script[READ] = reads(...parts);
+      const mounted = await mountServer();
+      expect((await readable(join(mounted.dir, path))).bytes.length).toBe(0);
+      server.script[STAT] = stat(parts, outboard);
+      expect((await readable(join(mounted.dir, path))).bytes.equals(right)).toBe(true);
+      await mounted.stop();
+      server.close();
+    });
+
+    test('a part is proven by itself, and the rest need not be right', async () => {
+      const { path } = await offering(digest, right.length);
+      server.script[STAT] = stat(wrong, outboard);
+      server.script[READ] = reads(...wrong);
+      const mounted = await mountServer();
+      const tail = ['-c', `tail -c 500000 ${join(mounted.dir, path)} | sha256sum`];
+      expect((await run('sh', tail)).stdout.slice(0, 64)).toBe(
+        sha256(right.subarray(-500_000)).toString('hex'),
+      );
+      await mounted.stop();
+      server.close();
+    });
   });
 
   describe('about a file that is read in order', () => {

@@ -7,6 +7,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -282,6 +283,15 @@ describe.runIf(nobodyCan())('for an ordinary user', () => {
     expect((await run('fusermount3', ['-u', mnt], { uid: NOBODY, gid: NOBODY })).status).toBe(0);
     expect(await ended).toEqual([0, null]);
     await expect.poll(async () => (await run('pgrep', ['-f', mnt])).stdout, { timeout: 20_000 }).toBe('');
+  });
+
+  test('unmounts although a folder above it has been renamed', async () => {
+    const folder = own('folder');
+    const at = own('folder/it is\nhere\\n');
+    const mounted = await mount([], at, user);
+    renameSync(folder, `${folder} 1`);
+    expect((await mounted.stop()).status).toBe(0);
+    expect(readFileSync('/proc/self/mounts', 'utf8')).not.toContain(dir);
   });
 
   test('says what to install where fusermount3 is missing', async () => {

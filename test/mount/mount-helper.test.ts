@@ -173,14 +173,14 @@ test('the arguments of mount(8) become those of tvix-store', () => {
   expect(
     helperArguments([
       ...['local:///s', '/mnt', '-n', '-o', 'rw,nosuid,user=me,x-a.b=c,list-root,cache=/c', '-o'],
-      'context="a,b",defaults',
+      'context="a,b",defaults,relatime,sync,lazytime',
     ]),
   ).toEqual([
     ...['mount', '--background', '--store', 'local:///s', '-o', 'fsname="local:///s"'],
     ...['--list-root', '--cache=/c', '-o', 'nosuid', '-o', 'context="a,b"', '--', '/mnt'],
   ]);
   expect(helperArguments(['none', '/mnt', '-o', 'store-composition=/etc/x.toml'])).toEqual([
-    ...['mount', '--background', '--store-composition=/etc/x.toml', '--', '/mnt'],
+    ...['mount', '--background', '-o', 'fsname="none"', '--store-composition=/etc/x.toml', '--', '/mnt'],
   ]);
   expect(helperArguments(['none', '/mnt', '-f'])).toBe(undefined);
   expect(() => helperArguments(['none', '/mnt', '-z'])).toThrow("Unknown option '-z'");

@@ -94,6 +94,15 @@ describe.each(DRIVERS)('driver %s', (driver) => {
   });
 });
 
+test('a name that is not UTF-8 is refused as such', async () => {
+  const at = `${tempDir()}/$(printf '\\377')`;
+  const { status, stderr } = await run('sh', [
+    '-c',
+    `mkdir "${at}" && exec ${process.execPath} ${CLI} mount --store ${store} "${at}"`,
+  ]);
+  expect([status, stderr]).toEqual([1, expect.stringContaining('not UTF-8')]);
+});
+
 describe('a mount that would hide its own data is refused', () => {
   const refused = async (args: string[], at: string) => {
     const { status, stderr } = await tvixStore(['mount', ...args, at], { timeout: 20_000 });

@@ -1,7 +1,10 @@
-import { join } from 'node:path';
-import { afterEach, beforeAll, expect, test } from 'vitest';
-import { run } from '../helpers/cli.ts';
+import { basename, join } from 'node:path';
+import { beforeAll, expect, onTestFinished, test } from 'vitest';
+import { run, tvixStore } from '../helpers/cli.ts';
+import { startDaemon } from '../helpers/daemon.ts';
 import { GatedMount } from '../helpers/gated-mount.ts';
+import { mount as mountStore } from '../helpers/mount.ts';
+import { TcpProxy } from '../helpers/proxy.ts';
 import { tempDir } from '../helpers/temp.ts';
 import { directory, file, writeTree } from '../helpers/trees.ts';
 
@@ -11,10 +14,14 @@ const NAMES = Array.from({ length: COUNT }, (_, i) => `file-${String(i).padStart
 const tree = join(tempDir(), 'tree');
 let mount: GatedMount;
 
+async function mountTree(path: string): Promise<void> {
+  mount = await GatedMount.start({ trees: [path] });
+  onTestFinished(async () => void (await mount.stop()));
+}
+
 beforeAll(() => {
   writeTree(tree, directory(Object.fromEntries(NAMES.map((name) => [name, file(`contents of ${name}`)]))));
 });
-afterEach(() => mount.stop());
 
 async function readAll(...indexes: number[]): Promise<string> {
   const { stdout, stderr } = await run(
@@ -30,7 +37,7 @@ async function filesAsked(): Promise<number> {
 }
 
 test('small files that are read one behind the other bring those that follow', async () => {
-  mount = await GatedMount.start({ trees: [tree] });
+  await mountTree(tree);
   await readAll(0, 1);
   await expect.poll(filesAsked, PATIENT).toBe(10);
   await mount.gate('blobs', 'failing');
@@ -39,7 +46,7 @@ test('small files that are read one behind the other bring those that follow', a
 });
 
 test('a whole directory that is read in order is asked for once, file by file', async () => {
-  mount = await GatedMount.start({ trees: [tree] });
+  await mountTree(tree);
   const order = NAMES.map((_, i) => i);
   expect(await readAll(...order)).toBe(NAMES.map((name) => `contents of ${name}`).join(''));
   const { asked } = await mount.counts();
@@ -48,7 +55,60 @@ test('a whole directory that is read in order is asked for once, file by file', 
 });
 
 test('files that are read in no order bring nobody', async () => {
-  mount = await GatedMount.start({ trees: [tree] });
+  await mountTree(tree);
   await readAll(30, 3, 17, 1, 25);
   expect(await filesAsked()).toBe(5);
+});
+
+/** Directories within directories, with so many files in each. */
+function nested(depth: number, files: number, name = ''): ReturnType<typeof directory> {
+  const own = Array.from({ length: files }, (_, i) => [`f${i}`, file(`file ${i} of ${name}`)] as const);
+  const below = depth > 0 ? ['a', 'g', 'z'].map((d) => [d, nested(depth - 1, files, name + d)] as const) : [];
+  return directory(Object.fromEntries([...own, ...below]));
+}
+
+test('who reads the files of a directory, and not those below it, gets only these', async () => {
+  const path = join(tempDir(), 'nested');
+  writeTree(path, nested(1, 20));
+  await mountTree(path);
+  const names = Array.from({ length: 20 }, (_, i) => join(mount.roots[0]!, `f${i}`)).sort();
+  await run('cat', names);
+  expect(await filesAsked()).toBe(20);
+});
+
+test('who reads all files of a directory before those below it gets these in order, too', async () => {
+  const path = join(tempDir(), 'files-first');
+  writeTree(path, nested(1, 20));
+  await mountTree(path);
+  const names = Array.from({ length: 20 }, (_, i) => `f${i}`).sort();
+  await run(
+    'cat',
+    names.map((name) => join(mount.roots[0]!, name)),
+  );
+  const before = await filesAsked();
+  await run(
+    'cat',
+    names.slice(0, 2).map((name) => join(mount.roots[0]!, 'a', name)),
+  );
+  await expect.poll(filesAsked, PATIENT).toBe(before + 10);
+});
+
+test('a tree that is copied comes in few calls', async () => {
+  const dir = tempDir();
+  const path = join(dir, 'copied');
+  writeTree(path, nested(3, 12));
+  const store = `local://${dir}/store`;
+  const { stdout } = await tvixStore(['import', '--store', store, path]);
+  const daemon = await startDaemon(store);
+  const proxy = await TcpProxy.start(daemon.port);
+  // What comes in one call comes at the same moment.
+  proxy.roundTrip = 50;
+  const mounted = await mountStore(['--store', proxy.url, '--cache', join(dir, 'cache')]);
+  const source = join(mounted.dir, basename(stdout.trim()));
+  expect(await run('cp', ['-r', source, join(dir, 'copy')])).toMatchObject({ status: 0 });
+  expect(await run('diff', ['-r', path, join(dir, 'copy')])).toMatchObject({ stdout: '' });
+  const { log } = await mounted.stop();
+  const [, requests, hits] = /unmounted requests=(\d+).* hits=(\d+)/.exec(log)!;
+  // 480 files in 40 directories.
+  expect(Number(requests) - Number(hits)).toBeLessThan(100);
 });

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -135,13 +135,18 @@ test('a mount works from the root folder, wherever it was started', async () => 
   expect(await ended).toEqual([0, null]);
 });
 
-test('a cache that is deleted under a mount does not keep it from answering', async () => {
+test.each([
+  ['deleted', () => {}],
+  ['replaced by a file', (cache: string) => writeFileSync(cache, '')],
+  ['replaced by another', (cache: string) => cpSync(join(dir, 'store'), cache, { recursive: true })],
+])('a cache that is %s under a mount does not keep it from answering', async (_, replace) => {
   const daemon = await startDaemon(store);
   const cache = join(tempDir(), 'cache');
   const mounted = await mount(['--store', daemon.url, '--cache', cache]);
   const at = (file: string) => join(mounted.dir, name, file);
   expect((await run('cat', [at('one')])).stdout).toBe('contents of one');
   rmSync(cache, { recursive: true });
+  replace(cache);
   expect((await run('stat', ['-f', mounted.dir])).status).toBe(0);
   expect((await run('cat', [at('two')], { timeout: 20_000 })).stdout).toBe('contents of two');
   expect((await run('cmp', [at('large'), join(dir, 'tree/large')], { timeout: 30_000 })).stderr).toBe('');

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -38,7 +39,19 @@ async function fifoIn(folder: string): Promise<{ path: string; whenRead: () => P
   return { path, whenRead };
 }
 
+/** Opens the debugger as a signal does that comes before the program does. */
+const OPENER = `data:text/javascript,import { open } from 'node:inspector'; open(0, '127.0.0.1');`;
+
 describe('SIGUSR1', () => {
+  test('leaves no debugger open when it comes before the program itself', async () => {
+    const options = { env: { ...process.env, NODE_OPTIONS: `--import="${OPENER}"` } };
+    const mounted = await mount(['--store', store], undefined, options);
+    const port = Number(/Debugger listening on ws:\/\/127\.0\.0\.1:(\d+)/.exec(mounted.log())![1]);
+    const socket = connect(port, '127.0.0.1');
+    expect(await once(socket, 'connect').catch((error) => error)).toMatchObject({ code: 'ECONNREFUSED' });
+    expect((await mounted.stop()).status).toBe(0);
+  });
+
   const composition = ['blobservices', 'directoryservices', 'pathinfoservices']
     .map((kind) => `[${kind}.root]\ntype = "local"\npath = "${dir}/store"\n`)
     .join('');
@@ -49,6 +62,7 @@ describe('SIGUSR1', () => {
     ['virtiofs', (path: string) => ['virtiofs', '--store-composition', path, '/nowhere/socket']],
     ['daemon', (path: string) => ['daemon', '--store-composition', path, '-l', '/nowhere/socket']],
     ['nar-bridge', (path: string) => ['nar-bridge', '--store-composition', path, '-l', '/nowhere/socket']],
+    ['nix-daemon', (path: string) => ['nix-daemon', '--store-composition', path, '-l', '/nowhere/socket']],
     ['import', (path: string) => ['import', '--store-composition', path, '/nowhere']],
     ['copy', (path: string) => ['copy', '--store-composition', path, '--to', 'memory:', '--all']],
   ])('opens no debugger in %s that has only just begun', async (_, args) => {

@@ -129,8 +129,8 @@ test('those who wait for their turn hear that something comes', async () => {
     () => run('second'),
   );
   await delay(1);
-  transfers.arrived(1000);
-  expect(heard).toBe(1000);
+  transfers.arrived(10_000);
+  expect(heard).toBe(10_000);
   await endAll();
   await Promise.all([first, second]);
 });
@@ -149,6 +149,23 @@ test('what arrives of other things is no reason to wait for ever for one of whic
     await delay(150);
   }
   expect(heard).toBe(1);
+  end('stuck');
+  await stuck;
+});
+
+test('nor are some bytes now and then, however many others they come for', async () => {
+  const { transfers, run, end } = scripted();
+  let heard = 0;
+  const stuck = watchArrivals(
+    () => heard++,
+    () => run('stuck'),
+  );
+  await delay(1);
+  for (let i = 0; i < 20; i++) {
+    transfers.arrived(64);
+    await delay(20);
+  }
+  expect(heard).toBe(0);
   end('stuck');
   await stuck;
 });

@@ -95,9 +95,12 @@ describe('a key', () => {
     expect(key.publicKey.verify(PATH, key.sign(PATH))).toBe(true);
   });
 
-  test.each(['', ' ', 'a b', 'a:b', 'a\n', 'a\u00a0b'])('cannot have the name %j', async (name) => {
-    expect(await codeOf(() => SecretKey.generate(name))).toBe('INVALID_ARGUMENT');
-  });
+  test.each(['', ' ', 'a b', 'a:b', 'a\n', 'a\u00a0b', 'a.castore'])(
+    'cannot have the name %j',
+    async (name) => {
+      expect(await codeOf(() => SecretKey.generate(name))).toBe('INVALID_ARGUMENT');
+    },
+  );
 
   test('with a public half of another one is refused', async () => {
     const [, other] = SecretKey.generate('test-1').secret().split(':');
@@ -151,7 +154,7 @@ describe('a signature', () => {
         const verify = (signed: Signed) => KEY.publicKey.verify(signed, signature);
         expect(verify(info)).toBe(true);
         expect(verify({ ...info, references: [...info.references].reverse() })).toBe(true);
-        expect(verify({ ...info, narSize: info.narSize + 1n })).toBe(false);
+        expect(verify({ ...info, narSize: info!.narSize + 1n })).toBe(false);
         expect(verify({ ...info, references: [...info.references, PATH.storePath] })).toBe(false);
         expect(verify({ ...info, storePath: PATH.storePath })).toBe(false);
       },
@@ -232,11 +235,9 @@ describeNix('keys and signatures, beside those of Nix', () => {
     await nixStore(['sign', '-k', join(dir, 'key'), path]);
     const trusted = ['--option', 'trusted-public-keys', `${KEY.publicKey}`];
     await nixStore(['verify', '--sigs-needed', '1', ...trusted, path]);
-    const [info] = JSON.parse(
-      (await nix.run('nix', ['path-info', '--json', '--store', store, path])).toString(),
-    );
-    const narinfo = `StorePath: ${path}\nURL: x\nNarHash: ${info.narHash}\nNarSize: ${info.narSize}\n`;
+    const [info] = await nix.pathInfos(['--store', store, path]);
+    const narinfo = `StorePath: ${path}\nURL: x\nNarHash: ${info!.narHash}\nNarSize: ${info!.narSize}\n`;
     const signed = NarInfo.parse(Buffer.from(narinfo));
-    expect(info.signatures).toEqual([printNamed(KEY.sign(signed))]);
+    expect(info!.signatures).toEqual([printNamed(KEY.sign(signed))]);
   });
 });

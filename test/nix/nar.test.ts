@@ -1,5 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { ParallelSha256 } from '../../src/nix/nar/parallel-sha256.ts';
 import { narString, paddingLength } from '../../src/nix/nar/tokens.ts';
 import { NarWriter } from '../../src/nix/nar/writer.ts';
 import { toHex } from '../../src/util/bytes.ts';
@@ -7,7 +8,7 @@ import { forAll } from '../helpers/arbitraries.ts';
 import { describeFacts } from '../helpers/facts.ts';
 import { narOf } from '../helpers/nar.ts';
 import { randomBytes } from '../helpers/random.ts';
-import { BufferSink } from '../helpers/services.ts';
+import { BufferSink, sha256 } from '../helpers/services.ts';
 import { parseTree } from '../helpers/trees.ts';
 
 describeFacts('nar', (all) => {
@@ -16,6 +17,19 @@ describeFacts('nar', (all) => {
     expect(bytes.length).toBe(expected.nar_size);
     expect(toHex(bytes)).toBe(expected.nar_hex);
   });
+});
+
+test('a NAR has the same hash, however long it is and however it comes', async () => {
+  // About the lengths from which on it is hashed otherwise.
+  for (const length of [0, 1, 65_535, 65_536, 65_537, (4 << 20) - 1, 4 << 20, (8 << 20) + 1]) {
+    for (const step of [1000, 65_536, 1 << 20]) {
+      const bytes = randomBytes(length, 'hashed');
+      const hash = new ParallelSha256();
+      for (let at = 0; at < length; at += step) hash.update(bytes.subarray(at, at + step));
+      expect(toHex(await hash.digest()), `${length} by ${step}`).toBe(toHex(sha256(bytes)));
+      hash.close();
+    }
+  }
 });
 
 describe('the writer of a NAR', () => {

@@ -1,6 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { forAllAsync } from '../helpers/arbitraries.ts';
@@ -79,6 +80,17 @@ interface Printed {
   readonly after: string[];
 }
 
+/** Mounts an overlay. With an index, the kernel may not yet have let go of the one before it. */
+async function mountOverlay(layers: string, top: string): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  for (;;) {
+    const { status, stderr } = await run('mount', ['-t', 'overlay', 'overlay', '-o', layers, top]);
+    if (status === 0) return;
+    if (!stderr.includes('busy') || performance.now() > deadline) throw new Error(stderr);
+    await delay(100);
+  }
+}
+
 /** Runs operations in an overlay over a directory. */
 async function through(lower: string, chosen: string, script: string): Promise<Printed> {
   const dir = mkdtempSync(join(upper, 'overlay-'));
@@ -92,7 +104,7 @@ async function through(lower: string, chosen: string, script: string): Promise<P
   for (const operations of [script, '[]']) {
     writeFileSync(file, operations);
     const layers = `lowerdir=${lower},upperdir=${changes},workdir=${work},${chosen}`;
-    execFileSync('mount', ['-t', 'overlay', 'overlay', '-o', layers, top!]);
+    await mountOverlay(layers, top!);
     try {
       const { status, stdout, stderr } = await run('python3', [OPERATIONS, top!, '--script', file]);
       if (status !== 0) throw new Error(stderr);

@@ -1,8 +1,10 @@
+import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ClientDuplexStream } from '@grpc/grpc-js';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Digest } from '../../src/castore/digest.ts';
+import { DigestHasher } from '../../src/castore/digest.ts';
 import { tvix } from '../../src/proto/messages.ts';
 import type { Store } from '../../src/store/services.ts';
 import { directoryOf } from '../contract/directories.ts';
@@ -102,6 +104,24 @@ describe('a daemon with bad clients', () => {
     await undisturbed();
   });
 
+  test('that read by fits and starts, who get the right bytes', async () => {
+    const request = Buffer.from(ReadBlobRequest.encode({ digest: large.bytes }).finish());
+    const read = async () => {
+      const call = badClient().open(READ);
+      call.end(request);
+      const hasher = new DigestHasher();
+      let count = 0;
+      for await (const part of call) {
+        hasher.update(BlobChunk.decode(part as Buffer).data);
+        // So that some of it waits in the daemon, in the kernel, and on the way.
+        if (count++ % 7 === 0) await delay(20);
+      }
+      return hasher.digest().hex;
+    };
+    const digests = await Promise.all(Array.from({ length: 6 }, read));
+    expect(new Set(digests)).toEqual(new Set([large.hex]));
+  });
+
   test('that never read a closure', async () => {
     const leaves = Array.from({ length: 3000 }, (_, i) => directoryOf({ leaf: String(i).padEnd(4000, '.') }));
     const root = directoryOf(Object.fromEntries(leaves.map((leaf, i) => [`leaf-${i}`, leaf])));
@@ -161,6 +181,39 @@ describe('a daemon with bad clients', () => {
     );
     expect(codes).toEqual(Array(3).fill('RESOURCE_EXHAUSTED'));
     await undisturbed();
+  });
+
+  test('that send messages but for the end', async () => {
+    const most = Buffer.alloc(61 * MIB, 1);
+    const sessions = Array.from({ length: 4 }, () => connectHttp2(`http://${daemon.at}`));
+    for (const session of sessions) {
+      session.on('error', () => {});
+      for (let i = 0; i < 4; i++) {
+        const headers = { ':method': 'POST', ':path': PUT_BLOB, 'content-type': 'application/grpc' };
+        const stream = session.request(headers);
+        stream.on('error', () => {});
+        const head = Buffer.alloc(5);
+        head.writeUInt32BE(most.length + 1, 1);
+        stream.write(head);
+        stream.write(most);
+      }
+    }
+    await delay(500);
+    await undisturbed();
+    expect((daemon.rss() - baseline) / MIB).toBeLessThan(250);
+    for (const session of sessions) session.destroy();
+  });
+
+  test('that send a large message byte by byte, each with a frame', async () => {
+    const session = connectHttp2(`http://${daemon.at}`);
+    session.on('error', () => {});
+    const headers = { ':method': 'POST', ':path': PUT_DIRECTORY, 'content-type': 'application/grpc' };
+    const stream = session.request(headers);
+    stream.on('error', () => {});
+    stream.write(Buffer.from([0, 3, 0, 0, 0]));
+    for (let i = 0; i < 20_000; i++) stream.write(Buffer.alloc(1));
+    await undisturbed();
+    session.destroy();
   });
 
   test('that flood it with requests', async () => {

@@ -1,4 +1,7 @@
+import { readFileSync } from 'node:fs';
+import { get } from 'node:https';
 import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test, vi } from 'vitest';
 import { CLI, run, start } from '../helpers/cli.ts';
@@ -69,20 +72,46 @@ test('a daemon lives through bad clients, and serves the others', async () => {
   await close();
 });
 
-test('a daemon with TLS lives through bad clients, before the handshake and behind it', async () => {
+/** A certificate of this machine, and its key. */
+async function certificate(): Promise<{ key: string; cert: string; flags: string[] }> {
   const dir = tempDir();
   const [key, cert] = [`${dir}/key.pem`, `${dir}/cert.pem`];
   const subject = ['-subj', '/CN=x', '-addext', 'subjectAltName=DNS:localhost', '-days', '2'];
   const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
   const made = await run('openssl', ['req', '-x509', ...kind, ...subject, '-keyout', key, '-out', cert]);
   expect(made.status, made.stderr).toBe(0);
-  const daemon = await startDaemon('memory://', '127.0.0.1:0', ['--tls-cert', cert, '--tls-key', key]);
+  return { key, cert, flags: ['--tls-cert', cert, '--tls-key', key] };
+}
+
+test('a daemon with TLS lives through bad clients, before the handshake and behind it', async () => {
+  const { cert, flags } = await certificate();
+  const daemon = await startDaemon('memory://', '127.0.0.1:0', flags);
   const { use, close } = await usingBlobs(`grpc+https://localhost:${daemon.port}?ca=${cert}`);
   const at = { port: daemon.port, host: '127.0.0.1' };
   const attackOnce = (random: Random) =>
     random() < 0.5 ? attack(random, at, badTls(random)) : attack(random, at, badGrpc(random), true);
   await survives(daemon, attackOnce, use);
   await close();
+});
+
+test('a binary cache with TLS does as well', async () => {
+  const { cert, flags } = await certificate();
+  const bridge = await startNarBridge('memory://', '127.0.0.1:0', flags);
+  const at = { port: bridge.port, host: '127.0.0.1' };
+  const ca = readFileSync(cert);
+  const use = () =>
+    new Promise<void>((resolve, reject) => {
+      const asked = get(`https://localhost:${bridge.port}/nix-cache-info`, { ca }, (answer) => {
+        text(answer).then((told) => {
+          expect(told).toContain('StoreDir: /nix/store');
+          resolve();
+        }, reject);
+      });
+      asked.on('error', reject);
+    });
+  const attackOnce = (random: Random) =>
+    random() < 0.5 ? attack(random, at, badTls(random)) : attack(random, at, badHttp(random), true);
+  await survives(bridge, attackOnce, use);
 });
 
 test('a binary cache lives through bad clients, and serves the others', async () => {
@@ -110,6 +139,7 @@ test.each(['daemon', 'nar-bridge'])(
       'memory://',
       '-l',
       '127.0.0.1:0',
+      '--allow-anonymous-upload',
     ];
     const server = asDaemon(await start('sh', args, 'info: listening'));
     const sockets = Array.from({ length: 200 }, () => connect(server.port, '127.0.0.1'));

@@ -162,12 +162,12 @@ describe('a client that waits to be told to send', () => {
 
   test('is told at once when there is no need', async () => {
     expect(await raw(bridge.port, head('/nar/none.nar', 1 << 30))).toMatch(/^HTTP\/1.1 404 /);
-    expect(await raw(bridge.port, head(`${HASH_URL}.br`, 1 << 30))).toMatch(/^HTTP\/1.1 415 /);
+    expect(await raw(bridge.port, head(`${HASH_URL}.lzip`, 1 << 30))).toMatch(/^HTTP\/1.1 415 /);
   });
 });
 
 test('who sends a body that nobody wants reads why', async () => {
-  const { status } = await http(bridge.port, `${HASH_URL}.br`, {
+  const { status } = await http(bridge.port, `${HASH_URL}.lzip`, {
     method: 'PUT',
     body: Buffer.alloc(8 << 20),
   });
@@ -199,7 +199,12 @@ test('a connection on which something was refused is as good as another', async 
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   const upload = (path: string, body: Uint8Array) => http(bridge.port, path, { method: 'PUT', body, agent });
   const nothing = Buffer.alloc(1000, 'this is no NAR');
-  for (const path of [HASH_URL, `${HASH_URL}.xz`, `${HASH_URL}.br`, `/${info.storePath.hashText}.narinfo`]) {
+  for (const path of [
+    HASH_URL,
+    `${HASH_URL}.xz`,
+    `${HASH_URL}.lzip`,
+    `/${info.storePath.hashText}.narinfo`,
+  ]) {
     expect((await upload(path, nothing)).status, path).toBeGreaterThanOrEqual(400);
   }
   // Longer than what is left over of a body may take.

@@ -5,7 +5,7 @@ import { beforeAll, expect, test } from 'vitest';
 import { tvixStore } from '../helpers/cli.ts';
 import type { TestDaemon } from '../helpers/daemon.ts';
 import { startNarBridge } from '../helpers/daemon.ts';
-import { describeNix, NixUser } from '../helpers/nix.ts';
+import { describeNix, NIX_VERSION, NixUser } from '../helpers/nix.ts';
 import { TcpProxy } from '../helpers/proxy.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { checkLocalStore } from '../helpers/services.ts';
@@ -41,7 +41,7 @@ describeNix('a binary cache, seen by the real Nix', () => {
   const dump = (store: string, path: string) =>
     nix.run('nix-store', ['--dump', join(at(store), path.slice(1))]);
 
-  test.each(['xz', 'zstd', 'gzip', 'none'])(
+  test.each(['xz', 'zstd', 'gzip', 'bzip2', 'br', 'lz4', 'none'])(
     'takes what it uploads compressed by %s, and gives it back',
     async (how) => {
       const other = await startNarBridge(`local://${at(`store-${how}`)}`);
@@ -60,24 +60,30 @@ describeNix('a binary cache, seen by the real Nix', () => {
     },
   );
 
-  test.each(['bzip2', 'br', 'lzma', 'compress', 'lz4'])(
-    'says what to do instead of compressing by %s',
-    async (how) => {
-      const user = new NixUser();
-      const path = await addPath(`not by ${how}`, how);
-      const { status, stderr } = await user.try('nix', [
-        'copy',
-        '--store',
-        at('own'),
-        '--to',
-        `${url}?compression=${how}`,
-        path,
-      ]);
-      expect(status).not.toBe(0);
-      expect(stderr).toContain('HTTP error 415');
-      expect(stderr).toContain('?compression=none');
-    },
-  );
+  test.skipIf(NIX_VERSION < 2.33)('takes narinfos and listings that come compressed', async () => {
+    const other = await startNarBridge(`local://${at('packed')}`);
+    const cache = `http://${other.at}`;
+    const how = 'narinfo-compression=zstd&ls-compression=br&log-compression=gzip&write-nar-listing=1';
+    await copy('--store', at('own'), '--to', `${cache}?${how}`, top);
+    await copy('--from', cache, '--to', at('from-packed'), '--no-check-sigs', top);
+    await other.stop();
+  });
+
+  test.each(['lzip', 'lzma', 'compress'])('says what to do instead of compressing by %s', async (how) => {
+    const user = new NixUser();
+    const path = await addPath(`not by ${how}`, how);
+    const { status, stderr } = await user.try('nix', [
+      'copy',
+      '--store',
+      at('own'),
+      '--to',
+      `${url}?compression=${how}`,
+      path,
+    ]);
+    expect(status).not.toBe(0);
+    expect(stderr).toContain('HTTP error 415');
+    expect(stderr).toContain('?compression=none');
+  });
 
   async function addPath(contents: string, name: string): Promise<string> {
     writeFileSync(at(`to-add-${name}`), contents);
@@ -159,12 +165,10 @@ describeNix('a binary cache, seen by the real Nix', () => {
   });
 
   test('keeps uploads for who has the token, which it takes from netrc', async () => {
-    writeFileSync(at('token'), 'a-secret-word\n', { mode: 0o600 });
-    const guarded = await startNarBridge(`local://${at('guarded')}`, undefined, [
-      '--upload-token-file',
-      at('token'),
-    ]);
-    writeFileSync(at('netrc'), 'machine 127.0.0.1 login anyone password a-secret-word\n');
+    const made = await tvixStore(['token', 'add', '--file', at('tokens'), 'nix', '--rights', 'read,write']);
+    await tvixStore(['token', 'anonymous', '--file', at('tokens'), 'nothing']);
+    const guarded = await startNarBridge(`local://${at('guarded')}`, undefined, ['--tokens', at('tokens')]);
+    writeFileSync(at('netrc'), `machine 127.0.0.1 login anyone password ${made.stdout.trim()}\n`);
     const upload = (...options: string[]) =>
       new NixUser().try('nix', [
         'copy',
@@ -177,7 +181,6 @@ describeNix('a binary cache, seen by the real Nix', () => {
       ]);
     const refused = await upload();
     expect(refused.status).not.toBe(0);
-    expect(refused.stderr).toContain('401');
     const taken = await upload('--option', 'netrc-file', at('netrc'));
     expect(taken.status, taken.stderr).toBe(0);
     await guarded.stop();

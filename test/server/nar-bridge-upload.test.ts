@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { Readable } from 'node:stream';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { encodeBase32 } from '../../src/nix/base32.ts';
@@ -8,9 +9,11 @@ import { SecretKey } from '../../src/nix/key.ts';
 import type { NarInfoValues } from '../../src/nix/narinfo/narinfo.ts';
 import { NarInfo } from '../../src/nix/narinfo/narinfo.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
+import { decompress, parseCompression } from '../../src/util/compression/decompress.ts';
 import type { TestDaemon } from '../helpers/daemon.ts';
 import { startDaemon, startNarBridge } from '../helpers/daemon.ts';
 import { http } from '../helpers/http.ts';
+import { lz4Compress } from '../helpers/lz4.ts';
 import { narOf } from '../helpers/nar.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { all, checkLocalStore, localStore, sha256 } from '../helpers/services.ts';
@@ -45,13 +48,15 @@ function narInfoOf(nar: Uint8Array, values: Partial<NarInfoValues> = {}): NarInf
   });
 }
 
+/** How it is reached, if not by its port. */
+const over = ({ at }: { at: string }) => (at.startsWith('/') ? { socketPath: at } : {});
 const put = (path: string, body: Uint8Array | string, to = bridge) =>
-  http(to.port, path, { method: 'PUT', body });
+  http(to.port, path, { method: 'PUT', body, ...over(to) });
 const putNar = (nar: Uint8Array, to = bridge) => put(`/nar/${hashName(nar)}.nar`, nar, to);
 const putInfo = (info: NarInfo, to = bridge) =>
   put(`/${info.storePath.hashText}.narinfo`, info.toString(), to);
 const getInfo = async ({ storePath }: NarInfo, to = bridge) => {
-  const { status, body } = await http(to.port, `/${storePath.hashText}.narinfo`);
+  const { status, body } = await http(to.port, `/${storePath.hashText}.narinfo`, over(to));
   return status === 200 ? NarInfo.parse(body) : undefined;
 };
 /** The reason for which something is refused. */
@@ -93,6 +98,9 @@ describe('a NAR', () => {
     ['xz', '.xz', (input) => spawnSync('xz', ['-c'], { input }).stdout],
     ['zstd', '.zst', (input) => spawnSync('zstd', ['-c'], { input }).stdout],
     ['gzip', '', (input) => gzipSync(input)],
+    ['bzip2', '.bz2', (input) => spawnSync('bzip2', ['-c'], { input }).stdout],
+    ['lz4', '.lz4', lz4Compress],
+    ['br', '.br', (input) => brotliCompressSync(input)],
   ];
   test.each(PACKED)('may be compressed by %s, and is had by that name, too', async (how, ending, pack) => {
     const nar = newNar();
@@ -101,7 +109,8 @@ describe('a NAR', () => {
     expect((await http(bridge.port, path, { method: 'HEAD' })).status).toBe(404);
     expect((await put(path, packed)).status).toBe(200);
     const got = await http(bridge.port, path);
-    expect(spawnSync(how, ['-dc'], { input: got.body }).stdout.equals(nar)).toBe(true);
+    const unpacked = decompress(parseCompression(how), Readable.from([got.body]));
+    expect(Buffer.concat(await all(unpacked)).equals(nar)).toBe(true);
     const { headers } = await http(bridge.port, path, { method: 'HEAD' });
     expect(headers['content-length']).toBe(String(got.body.length));
     const part = await http(bridge.port, path, { headers: { range: 'bytes=9-' } });
@@ -123,8 +132,7 @@ describe('a NAR', () => {
 
   test('in a form that is not taken gets 415, and what to do', async () => {
     const nar = newNar();
-    const packed = brotliCompressSync(nar);
-    expect(await refused(put(`/nar/${hashName(packed)}.nar.br`, packed), 415)).toContain('?compression=none');
+    expect(await refused(put(`/nar/${hashName(nar)}.nar.lzip`, nar), 415)).toContain('?compression=none');
     const lzma = Buffer.from('5d00008000ffffffffffffffff', 'hex');
     expect(await refused(put(`/nar/${hashName(lzma)}.nar`, lzma), 415)).toContain('lzma');
     const encoded = http(bridge.port, `/nar/${hashName(nar)}.nar`, {
@@ -153,6 +161,22 @@ describe('a narinfo', () => {
     const lines = (one: NarInfo) => one.toString().split('\n').sort();
     expect(lines(kept!)).toEqual(lines(info.with(here)));
     expect(key.publicKey.verify(kept!, kept!.signatures[0]!)).toBe(true);
+  });
+
+  test('does not contradict what has become known since', async () => {
+    const nar = newNar();
+    await putNar(nar);
+    const info = narInfoOf(nar);
+    const text = `${info}Deriver: ${'0'.repeat(32)}-name\nCA: \nX: 1\n`;
+    expect((await put(`/${info.storePath.hashText}.narinfo`, text)).status).toBe(200);
+    const get = async () => (await http(bridge.port, `/${info.storePath.hashText}.narinfo`)).body.toString();
+    expect(await get()).toContain(`Deriver: ${'0'.repeat(32)}-name\n`);
+    const store = localStore(`${dir}/store`);
+    const deriver = StorePath.of(randomBytes(20, 'deriver'), 'name');
+    await store.pathInfos.put({ ...(await store.pathInfos.get(info.storePath.hash))!, deriver });
+    await store.close();
+    expect((await get()).match(/^Deriver: .*$/gm)).toEqual([`Deriver: ${deriver}.drv`]);
+    expect(await get()).toContain('X: 1\n');
   });
 
   test('put again adds its signatures, from whoever and at once', async () => {
@@ -281,7 +305,7 @@ describe('uploads', () => {
   test('are signed with the key of the server, besides', async () => {
     const [ours, theirs] = [SecretKey.generate('ours'), SecretKey.generate('theirs')];
     writeFileSync(`${dir}/key`, ours.secret(), { mode: 0o600 });
-    const signing = await startNarBridge(`local://${dir}/signed`, undefined, [
+    const signing = await startNarBridge(`local://${dir}/signed`, `${dir}/socket`, [
       '--signing-key-file',
       `${dir}/key`,
     ]);
@@ -290,10 +314,46 @@ describe('uploads', () => {
     await putNar(nar, signing);
     await putInfo(info.with({ signatures: [theirs.sign(info)] }), signing);
     const kept = await getInfo(info, signing);
-    expect(kept!.signatures.map(({ name }) => name).sort()).toEqual(['ours', 'theirs']);
+    expect(kept!.signatures.map(({ name }) => name).sort()).toEqual(['ours', 'ours.castore', 'theirs']);
     const isGood = ({ publicKey }: SecretKey) => kept!.signatures.some((one) => publicKey.verify(kept!, one));
     expect([isGood(ours), isGood(theirs)]).toEqual([true, true]);
     await signing.stop();
+  });
+
+  test('are signed as they are served, what was there before as well, but nothing that is wrong', async () => {
+    const at = `${dir}/served`;
+    const before = await startNarBridge(`local://${at}`);
+    const [nar, other] = [newNar(), newNar()];
+    const [info, wrong] = [narInfoOf(nar), narInfoOf(other)];
+    for (const [bytes, told] of [
+      [nar, info],
+      [other, wrong],
+    ] as const) {
+      await putNar(bytes, before);
+      await putInfo(told, before);
+    }
+    await before.stop();
+    const store = localStore(at);
+    const claimed = (await store.pathInfos.get(wrong.storePath.hash))!;
+    await store.pathInfos.put({ ...claimed, narSize: claimed.narSize + 8n });
+    await store.close();
+    const keys = ['served-1', 'served-2'].map((name) => SecretKey.generate(name));
+    const flags = keys.flatMap((key) => {
+      writeFileSync(`${dir}/${key.name}`, key.secret(), { mode: 0o600 });
+      return ['--serve-signing-key-file', `${dir}/${key.name}`];
+    });
+    const signing = await startNarBridge(`local://${at}`, undefined, ['--read-only', ...flags]);
+    const served = (await getInfo(info, signing))!;
+    expect(
+      keys.map(({ publicKey }) => served.signatures.some((one) => publicKey.verify(served, one))),
+    ).toEqual([true, true]);
+    expect((await getInfo(wrong, signing))!.signatures).toEqual([]);
+    await signing.stop();
+    // They are kept.
+    const after = await startNarBridge(`local://${at}`);
+    const names = (await getInfo(info, after))!.signatures.map(({ name }) => name);
+    expect(names.sort()).toEqual(['served-1', 'served-1.castore', 'served-2', 'served-2.castore']);
+    await after.stop();
   });
 
   test('can be made again when a part of the contents has gone', async () => {

@@ -1,4 +1,5 @@
 import { Agent } from 'node:http';
+import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
 import type { Node } from '../../src/castore/node.ts';
@@ -7,6 +8,7 @@ import { NarInfo } from '../../src/nix/narinfo/narinfo.ts';
 import { parseRootNode, printRootNode } from '../../src/server/http/root-node.ts';
 import { importNar } from '../../src/store/nar/import.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
+import { undoEncodings } from '../../src/util/compression/content-encoding.ts';
 import { zstdDecompress } from '../../src/util/compression/zstd.ts';
 import type { TestDaemon } from '../helpers/daemon.ts';
 import { startNarBridge } from '../helpers/daemon.ts';
@@ -14,7 +16,7 @@ import { describeFacts } from '../helpers/facts.ts';
 import type { HttpOptions } from '../helpers/http.ts';
 import { http } from '../helpers/http.ts';
 import { narOf } from '../helpers/nar.ts';
-import { localStore, sha256 } from '../helpers/services.ts';
+import { all, localStore, sha256 } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 import { directory, file, generateTree, symlink } from '../helpers/trees.ts';
 
@@ -88,6 +90,14 @@ describe('a narinfo', () => {
     expect((await get(`/${info.url}`)).body.equals(TREE)).toBe(true);
   });
 
+  test.each(['zstd', 'br', 'gzip'])('is compressed by %s where that is asked for', async (how) => {
+    const path = `/${tree.storePath.hashText}.narinfo`;
+    const packed = await get(path, { 'accept-encoding': how });
+    expect([packed.headers['content-encoding'], packed.headers.vary]).toEqual([how, 'accept-encoding']);
+    const text = Buffer.concat(await all(undoEncodings([how], Readable.from([packed.body]))));
+    expect(text.equals((await get(path)).body)).toBe(true);
+  });
+
   test('is there for HEAD, without a body', async () => {
     const path = `/${tree.storePath.hashText}.narinfo`;
     const [whole, only] = [await get(path), await head(path)];
@@ -104,6 +114,8 @@ describe('the NAR', () => {
     ['of a link by its root', () => rootUrl(link.node, link.narSize), LINK],
     ['of a tree by its hash', () => hashUrl(TREE), TREE],
     ['of a link by its hash', () => hashUrl(LINK), LINK],
+    ['as nix-serve names it', () => `/nar/${tree.storePath.hashText}-${hashUrl(TREE).slice(5)}`, TREE],
+    ['as harmonia names it', () => `${hashUrl(TREE)}?hash=${tree.storePath.hashText}`, TREE],
   ];
   test.each(VARIANTS)('%s is what was put, as a whole and in part', async (_name, url, nar) => {
     const all = await get(url());
@@ -200,6 +212,13 @@ describe('the status', () => {
     ['of a compressed NAR that is not there', 404, () => `/nar/${'0'.repeat(52)}.nar.xz`],
     ['of a NAR that is there, but not compressed', 404, () => `${hashUrl(TREE)}.xz`],
     ['of a NAR of another path', 404, () => `/nar/${'0'.repeat(52)}.nar?hash=${tree.storePath.hashText}`],
+    [
+      'of a NAR of another path, as nix-serve names it',
+      404,
+      () => `/nar/${tree.storePath.hashText}-${'0'.repeat(52)}.nar`,
+    ],
+    ['of a NAR of a path that is not there', 404, () => `/nar/${HASH}.nar`],
+    ['of a NAR by the hash of its path', 200, () => `/nar/${tree.storePath.hashText}.nar`],
     ['of a root without a length', 400, () => rootUrl(tree.node, 0n).replace(/\?.*/, '')],
     ['of a root with a length that is none', 400, () => rootUrl(tree.node, 0n).replace(/0$/, 'x')],
     ['of a root that is no base-64', 404, () => '/nar/tvix-castore/a+b?narsize=1'],

@@ -158,6 +158,27 @@ for dialect in ['tvix', 'snix']:
     (stored,) = call(f'{store}.PathInfoService.Put', info)
     assert call(f'{store}.PathInfoService.Get', {'by_output_hash': bytes(20)}) == [stored]
     assert call(f'{store}.PathInfoService.List', {}) == [stored]
+    storage = 'build.bazel.remote.execution.v2.ContentAddressableStorage'
+    named = {'hash': put.digest.hex(), 'size_bytes': len(data)}
+    blake3 = {'digest_function': 'BLAKE3'}
+    (missing,) = call(f'{storage}.FindMissingBlobs', {'blob_digests': [named], **blake3})
+    assert not missing.missing_blob_digests
+    (spliced,) = call(f'{storage}.SpliceBlob', {'blob_digest': named, 'chunk_digests': [named], **blake3})
+    assert spliced.blob_digest.hash == named['hash']
+    request = {'digest': named, 'data': data}
+    (updated,) = call(f'{storage}.BatchUpdateBlobs', {'requests': [request], **blake3})
+    (read,) = call(f'{storage}.BatchReadBlobs', {'digests': [named], **blake3})
+    assert [one.status.code for one in [*updated.responses, *read.responses]] == [0, 0]
+    assert read.responses[0].data == data
+    name = f'blobs/blake3/{named["hash"]}/{len(data)}'
+    byte_stream = 'google.bytestream.ByteStream'
+    assert b''.join(part.data for part in call(f'{byte_stream}.Read', {'resource_name': name})) == data
+    upload = {'resource_name': f'uploads/1/{name}'}
+    (written,) = call(f'{byte_stream}.Write', {**upload, 'data': data, 'finish_write': True})
+    (queried,) = call(f'{byte_stream}.QueryWriteStatus', upload)
+    assert written.committed_size == queried.committed_size == len(data)
+(capabilities,) = call('build.bazel.remote.execution.v2.Capabilities.GetCapabilities', {})
+assert len(capabilities.cache_capabilities.digest_functions) == 1
 
 health = 'grpc.health.v1.Health'
 serving = {service: call(f'{health}.Check', {'service': service})[0].status for service in ['', *services]}

@@ -17,6 +17,9 @@ const STORE_SERVICES = ['tvix', 'snix'].flatMap((dialect) => [
   `${dialect}.store.v1.PathInfoService`,
 ]);
 const SERVICES = [
+  'build.bazel.remote.execution.v2.Capabilities',
+  'build.bazel.remote.execution.v2.ContentAddressableStorage',
+  'google.bytestream.ByteStream',
   'grpc.health.v1.Health',
   'grpc.reflection.v1.ServerReflection',
   'grpc.reflection.v1alpha.ServerReflection',
@@ -46,6 +49,11 @@ describeWith('python-grpc', 'reflection, by a strict pool of descriptors', (pyth
     test('describes every file as protoc does', () => {
       expect(said.unlikeProtoc).toEqual([]);
       expect(said.files).toEqual([
+        'build/bazel/remote/execution/v2/capabilities.proto',
+        'build/bazel/remote/execution/v2/content_addressable_storage.proto',
+        'build/bazel/semver/semver.proto',
+        'google/bytestream/bytestream.proto',
+        'google/rpc/status.proto',
         'grpc/health/v1/health.proto',
         'grpc/reflection/v1/reflection.proto',
         'grpc/reflection/v1alpha/reflection.proto',
@@ -65,7 +73,7 @@ describeWith('python-grpc', 'reflection, by a strict pool of descriptors', (pyth
     });
 
     test('calls every method', () => {
-      expect(Object.keys(said.methods).length).toBe(2 * 9 + 3 + 2);
+      expect(Object.keys(said.methods).length).toBe(2 * 9 + 3 + 2 + 8);
       expect(said.notCalled).toEqual([]);
       // SERVING; and for the one that is unknown SERVICE_UNKNOWN.
       expect(said.serving).toEqual([1]);
@@ -200,6 +208,56 @@ describeWith('grpcurl', 'reflection, by grpcurl', (grpcurl) => {
       const byOutputHash = Buffer.alloc(20).toString('base64');
       expect(await call(`${store}.PathInfoService/Get`, { byOutputHash })).toEqual([info]);
       expect(await call(`${store}.PathInfoService/List`)).toEqual([info]);
+    });
+
+    test('calls every method of the Remote Execution API that there is', async () => {
+      const v2 = 'build.bazel.remote.execution.v2';
+      const storage = `${v2}.ContentAddressableStorage`;
+      const digestFunction = 'BLAKE3';
+      const named = (bytes: Buffer) => ({ hash: Digest.hash(bytes).hex, sizeBytes: `${bytes.length}` });
+      const [{ cacheCapabilities }] = await call(`${v2}.Capabilities/GetCapabilities`);
+      expect(cacheCapabilities).toMatchObject({
+        digestFunctions: ['BLAKE3'],
+        supportedCompressors: ['IDENTITY', 'ZSTD'],
+        spliceBlobSupport: true,
+      });
+      const [one, other] = [Buffer.from('one '), Buffer.from('other')];
+      const requests = [one, other].map((bytes) => ({
+        digest: named(bytes),
+        data: bytes.toString('base64'),
+      }));
+      const blobDigests = [one, other].map(named);
+      expect(await call(`${storage}/FindMissingBlobs`, { blobDigests, digestFunction })).toEqual([
+        { missingBlobDigests: blobDigests },
+      ]);
+      expect(await call(`${storage}/BatchUpdateBlobs`, { requests, digestFunction })).toEqual([
+        { responses: blobDigests.map((digest) => ({ digest, status: {} })) },
+      ]);
+      expect(await call(`${storage}/FindMissingBlobs`, { blobDigests, digestFunction })).toEqual([{}]);
+      const whole = Buffer.concat([one, other]);
+      const splice = { blobDigest: named(whole), chunkDigests: blobDigests, digestFunction };
+      expect(await call(`${storage}/SpliceBlob`, splice)).toEqual([{ blobDigest: named(whole) }]);
+      const [{ responses }] = await call(`${storage}/BatchReadBlobs`, {
+        digests: [named(whole), named(Buffer.from('absent'))],
+        digestFunction,
+      });
+      expect(responses).toEqual([
+        { digest: named(whole), data: whole.toString('base64'), status: {} },
+        { digest: named(Buffer.from('absent')), status: { code: 5, message: expect.any(String) } },
+      ]);
+      const stream = 'google.bytestream.ByteStream';
+      const read = { resourceName: `blobs/blake3/${named(whole).hash}/9`, readOffset: '4' };
+      expect(await call(`${stream}/Read`, read)).toEqual([{ data: other.toString('base64') }]);
+      const written = Buffer.from('written');
+      const resourceName = `some/instance/uploads/1/blobs/blake3/${named(written).hash}/7`;
+      const parts = [
+        { resourceName, data: written.subarray(0, 3).toString('base64') },
+        { writeOffset: '3', finishWrite: true, data: written.subarray(3).toString('base64') },
+      ];
+      expect(await call(`${stream}/Write`, ...parts)).toEqual([{ committedSize: '7' }]);
+      expect(await call(`${stream}/QueryWriteStatus`, { resourceName })).toEqual([
+        { committedSize: '7', complete: true },
+      ]);
     });
 
     test('calls every method of health', async () => {

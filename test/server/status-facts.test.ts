@@ -21,11 +21,12 @@ import {
   PUT_PATH_INFO,
   putDirectories,
   read,
+  STAT,
   stat,
 } from '../helpers/raw-daemon.ts';
 import type { Answer } from '../helpers/raw-grpc.ts';
 
-const { PutDirectoryResponse } = tvix.castore.v1;
+const { PutDirectoryResponse, StatBlobRequest, StatBlobResponse } = tvix.castore.v1;
 const { CalculateNARResponse } = tvix.store.v1;
 
 /** What each fact calls for, and where ours differs on purpose. */
@@ -150,6 +151,18 @@ describeFacts('pathinfo_proto', (all) => {
     const got = await getPathInfo(new Uint8Array(20));
     expect(got.messages.map(toHex)).toEqual([expected.proto_hex]);
   });
+});
+
+test('Blob.Stat gives the outboard of whoever asks for it, as other programs make it', async () => {
+  const contents = Uint8Array.from({ length: 16_385 }, (_, i) => i % 251);
+  const digest = await blobDigest(contents);
+  const [answer] = (await call(STAT, StatBlobRequest.encode({ digest, sendBao: true }).finish())).messages;
+  expect(toHex(StatBlobResponse.decode(answer!).bao)).toBe(
+    '5384f9b342c6cb86badedcbe662b0e980476a8db17db3cc1f13b19329749ab1f' +
+      '7eec20c857faf93c8102396e3b2ea90bcdf693ebd5cbd77211e5f606d72bc1a5',
+  );
+  const [without] = (await stat(digest)).messages;
+  expect(StatBlobResponse.decode(without!).bao.length).toBe(0);
 });
 
 describeFacts('objectstore_layout', () => {

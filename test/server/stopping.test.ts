@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
 import { tvix } from '../../src/proto/messages.ts';
 import { startTvixStore } from '../helpers/cli.ts';
+import type { TestDaemon } from '../helpers/daemon.ts';
 import { asDaemon, startDaemon } from '../helpers/daemon.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { answered, RawClient } from '../helpers/raw-grpc.ts';
@@ -22,6 +23,17 @@ describe('a daemon that is to stop', () => {
 
   /** Resolves when the server has what this client has sent: on one connection it hears of calls in their order. */
   const arrived = (client: RawClient) => client.call(STAT, Buffer.alloc(0));
+
+  /** A client that has begun an upload and sends no more. */
+  async function stalled({ at }: TestDaemon) {
+    const client = new RawClient(at);
+    await arrived(client);
+    const upload = client.open(PUT_BLOB);
+    const ended = answered(upload);
+    upload.write(message(Buffer.from('and then nothing')));
+    await arrived(client);
+    return { client, ended };
+  }
 
   test('lets a running call finish, takes no new ones, and ends with 0', async () => {
     const dir = tempDir();
@@ -68,12 +80,7 @@ describe('a daemon that is to stop', () => {
 
   test('does not wait for ever for a call that does not end', async () => {
     const daemon = await startDaemon('memory://');
-    const client = new RawClient(daemon.at);
-    await arrived(client);
-    const upload = client.open(PUT_BLOB);
-    const ended = answered(upload);
-    upload.write(message(Buffer.from('and then nothing')));
-    await arrived(client);
+    const { client, ended } = await stalled(daemon);
     const begun = Date.now();
     expect(await daemon.stop()).toBe(0);
     expect(Date.now() - begun).toBeLessThan(5000 + SOON_MS);
@@ -83,12 +90,7 @@ describe('a daemon that is to stop', () => {
 
   test('hurries at the second signal, and ends with 0', async () => {
     const daemon = await startDaemon('memory://');
-    const client = new RawClient(daemon.at);
-    await arrived(client);
-    const upload = client.open(PUT_BLOB);
-    const ended = answered(upload);
-    upload.write(message(Buffer.from('and then nothing')));
-    await arrived(client);
+    const { client, ended } = await stalled(daemon);
     const stopped = daemon.stop('SIGTERM');
     while (!daemon.log().includes('info: stopping')) await delay(10);
     const begun = Date.now();

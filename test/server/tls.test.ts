@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Digest } from '../../src/castore/digest.ts';
-import { run } from '../helpers/cli.ts';
-import { openAt, refusalOf, startDaemon, worksAt } from '../helpers/daemon.ts';
+import { run, tvixStore } from '../helpers/cli.ts';
+import { openAt, refusalOf, startDaemon, startNarBridge, worksAt } from '../helpers/daemon.ts';
 import { TcpProxy } from '../helpers/proxy.ts';
 import { codeOf } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
@@ -63,6 +63,52 @@ describe('TLS', () => {
     expect(await daemon.stop()).toBe(0);
   });
 
+  test('is spoken by a binary cache, which asks for certificates where it is told to', async () => {
+    const path = (
+      await tvixStore(['import', '--store', `local://${dir}/store`, file('server.pem')])
+    ).stdout.trim();
+    const cat = (port: number, ca: string) =>
+      tvixStore(
+        [
+          'cat',
+          '--store',
+          `nix+https://localhost:${port}?trusted=1&ca=${file(ca)}`,
+          '--cache',
+          tempDir(),
+          path,
+        ],
+        { timeout: 60_000 },
+      );
+    const bridge = await startNarBridge(`local://${dir}/store`, '127.0.0.1:0', tls());
+    expect(await cat(bridge.port, 'authority.pem')).toMatchObject({ status: 0 });
+    const strange = await cat(bridge.port, 'another.pem');
+    expect([strange.status, strange.stderr]).toEqual([1, expect.stringContaining('not trusted')]);
+    expect(await bridge.stop()).toBe(0);
+
+    const asking = await startNarBridge(`local://${dir}/store`, '127.0.0.1:0', [
+      ...tls(),
+      '--tls-client-ca',
+      file('clients.pem'),
+    ]);
+    const curl = (...args: string[]) =>
+      run('curl', [
+        '-sS',
+        '--cacert',
+        file('authority.pem'),
+        ...args,
+        `https://localhost:${asking.port}/nix-cache-info`,
+      ]);
+    const shown = (name: string) => ['--cert', file(`${name}.pem`), '--key', file(`${name}.key`)];
+    expect((await curl(...shown('client'))).stdout).toContain('StoreDir');
+    for (const args of [[], shown('stranger')]) expect((await curl(...args)).status).not.toBe(0);
+    // Who has one may upload: what is wrong with this one is only that it is no NAR.
+    const url = `https://localhost:${asking.port}/nar/${'0'.repeat(52)}.nar`;
+    const sent = ['-T', file('server.pem'), '-w', '%{http_code}', '-o', '/dev/null', url];
+    const put = await run('curl', ['-sS', '--cacert', file('authority.pem'), ...shown('client'), ...sent]);
+    expect(put.stdout).toBe('400');
+    expect(await asking.stop()).toBe(0);
+  });
+
   test('is checked against an address where there is no name', async () => {
     const ca = file('authority.pem');
     const daemon = await startDaemon('memory://', '[::]:0', tls());
@@ -99,6 +145,24 @@ describe('TLS', () => {
     expect(refused).toEqual(['UNAVAILABLE', 'UNAVAILABLE']);
     await worksAt(url + withClient('client'));
     await daemon.stop();
+  });
+
+  test('of a binary cache is renewed without a restart', async () => {
+    for (const [to, from] of [
+      ['bridge.pem', 'server.pem'],
+      ['bridge.key', 'server.key'],
+    ] as const)
+      copyFileSync(file(from), file(to));
+    const flags = ['--tls-cert', file('bridge.pem'), '--tls-key', file('bridge.key')];
+    const bridge = await startNarBridge('memory://', '127.0.0.1:0', flags);
+    const trusts = async (ca: string) =>
+      (await run('curl', ['-sS', '--cacert', file(ca), `https://localhost:${bridge.port}/health`])).stdout ===
+      'ok\n';
+    expect([await trusts('authority.pem'), await trusts('second.pem')]).toEqual([true, false]);
+    copyFileSync(file('second-server.key'), file('bridge.key'));
+    copyFileSync(file('second-server.pem'), file('bridge.pem'));
+    await expect.poll(() => trusts('second.pem'), { timeout: 20_000 }).toBe(true);
+    await bridge.stop();
   });
 
   test('takes new certificates, keys and authorities without a restart, on both sides', async () => {
@@ -178,5 +242,50 @@ describe('TLS', () => {
       'grpc+unix://': 'grpc+unix:///path',
     };
     for (const [address, said] of Object.entries(wrong)) await expect(openAt(address)).rejects.toThrow(said);
+  });
+
+  test('a key that is not that of the certificate is named with it, on both sides', async () => {
+    const [cert, key] = [file('server.pem'), file('client.key')];
+    const refusal = await refusalOf('--tls-cert', cert, '--tls-key', key);
+    expect(refusal).toContain(`--tls-key ${key} is not the private key of --tls-cert ${cert}`);
+    expect(await refusalOf('--tls-cert', cert, '--tls-key', cert)).toContain(`${cert} is not a private key`);
+    const address = `grpc+https://localhost:1?cert=${cert}&key=${key}`;
+    await expect(openAt(address)).rejects.toThrow(`key ${key} is not the private key of cert ${cert}`);
+    await expect(openAt(`grpc+https://localhost:1?ca=${key}`)).rejects.toThrow(
+      `ca ${key} is not a certificate`,
+    );
+  });
+
+  test('who is not let in is told why, and so is the log', async () => {
+    const asking = await startDaemon('memory://', '127.0.0.1:0', [
+      ...tls(),
+      '--tls-client-ca',
+      file('clients.pem'),
+    ]);
+    const plain = await startDaemon('memory://');
+    const bridge = await startNarBridge('memory://');
+    const said = async (store: string) => {
+      const { status, stderr } = await tvixStore(['path-info', '--store', store, 'a'.repeat(32)]);
+      expect(status).toBe(1);
+      return stderr;
+    };
+    const trusting = `?ca=${file('authority.pem')}`;
+    for (const host of ['localhost', '127.0.0.1']) {
+      const url = `grpc+https://${host}:${asking.port}${trusting}`;
+      expect(await said(url)).toMatch(/only clients with a certificate|asks for a certificate/);
+      expect(await said(url + withClient('stranger'))).toMatch(
+        /only clients with a certificate|the authority that signed .*stranger.pem/,
+      );
+    }
+    expect(await said(`grpc+http://localhost:${asking.port}`)).toContain('meant to be encrypted (https)');
+    expect(await said(`grpc+https://localhost:${plain.port}`)).toContain('does not speak TLS');
+    expect(await said(`nix+https://localhost:${bridge.port}`)).toContain('does not speak TLS');
+    expect(await said(`nix+http://localhost:${asking.port}`)).toContain('meant to be encrypted (https)');
+    expect(asking.log()).toContain('the client showed no certificate, and --tls-client-ca asks for one');
+    expect(asking.log()).toContain('is not of the authority in --tls-client-ca');
+    expect(asking.log()).toContain('the client does not speak TLS: it should be given https');
+    expect(plain.log()).toContain('does not speak gRPC, or speaks it over TLS');
+    expect(bridge.log()).toContain('the client speaks TLS: it should be given http');
+    await Promise.all([asking, plain, bridge].map((server) => server.stop()));
   });
 });

@@ -43,18 +43,18 @@ describe('a composition file is refused, by line and key, for', () => {
     [
       'a missing type',
       '[blobservices.root]\nurl = "x"',
-      'FILE:1: blobservices.root: type is missing; allowed are memory, local, grpc, objectstore, cache, combined, replicas, nix',
+      'FILE:1: blobservices.root: type is missing; allowed are memory, local, grpc, objectstore, cache, combined, replicas, mirrored, nix, nix-store',
     ],
     [
       'an unknown type',
       '[blobservices.root]\n\ntype = "lru"',
-      'FILE:3: blobservices.root.type: unknown type "lru"; allowed are memory, local, grpc, objectstore, cache, combined, replicas, nix',
+      'FILE:3: blobservices.root.type: unknown type "lru"; allowed are memory, local, grpc, objectstore, cache, combined, replicas, mirrored, nix, nix-store',
     ],
     [
       'a type of another kind of thing',
       '[pathinfoservices.root]\ntype = 1979-05-27',
       'FILE:2: pathinfoservices.root.type: it must be a text in quotes; allowed are memory, local, grpc, objectstore, cache, ' +
-        'combined, replicas, lru, nix, keyfile-signing',
+        'combined, replicas, lru, nix, nix-store, keyfile-signing',
     ],
     [
       'an unknown key',

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Node } from '../../src/castore/node.ts';
 import { closureOf } from '../../src/store/moving/closure.ts';
-import { copyPaths, planCopy } from '../../src/store/moving/copy.ts';
+import { addSignatures, copyPaths, planCopy } from '../../src/store/moving/copy.ts';
 import { encodePathInfo } from '../../src/store/path-info/message.ts';
 import type { PathDescription } from '../../src/store/path-info/path-info.ts';
 import type { Store } from '../../src/store/services.ts';
@@ -41,6 +41,22 @@ describe.each(PAIRS)('a copy from a %s store to a %s one', (fromKind, toKind) =>
     const to = KINDS[toKind]!();
     return { from, to, app: await fill(from) };
   };
+
+  test('brings later signatures, and those of no other contents', async () => {
+    const { from, to, app } = await stores();
+    await copyPaths(from, to, await planCopy(from.pathInfos, to.pathInfos, [app]));
+    expect((await planCopy(from.pathInfos, to.pathInfos, [app])).unsigned).toEqual([]);
+    const later = { name: 'key-2', data: new Uint8Array(64).fill(8) };
+    const signed = await from.pathInfos.put({ ...app, signatures: [later] });
+    const lib = (await from.pathInfos.get(storePathOf('lib').hash))!;
+    await from.pathInfos.put({ ...lib, narSize: lib.narSize + 1n, signatures: [later] });
+    const plan = await planCopy(from.pathInfos, to.pathInfos, [signed]);
+    expect([plan.paths, plan.unsigned.map(({ storePath }) => storePath.name)]).toEqual([[], ['app']]);
+    await addSignatures(to, plan);
+    const namesOf = async (name: string) =>
+      (await to.pathInfos.get(storePathOf(name).hash))!.signatures.map((one) => one.name);
+    expect([await namesOf('app'), await namesOf('lib')]).toEqual([['key-1', 'key-2'], ['key-1']]);
+  });
 
   test('takes the closure along, with all that is told of it, references first', async () => {
     const { from, to, app } = await stores();

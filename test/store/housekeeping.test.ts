@@ -190,10 +190,10 @@ test('a use that a clock which was ahead has noted counts from the next collecti
     Date.now = real;
   }
   await local.close();
-  const collect = () => tvixStore(['gc', '--store', store, '--older-than', '1s']);
-  expect(await collect()).toMatchObject({ status: 0 });
+  const collect = (age: string) => tvixStore(['gc', '--store', store, '--older-than', age]);
+  expect((await collect('1h')).stdout).toContain('freed 0 store paths');
   await new Promise((resolve) => setTimeout(resolve, 2100));
-  expect((await collect()).stdout).toContain('freed 1 store paths');
+  expect((await collect('1s')).stdout).toContain('freed 1 store paths');
 });
 
 describe('fsck', () => {

@@ -1,11 +1,16 @@
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { Directory } from '../../src/castore/directory.ts';
 import { importPath } from '../../src/castore/import/file-system.ts';
+import type { Name } from '../../src/castore/node.ts';
 import { nodeFromMessage } from '../../src/castore/node-message.ts';
 import { encodeBase32 } from '../../src/nix/base32.ts';
 import { Sha256Sink } from '../../src/nix/nar/writer.ts';
 import { tvix } from '../../src/proto/messages.ts';
 import { importStorePath } from '../../src/store/moving/import.ts';
+import { calculateNar } from '../../src/store/nar/calculate.ts';
+import { ingestNar } from '../../src/store/nar/ingest.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { describeFacts } from '../helpers/facts.ts';
 import { all, BufferSink, checkComplete, codeOf, memoryStore, renderNar } from '../helpers/services.ts';
@@ -127,3 +132,34 @@ function bound(blobs: ReturnType<typeof memoryStore>['blobs']) {
     flush: blobs.flush.bind(blobs),
   };
 }
+
+describe('a tree of many directories in each other', () => {
+  const given = (depth: number) => {
+    const path = join(tempDir(), 'tree');
+    mkdirSync(`${path}${'/d'.repeat(depth - 1)}`, { recursive: true });
+    return Buffer.from(path);
+  };
+
+  test('is taken as far as its NAR can be read', async () => {
+    const store = memoryStore();
+    const info = await importStorePath(store, given(1024), 'tree');
+    const nar = new BufferSink();
+    await renderNar(store, info.node, nar);
+    expect((await ingestNar([nar.bytes()], memoryStore())).narSha256).toEqual(info.narSha256);
+    await expect(importStorePath(store, given(1025), 'tree')).rejects.toThrow('more than 1024 directories');
+    expect(await all(store.pathInfos.list())).toHaveLength(1);
+  });
+
+  test('that came by another way has no NAR', async () => {
+    const store = memoryStore();
+    let directory = Directory.of([]);
+    for (let i = 0; i < 1025; i++) {
+      await store.directories.put(directory);
+      const node = { kind: 'directory', digest: directory.digest, size: directory.size } as const;
+      directory = Directory.of([[Buffer.from('d') as unknown as Name, node]]);
+    }
+    await store.directories.put(directory);
+    const root = { kind: 'directory', digest: directory.digest, size: directory.size } as const;
+    expect(await codeOf(calculateNar(store, root))).toBe('DATA_LOSS');
+  });
+});

@@ -36,6 +36,30 @@ function plain(paths: readonly PathDescription[]) {
 
 const base = (path: string) => path.slice('/nix/store/'.length);
 
+test('a content address of a kind that only Nix can compute tells nothing, and fails nothing', () => {
+  const hash = 'blake3-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=';
+  for (const ca of [
+    'fixed:git:sha1:0000000000000000000000000000000000000000',
+    `fixed:r:${hash.replace('-', ':')}`,
+    { method: 'git', hash: 'sha1-AAAAAAAAAAAAAAAAAAAAAAAAAAA=' },
+    { method: 'nar', hash },
+  ])
+    expect(parseNixJson(JSON.stringify({ [PATH]: { ...FIELDS, ca } }))[0]!.ca).toBeUndefined();
+});
+
+test('a deriver that is no derivation is left out', () => {
+  const [told] = parseNixJson(JSON.stringify({ [PATH]: { ...FIELDS, deriver: PATH } }));
+  expect(told!.deriver).toBeUndefined();
+});
+
+test('what is told of another store is refused', () => {
+  for (const told of [
+    { [PATH]: { ...FIELDS, storeDir: '/gnu/store' } },
+    { version: 3, storeDir: '/gnu/store', info: { [base(PATH)]: FIELDS } },
+  ])
+    expect(() => parseNixJson(JSON.stringify(told))).toThrow('of the store "/gnu/store"');
+});
+
 describe('what Nix tells as JSON', () => {
   test.each([
     ['the map', { [PATH]: FIELDS }],

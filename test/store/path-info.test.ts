@@ -2,7 +2,8 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { CA_TYPES } from '../../src/nix/content-address.ts';
 import { tvix } from '../../src/proto/messages.ts';
-import { decodePathInfo, encodePathInfo } from '../../src/store/path-info/message.ts';
+import { decodePathInfo, encodePathInfo, takenPathInfo } from '../../src/store/path-info/message.ts';
+import type { PathInfo } from '../../src/store/path-info/path-info.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { StoreError } from '../../src/util/errors.ts';
 import { pathInfo } from '../contract/path-infos.ts';
@@ -80,6 +81,13 @@ describeFacts('pathinfo_ca_enum', (all) => {
   });
 });
 
+const SIGNED = {
+  ...pathInfo('signed'),
+  signatures: [{ name: 'key-1', data: new Uint8Array(64) }],
+};
+const messageOf = (signatures: PathInfo['signatures']) =>
+  Message.decode(encodePathInfo({ ...SIGNED, signatures }));
+
 describe('an encoded path info', () => {
   test('is read back as it was written', () => {
     forAll(pathInfos, (info) => {
@@ -92,6 +100,19 @@ describe('an encoded path info', () => {
       expect(back.deriver?.toString()).toBe(info.deriver?.toString());
       expect(back.ca?.type).toBe(info.ca?.type);
     });
+  });
+
+  test('that is brought is refused for a signature that nothing could show, and for too many', async () => {
+    const [one] = SIGNED.signatures;
+    for (const name of ['', 'a b', 'a\n', 'a:b'])
+      expect(await codeOf(() => takenPathInfo(messageOf([{ ...one!, name }]))), name).toBe(
+        'INVALID_ARGUMENT',
+      );
+    expect(await codeOf(() => takenPathInfo(messageOf(Array(1001).fill(one))))).toBe('INVALID_ARGUMENT');
+    expect(takenPathInfo(messageOf([one!])).signatures).toHaveLength(1);
+    // One that is there already is left out.
+    const there = { ...SIGNED, signatures: [{ ...one!, name: 'a b' }, one!] };
+    expect(decodePathInfo(encodePathInfo(there)).signatures.map(({ name }) => name)).toEqual(['key-1']);
   });
 
   test('throws nothing but INVALID_ARGUMENT for random bytes', () => {

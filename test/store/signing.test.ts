@@ -9,7 +9,7 @@ import { openStore } from '../../src/store/open/open-store.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
 import { SigningPathInfoService } from '../../src/store/path-info/signing.ts';
 import type { Store } from '../../src/store/services.ts';
-import { isSignedBy } from '../../src/store/trust/verify.ts';
+import { isRootSignedBy, isSignedBy, signaturesBy } from '../../src/store/trust/verify.ts';
 import { narOf } from '../helpers/nar.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { all, codeOf, memoryStore } from '../helpers/services.ts';
@@ -36,9 +36,10 @@ describe('a signing path info service', () => {
     const info = await importInto(store);
     const other = OTHER_KEY.sign(info);
     const stored = await signing.put({ ...info, signatures: [other] });
-    expect(stored.signatures).toEqual([other, KEY.sign(info)]);
+    expect(stored.signatures).toEqual([other, ...signaturesBy(KEY, info)]);
     expect(await store.pathInfos.get(info.storePath.hash)).toEqual(stored);
     expect(isSignedBy(stored, [KEY.publicKey])).toBe(true);
+    expect(isRootSignedBy(stored, [KEY.publicKey])).toBe(true);
     expect(await all(signing.list())).toEqual([stored]);
     expect(await signing.describe(info.storePath.hash)).toEqual(stored);
   });
@@ -48,7 +49,7 @@ describe('a signing path info service', () => {
     const info = await importInto(store);
     await signing.put({ ...info, signatures: [OTHER_KEY.sign(info), OTHER_KEY.sign(info)] });
     const stored = await signing.put(info);
-    expect(stored.signatures.map(({ name }) => name).sort()).toEqual(['test-1', 'test-2']);
+    expect(stored.signatures.map(({ name }) => name).sort()).toEqual(['test-1', 'test-1.castore', 'test-2']);
   });
 
   test('does not take over signatures of something else under the same path', async () => {
@@ -56,7 +57,20 @@ describe('a signing path info service', () => {
     const info = await importInto(store);
     const before = { ...info, narSize: 7n };
     await store.pathInfos.put({ ...before, signatures: [OTHER_KEY.sign(before)] });
-    expect((await signing.put(info)).signatures).toEqual([KEY.sign(info)]);
+    expect((await signing.put(info)).signatures).toEqual(signaturesBy(KEY, info));
+  });
+
+  test('does not take its signature for Nix as a word on the root, which it signs only after another look', async () => {
+    const { store, signing } = open();
+    const info = await importInto(store);
+    const other = await importNar(store, once(narOf(directory({ a: file('b') }))), 'other');
+    // Somebody has put another root under what was signed.
+    const forged = { ...info, node: other.node, signatures: [KEY.sign(info)] };
+    await store.pathInfos.put(forged);
+    expect(await codeOf(signing.put(forged))).toBe('INVALID_ARGUMENT');
+    // One that was signed before there were such signatures gets its own.
+    await store.pathInfos.put({ ...info, signatures: [KEY.sign(info)] });
+    expect((await signing.put(info)).signatures).toEqual(signaturesBy(KEY, info));
   });
 
   test.each<[string, (info: PathInfo) => PathInfo, string]>([
@@ -117,7 +131,7 @@ describe('a signing path info service', () => {
       'write',
     );
     const info = await importInto(store);
-    expect(info.signatures).toEqual([KEY.sign(info)]);
+    expect(info.signatures).toEqual(signaturesBy(KEY, info));
     await store.close();
   });
 });

@@ -4,11 +4,13 @@ import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { parseContentAddress } from '../../src/nix/content-address.ts';
 import { Hash } from '../../src/nix/hash.ts';
+import { SecretKey } from '../../src/nix/key.ts';
 import { SelfHash } from '../../src/nix/self-hash.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
 import { ingestNar } from '../../src/store/nar/ingest.ts';
 import type { PathInfo } from '../../src/store/path-info/path-info.ts';
-import { contentProblems } from '../../src/store/trust/verify.ts';
+import { unitedSignatures } from '../../src/store/path-info/united.ts';
+import { contentProblems, isSignedBy } from '../../src/store/trust/verify.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { forAll } from '../helpers/arbitraries.ts';
 import { describeNix, NixUser } from '../helpers/nix.ts';
@@ -35,7 +37,7 @@ test('what refers to itself has the same hash however it is split', () => {
         hash.update(text.subarray(at, end));
         at = end;
       }
-      expect(toHex(hash.digest())).toBe(toHex(wanted));
+      expect(hash.digests().map(toHex)).toEqual([wanted, sha256(Buffer.from(without, 'latin1'))].map(toHex));
     },
   );
 });
@@ -44,14 +46,6 @@ const SELFISH = `derivation {
   name = "selfish"; system = "x86_64-linux"; PATH = "/bin"; builder = "/bin/sh";
   args = [ "-c" "mkdir $out; echo $out/bin > $out/a; echo x$out > $out/b" ];
 }`;
-
-interface NixPath {
-  readonly path: string;
-  readonly narHash: string;
-  readonly narSize: number;
-  readonly references: string[];
-  readonly ca?: string;
-}
 
 describeNix('what Nix has in its store', () => {
   test('is found to be so: by its NAR, text, file, and with references to itself', async () => {
@@ -64,8 +58,8 @@ describeNix('what Nix has in its store', () => {
     await run('nix', 'store', 'make-content-addressed', '-r', plain);
     await run('nix', 'store', 'add-file', join(nix.home, 'selfish.nix'));
     await run('nix', 'store', 'add-path', join(nix.home, 'selfish.nix'), '--name', 'by-nar');
-    const paths: NixPath[] = JSON.parse(await run('nix', 'path-info', '--json', '--all'));
-    const kinds = paths.map(({ ca = 'none' }) => ca.replace(/:[^:]*$/, '')).sort();
+    const paths = await nix.pathInfos(['--all', '--store', store]);
+    const kinds = paths.map(({ ca }) => (ca ?? 'none').replace(/:[^:]*$/, '')).sort();
     expect(kinds).toEqual(['fixed:r:sha256', 'fixed:r:sha256', 'fixed:sha256', 'none', 'text:sha256']);
 
     const ours = memoryStore();
@@ -88,4 +82,20 @@ describeNix('what Nix has in its store', () => {
       }
     }
   });
+});
+
+test('many references and many signatures are not each read with all of the others', () => {
+  const key = SecretKey.generate('key-1');
+  const signed = {
+    storePath: StorePath.of(randomBytes(20, 'path'), 'path'),
+    references: Array.from({ length: 10_000 }, (_, i) => StorePath.of(randomBytes(20, i), `reference-${i}`)),
+    narSize: 1n,
+    narSha256: randomBytes(32, 'nar'),
+  };
+  const wrong = Array.from({ length: 1000 }, (_, i) => ({ name: 'key-1', data: randomBytes(64, i) }));
+  expect(isSignedBy({ ...signed, signatures: wrong }, [key.publicKey])).toBe(false);
+  expect(isSignedBy({ ...signed, signatures: [...wrong, key.sign(signed)] }, [key.publicKey])).toBe(true);
+  // Too many come to an end.
+  const more = Array.from({ length: 100_000 }, (_, i) => ({ name: `key-${i}`, data: wrong[i % 1000]!.data }));
+  expect(unitedSignatures(wrong.slice(0, 10), more)).toHaveLength(1000);
 });

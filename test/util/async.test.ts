@@ -2,6 +2,7 @@ import { getEventListeners } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { orAborted } from '../../src/util/async/abort.ts';
+import { ArrivalTeller } from '../../src/util/async/arrivals.ts';
 import { eachOf } from '../../src/util/async/each-of.ts';
 import { mapAhead } from '../../src/util/async/iterables.ts';
 import { Limiter } from '../../src/util/async/limiter.ts';
@@ -86,4 +87,19 @@ test('long work hears its signal at the next turn, and others have theirs', asyn
     for (;;) if (turns.isDue) await turns.take();
   };
   await expect(work()).rejects.toBe(reason);
+});
+
+test('what arrives in many parts is told of now and then, and the last of it soon, not with what comes next', async () => {
+  const told: number[] = [];
+  const teller = new ArrivalTeller((bytes) => told.push(bytes), 30);
+  for (const part of [1, 2, 3]) teller.arrived(part);
+  expect(told).toEqual([1]);
+  await expect.poll(() => told).toEqual([1, 5]);
+  await delay(60);
+  teller.end();
+  expect(told).toEqual([1, 5]);
+  for (const part of [7, 8]) teller.arrived(part);
+  teller.end();
+  await delay(60);
+  expect(told).toEqual([1, 5, 7, 8]);
 });

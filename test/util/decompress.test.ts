@@ -6,6 +6,7 @@ import { decompress, parseCompression } from '../../src/util/compression/decompr
 import { decompressXzByProgram } from '../../src/util/compression/xz.ts';
 import { damaged } from '../../src/util/errors.ts';
 import { program } from '../helpers/compress.ts';
+import { lz4Compress } from '../helpers/lz4.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { all, codeOf } from '../helpers/services.ts';
 
@@ -15,6 +16,7 @@ const COMPRESS: Record<Exclude<Compression, 'none'>, (input: Uint8Array) => Buff
   gzip: (input) => gzipSync(input),
   br: (input) => brotliCompressSync(input),
   bzip2: program('bzip2', ['-c']),
+  lz4: lz4Compress,
 };
 const FORMATS = Object.keys(COMPRESS) as (keyof typeof COMPRESS)[];
 /** What can be said of the native decoders holds for those that stand in for them. */
@@ -101,6 +103,29 @@ test('zstd that needs a large window is refused', async () => {
   const large = program('zstd', ['--ultra', '--long=31', '--no-check', '-c'])(Buffer.alloc(1000));
   // A stream of unknown length has the window that was asked for.
   await expect(whole(decompress('zstd', inParts(large)))).rejects.toThrow();
+});
+
+test('lz4 that is anything at all becomes something or is refused', async () => {
+  const head = Buffer.from('04224d18604082', 'hex');
+  const good = lz4Compress(CONTENTS.subarray(290_000, 310_000));
+  const bytes = fc.oneof(
+    fc.uint8Array({ maxLength: 300 }).map((block) => {
+      const length = Buffer.alloc(4);
+      length.writeUInt32LE(block.length);
+      return Buffer.concat([head, length, block, Buffer.alloc(4)]);
+    }),
+    fc.tuple(fc.nat(good.length - 1), fc.nat(255)).map(([at, to]) => {
+      const changed = Buffer.from(good);
+      changed[at] = to;
+      return changed;
+    }),
+  );
+  await fc.assert(
+    fc.asyncProperty(bytes, async (packed) => {
+      const got = await whole(decompress('lz4', inParts(packed))).catch((error) => String(error.code));
+      if (typeof got !== 'string') expect(got.length).toBeLessThanOrEqual(1 << 20);
+    }),
+  );
 });
 
 test('an unknown compression is refused by naming those that are known', async () => {

@@ -7,7 +7,17 @@ import { DigestHasher } from '../digest.ts';
 import { FarBlobs } from './far-blobs.ts';
 import { BlobFill } from './fill.ts';
 import { Incoming } from './incoming.ts';
-import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
+import { chunksFrom, skipped } from './offset.ts';
+import type {
+  BlobContent,
+  BlobService,
+  Chunk,
+  HasOptions,
+  Outboard,
+  OutboardOptions,
+  PutOptions,
+  ReadOptions,
+} from './service.ts';
 import { anotherSize, SINGLE_CHUNK_LIMIT } from './service.ts';
 
 /** Chunks on their way at once for one reader. */
@@ -45,6 +55,20 @@ export class CachedBlobService implements BlobService {
   async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
     const near = await this.#reading.try(() => this.#near.chunks(digest, signal), signal);
     return near ?? this.#list(digest, undefined, signal);
+  }
+
+  /** Near may have all of a blob from which to make it, but far is likely to have it. */
+  async outboard(
+    digest: Digest,
+    { make = false, signal }: OutboardOptions = {},
+  ): Promise<Outboard | undefined> {
+    const near = (options: OutboardOptions) =>
+      this.#reading.try(async () => this.#near.outboard?.(digest, options), signal);
+    return (
+      (await near({ signal })) ??
+      (await this.#far.outboard?.(digest, { make, signal })) ??
+      (make ? near({ make, signal }) : undefined)
+    );
   }
 
   has(digest: Digest, options?: HasOptions): Promise<boolean> {
@@ -125,7 +149,7 @@ export class CachedBlobService implements BlobService {
   ): Promise<AsyncIterable<Uint8Array> | undefined> {
     if (options.offset) return this.#far.read(digest, { ...options, offset: position });
     const contents = await this.#far.read(digest, options);
-    return contents && skip(contents, position);
+    return contents && skipped(contents, position);
   }
 
   async *#byChunks(
@@ -137,7 +161,7 @@ export class CachedBlobService implements BlobService {
     const leave = new AbortController();
     const until = signal ? AbortSignal.any([signal, leave.signal]) : leave.signal;
     const hasher = new DigestHasher();
-    const { wanted, skip } = from(chunks, offset);
+    const { wanted, skip } = chunksFrom(chunks, offset);
     const ahead: Promise<Uint8Array>[] = [];
     try {
       for (let i = 0, next = 0; i < wanted.length; i++) {
@@ -241,26 +265,8 @@ export class CachedBlobService implements BlobService {
   }
 }
 
-/** The chunks that hold what comes from `offset` on, and the bytes of the first to be skipped. */
-function from(chunks: readonly Chunk[], offset: number): { wanted: readonly Chunk[]; skip: number } {
-  let position = 0;
-  for (const [i, { size }] of chunks.entries()) {
-    if (offset < position + size) return { wanted: chunks.slice(i), skip: offset - position };
-    position += size;
-  }
-  return { wanted: [], skip: 0 };
-}
-
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   if (bytes.length > 0) yield bytes;
-}
-
-async function* skip(parts: AsyncIterable<Uint8Array>, count: number): AsyncGenerator<Uint8Array> {
-  let left = count;
-  for await (const part of parts) {
-    if (left < part.length) yield part.subarray(left);
-    left = Math.max(0, left - part.length);
-  }
 }
 
 /** All of a short blob, from `offset` on. Throws DATA_LOSS when it is of another size. */

@@ -98,12 +98,14 @@ function hashHigh(bytes: Uint8Array, from: number, at: number): number {
   return high;
 }
 
+/** A source that takes so long for a part is slow, in milliseconds: beside that, looking for a cut takes no time. */
+const SLOW_MS = 5;
 const WINDOW = 4 * DEFAULT_CUTTER.max;
 const cut = cutter(DEFAULT_CUTTER);
 
 /**
  * Cuts a stream into chunks. Each is valid until the next is asked for. An empty stream gives one empty
- * chunk.
+ * chunk. What a stream that breaks has brought is cut as far as that goes without the rest.
  */
 export async function* chunked(
   source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
@@ -112,26 +114,47 @@ export async function* chunked(
   let start = 0;
   let end = 0;
   let any = false;
-  for await (const part of source) {
-    let taken = 0;
-    while (taken < part.length) {
-      if (end === window.length) {
-        if (end === WINDOW) window.copyWithin(0, start, end);
-        else window = grown(window.subarray(start, end), part.length - taken);
-        end -= start;
-        start = 0;
+  let arrived = performance.now();
+  try {
+    for await (const part of source) {
+      const now = performance.now();
+      const isSlow = now - arrived >= SLOW_MS;
+      let taken = 0;
+      while (taken < part.length) {
+        if (end === window.length) {
+          if (end === WINDOW) window.copyWithin(0, start, end);
+          else window = grown(window.subarray(start, end), part.length - taken);
+          end -= start;
+          start = 0;
+        }
+        const count = Math.min(part.length - taken, window.length - end);
+        window.set(part.subarray(taken, taken + count), end);
+        taken += count;
+        end += count;
+        while (end - start >= DEFAULT_CUTTER.max) {
+          const next = cut(window, start, end);
+          any = true;
+          yield window.subarray(start, next);
+          start = next;
+        }
       }
-      const count = Math.min(part.length - taken, window.length - end);
-      window.set(part.subarray(taken, taken + count), end);
-      taken += count;
-      end += count;
-      while (end - start >= DEFAULT_CUTTER.max) {
-        const next = cut(window, start, end);
-        any = true;
-        yield window.subarray(start, next);
-        start = next;
+      // Of what comes slowly a chunk is given when it is whole, and not when the longest would be.
+      if (isSlow) {
+        for (let next = cut(window, start, end); next < end; next = cut(window, start, end)) {
+          any = true;
+          yield window.subarray(start, next);
+          start = next;
+        }
       }
+      arrived = performance.now();
     }
+  } catch (error) {
+    // Chunks that have come whole are of use for the next try.
+    for (let next = cut(window, start, end); next < end; next = cut(window, start, end)) {
+      yield window.subarray(start, next);
+      start = next;
+    }
+    throw error;
   }
   while (start < end) {
     const next = cut(window, start, end);

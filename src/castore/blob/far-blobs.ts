@@ -1,9 +1,14 @@
+import { inTime } from '../../util/async/in-time.ts';
 import { collect } from '../../util/bytes.ts';
-import { damaged } from '../../util/errors.ts';
+import { damaged, messageOf } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
 import { Digest } from '../digest.ts';
 import { chunked } from './chunker.ts';
-import type { BlobService, Chunk } from './service.ts';
+import type { BlobService, Chunk, Outboard } from './service.ts';
 import { anotherSize, MAX_CHUNK_LENGTH } from './service.ts';
+
+/** So long somebody who reads waits for an outboard, in milliseconds. */
+const OUTBOARD_MS = 5000;
 
 /** A piece of a blob that was cut here; the bytes are valid until the next is asked for. */
 export interface Piece extends Chunk {
@@ -39,6 +44,21 @@ export class FarBlobs {
     if (size !== undefined && total !== size)
       throw damaged(`the chunks of blob ${digest} have ${total} bytes, want ${size}`);
     return chunks;
+  }
+
+  /**
+   * The outboard of a blob, if the service has one. That it fails to give it in time is as if it had none: it may have to
+   * read all of the blob for it first, and has it for the next who asks.
+   */
+  async outboard(digest: Digest, signal: AbortSignal): Promise<Outboard | undefined> {
+    try {
+      const asked = this.#service.outboard?.(digest, { signal });
+      return asked && (await inTime(asked, OUTBOARD_MS));
+    } catch (error) {
+      signal.throwIfAborted();
+      log.debug('cannot get an outboard', { blob: digest.hex, error: messageOf(error) });
+      return undefined;
+    }
   }
 
   /**

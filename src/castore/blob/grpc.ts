@@ -1,13 +1,32 @@
 import type { Channel } from '../../proto/grpc/channel.ts';
-import { BLOB, BLOB_MESSAGE_LENGTH } from '../../proto/grpc/methods.ts';
+import { foundOrNot } from '../../proto/grpc/found.ts';
+import { BLOB } from '../../proto/grpc/methods.ts';
 import { toBigInt } from '../../proto/long.ts';
-import { damaged, StoreError } from '../../util/errors.ts';
+import { mapAhead } from '../../util/async/iterables.ts';
+import { damaged, StoreError, WrongContents } from '../../util/errors.ts';
+import { heldOutboard } from '../bao/whole.ts';
 import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
-import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
-import { anotherSize, SINGLE_CHUNK_LIMIT } from './service.ts';
+import { BatchedReads } from './batched-reads.ts';
+import { Batches, REFUSALS } from './batches.ts';
+import { GrpcUpload } from './grpc-upload.ts';
+import { chunksFrom, skipped } from './offset.ts';
+import { Present } from './present.ts';
+import type {
+  BlobContent,
+  BlobService,
+  Chunk,
+  HasOptions,
+  Outboard,
+  OutboardOptions,
+  PutOptions,
+  ReadOptions,
+} from './service.ts';
+import { anotherSize, MAX_CHUNK_LENGTH, SINGLE_CHUNK_LIMIT } from './service.ts';
 
 /** Contents up to this many bytes are taken in one piece. */
 const SHORT = 1 << 20;
+/** Chunks that are read at once, of a blob that broke off. */
+const CHUNKS_AT_ONCE = 4;
 /** What a byte takes on the wire that is a message of its own, and what else may come. */
 const WIRE_BYTES = 3;
 const FRAMING = 4096;
@@ -17,9 +36,17 @@ type Message = { data?: Uint8Array | null };
 /** Blobs of a peer. Everything it sends is checked. */
 export class GrpcBlobService implements BlobService {
   readonly #channel: Channel;
+  readonly #present: Present;
+  readonly #batches: Batches;
+  readonly #upload: GrpcUpload;
+  readonly #reads: BatchedReads;
 
   constructor(channel: Channel) {
     this.#channel = channel;
+    this.#present = new Present(channel);
+    this.#batches = new Batches(channel);
+    this.#upload = new GrpcUpload(channel, this.#present, this.#batches);
+    this.#reads = new BatchedReads(channel);
     channel.detect(BLOB.stat.service, (dialect) =>
       channel.unaryAs(dialect, BLOB.stat, { digest: EMPTY_DIGEST.bytes }),
     );
@@ -37,9 +64,28 @@ export class GrpcBlobService implements BlobService {
     });
   }
 
-  async has(digest: Digest, { signal }: HasOptions = {}): Promise<boolean> {
+  /** As a whole, and made there if need be. None of a peer that knows of none. */
+  async outboard(digest: Digest, { signal }: OutboardOptions = {}): Promise<Outboard | undefined> {
+    const request = { digest: digest.bytes, sendBao: true };
+    const response = await foundOrNot(this.#channel.unary(BLOB.stat, request, signal));
+    return response?.bao?.length ? heldOutboard(Uint8Array.from(response.bao)) : undefined;
+  }
+
+  async has(digest: Digest, { size, signal }: HasOptions = {}): Promise<boolean> {
+    const isThere = size === undefined ? undefined : await this.#asked({ digest, size }, signal);
+    if (isThere !== undefined) return isThere;
     const found = await foundOrNot(this.#channel.unary(BLOB.stat, { digest: digest.bytes }, signal));
     return found !== undefined;
+  }
+
+  /** Whether a peer has it that can be asked for many at once; only by who may upload. */
+  async #asked(chunk: Chunk, signal: AbortSignal | undefined): Promise<boolean | undefined> {
+    try {
+      return await this.#present.has(chunk, signal);
+    } catch (error) {
+      if (error instanceof StoreError && REFUSALS.includes(error.code)) return undefined;
+      throw error;
+    }
   }
 
   /**
@@ -51,7 +97,9 @@ export class GrpcBlobService implements BlobService {
     if (size <= SHORT && offset === 0) return this.#readShort(digest, size, signal);
     const messages = this.#channel.serverStream(BLOB.read, { digest: digest.bytes }, signal);
     const first = await foundOrNot(messages.next());
-    return first && this.#checked(digest, { size, offset }, this.#parts(digest, first, messages, signal));
+    if (!first) return undefined;
+    const checked = this.#checked(digest, size, this.#parts(digest, first, messages, signal));
+    return offset > 0 ? skipped(checked, offset) : checked;
   }
 
   async #readShort(
@@ -59,41 +107,49 @@ export class GrpcBlobService implements BlobService {
     size: number,
     signal?: AbortSignal,
   ): Promise<AsyncIterable<Uint8Array> | undefined> {
+    // At first nobody waits to learn that many can come in one call.
+    if (size <= SINGLE_CHUNK_LIMIT && this.#batches.known >= SINGLE_CHUNK_LIMIT) {
+      const given = await this.#reads.read({ digest, size }, signal);
+      if (given === 'absent') return undefined;
+      if (given !== 'alone') return inOrder(this.#checkedParts(digest, size, [given.bytes]));
+    }
     const request = { digest: digest.bytes };
     const most = WIRE_BYTES * size + FRAMING;
     const messages = await foundOrNot(this.#channel.wholeStream(BLOB.read, request, most, signal));
     if (!messages) return undefined;
     const parts = messages.flatMap(({ data }) => (data ? [data] : []));
+    return inOrder(this.#checkedParts(digest, size, parts));
+  }
+
+  #checkedParts(digest: Digest, size: number, parts: readonly Uint8Array[]): readonly Uint8Array[] {
     const hash = parts.length === 1 ? Digest.hash(parts[0]!) : hashOf(parts);
     if (!hash.equals(digest)) throw this.#wrongContents(digest);
     if (parts.reduce((sum, { length }) => sum + length, 0) !== size) throw anotherSize({ digest, size });
-    return inOrder(parts);
+    return parts;
   }
 
   #wrongContents(digest: Digest) {
-    return damaged(`${this.#channel.address} sent wrong contents for blob ${digest}`);
+    return new WrongContents(`${this.#channel.address} sent wrong contents for blob ${digest}`);
   }
 
   async *#checked(
     digest: Digest,
-    { size, offset }: { readonly size: number; readonly offset: number },
+    size: number,
     parts: AsyncIterable<Uint8Array>,
   ): AsyncGenerator<Uint8Array> {
     const hasher = new DigestHasher();
-    let skip = offset;
     let left = size;
     for await (const data of parts) {
       left -= data.length;
       if (left < 0) throw anotherSize({ digest, size });
       hasher.update(data);
-      if (skip < data.length) yield skip > 0 ? data.subarray(skip) : data;
-      skip = Math.max(0, skip - data.length);
+      yield data;
     }
     if (!hasher.digest().equals(digest)) throw this.#wrongContents(digest);
     if (left > 0 && size !== Number.POSITIVE_INFINITY) throw anotherSize({ digest, size });
   }
 
-  /** What comes of a stream that has begun. If it breaks, another one brings the rest behind what has come. */
+  /** What comes of a stream that has begun. If it breaks, others bring the rest behind what has come. */
   #parts(
     digest: Digest,
     first: IteratorResult<Message>,
@@ -101,55 +157,53 @@ export class GrpcBlobService implements BlobService {
     signal?: AbortSignal,
   ): AsyncGenerator<Uint8Array> {
     let received = 0;
-    let stream: AsyncIterable<Message> | undefined = continued(first, begun);
-    const rest = async function* (messages: AsyncIterable<Message>): AsyncGenerator<Uint8Array> {
-      let known = received;
-      for await (const { data } of messages) {
-        if (!data) continue;
-        const news = data.subarray(known);
-        known = Math.max(0, known - data.length);
-        received += news.length;
-        if (news.length > 0) yield news;
+    let stream: AsyncGenerator<Message> | undefined = continued(first, begun);
+    const counted = async function* (parts: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+      for await (const part of parts) {
+        received += part.length;
+        yield part;
       }
     };
     return this.#channel.resumed(() => {
-      const messages = stream ?? this.#channel.serverStream(BLOB.read, { digest: digest.bytes }, signal);
+      const parts = stream ? dataOf(stream) : this.#behind(digest, received, signal);
       stream = undefined;
-      return rest(messages);
+      return counted(parts);
     }, signal);
   }
 
-  async put(content: BlobContent, options: PutOptions = {}): Promise<Chunk> {
-    if (content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT)
-      return this.#putSmall(content, options);
-    const hasher = new DigestHasher();
-    let size = 0;
-    const messages = async function* (): AsyncGenerator<{ data?: Uint8Array | null }> {
-      for await (const part of content instanceof Uint8Array ? [content] : content) {
-        hasher.update(part);
-        size += part.length;
-        for (let at = 0; at < part.length; at += BLOB_MESSAGE_LENGTH) {
-          yield { data: part.subarray(at, at + BLOB_MESSAGE_LENGTH) };
-        }
-      }
+  /** A blob behind so many bytes: by its chunks if it has any, or else all of it comes once more. */
+  async *#behind(digest: Digest, received: number, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+    const chunks = (await this.chunks(digest, signal)) ?? [];
+    if (chunks.length === 0 || chunks.some(({ size }) => size > MAX_CHUNK_LENGTH)) {
+      const messages = this.#channel.serverStream(BLOB.read, { digest: digest.bytes }, signal);
+      yield* skipped(dataOf(messages), received);
+      return;
+    }
+    const { wanted, skip } = chunksFrom(chunks, received);
+    const read = async ({ digest: one, size }: Chunk) => {
+      const parts = await this.#readShort(one, size, signal);
+      if (!parts) throw damaged(`${this.#channel.address} has lost a chunk of blob ${digest}`);
+      return parts;
     };
-    const response = await this.#channel.clientStream(BLOB.put, messages(), options.signal);
-    return this.#stored({ digest: hasher.digest(), size }, response);
+    const parts = async function* () {
+      for await (const chunk of mapAhead(wanted, CHUNKS_AT_ONCE, read)) yield* chunk;
+    };
+    yield* skipped(parts(), skip);
   }
 
-  /** A stream of one message is a plain call on the wire, and takes half the time as one. It can be repeated. */
-  async #putSmall(content: Uint8Array, { signal, digest }: PutOptions): Promise<Chunk> {
-    const response = await this.#channel.unary(BLOB.put, { data: content }, signal);
-    return this.#stored({ digest: digest ?? Digest.hash(content), size: content.length }, response);
-  }
-
-  #stored(chunk: Chunk, { digest }: { digest?: Uint8Array | null }): Chunk {
-    if (digest && Buffer.from(chunk.digest.bytes).equals(digest)) return chunk;
-    throw damaged(`${this.#channel.address} stored something else than blob ${chunk.digest}`);
+  put(content: BlobContent, options: PutOptions = {}): Promise<Chunk> {
+    return content instanceof Uint8Array && content.length <= SINGLE_CHUNK_LIMIT
+      ? this.#upload.short(content, options)
+      : this.#upload.long(content, options);
   }
 
   /** A put is acknowledged when it is durable. */
   async flush(): Promise<void> {}
+}
+
+/** The contents that messages bring. */
+async function* dataOf(messages: AsyncIterable<Message>): AsyncGenerator<Uint8Array> {
+  for await (const { data } of messages) if (data?.length) yield data;
 }
 
 /** A stream whose first message has been taken from it. */
@@ -171,14 +225,4 @@ function hashOf(parts: readonly Uint8Array[]): Digest {
 
 async function* inOrder(parts: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
   yield* parts;
-}
-
-/** Turns NOT_FOUND into `undefined`. */
-export async function foundOrNot<T>(answer: Promise<T>): Promise<T | undefined> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (error instanceof StoreError && error.code === 'NOT_FOUND') return undefined;
-    throw error;
-  }
 }

@@ -1,10 +1,26 @@
+import { SingleFlight } from '../../util/async/single-flight.ts';
+import { Turns } from '../../util/async/turns.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import type { Scratch } from '../../util/scratch.ts';
+import { makeOutboard } from '../bao/whole.ts';
 import { Digest, DigestHasher } from '../digest.ts';
 import { SoundChunks } from '../local/sound-chunks.ts';
 import type { LocalStore } from '../local/store.ts';
-import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
+import { LocalOutboards } from './local-outboards.ts';
+import type {
+  BlobContent,
+  BlobService,
+  Chunk,
+  HasOptions,
+  Outboard,
+  OutboardOptions,
+  PutOptions,
+  ReadOptions,
+} from './service.ts';
 import { SINGLE_CHUNK_LIMIT } from './service.ts';
+
+/** Chunks of a list that are made at once. */
+const PIECE = 1000;
 
 let chunker: Promise<typeof import('./parallel-chunker.ts')> | undefined;
 
@@ -19,29 +35,43 @@ export class LocalBlobService implements BlobService {
   readonly #store: LocalStore;
   /** Blobs whose chunk lists have been found right: their chunks need not be hashed together again. */
   readonly #proven = new SoundChunks();
+  readonly #outboards: LocalOutboards;
+  readonly #made = new SingleFlight<Outboard | undefined>();
 
   constructor(store: LocalStore) {
     this.#store = store;
+    this.#outboards = new LocalOutboards(store);
   }
 
   async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
+    const pieces = await this.chunksInPieces(digest, signal);
+    if (!pieces) return undefined;
+    const list: Chunk[] = [];
+    for await (const piece of pieces) list.push(...piece);
+    return list;
+  }
+
+  async chunksInPieces(
+    digest: Digest,
+    signal?: AbortSignal,
+  ): Promise<AsyncIterable<readonly Chunk[]> | undefined> {
     signal?.throwIfAborted();
     const { env, reader } = this.#store;
-    const manifest = reader.manifest(digest.bytes);
-    if (manifest && env.rotten.has(digest.bytes)) return undefined;
-    if (!manifest && reader.chunkSize(digest.bytes) === undefined) return undefined;
+    const listed = reader.manifestChunks(digest.bytes);
+    if (listed && env.rotten.has(digest.bytes)) return undefined;
+    if (!listed && reader.chunkSize(digest.bytes) === undefined) return undefined;
     // Whoever asks for this before an upload will leave it out.
     const isThere = await this.#store.noting(
-      () => this.#store.writer.hasBlob(digest.bytes, manifest),
+      () => this.#store.writer.hasBlob(digest.bytes, listed, signal),
       () => true,
     );
-    return isThere ? (manifest ?? []) : undefined;
+    return isThere ? inPieces(listed ?? [], signal) : undefined;
   }
 
   /** What is damaged is not there: it is put again. */
   async has(digest: Digest, { signal }: HasOptions = {}): Promise<boolean> {
     try {
-      return (await this.chunks(digest, signal)) !== undefined;
+      return (await this.chunksInPieces(digest, signal)) !== undefined;
     } catch (error) {
       if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
       throw error;
@@ -102,15 +132,21 @@ export class LocalBlobService implements BlobService {
     chunks: Iterable<Chunk>,
     { offset = 0, scratch, signal }: ReadOptions,
   ): AsyncGenerator<Uint8Array> {
-    let position = 0;
-    for (const { digest, size } of chunks) {
-      signal?.throwIfAborted();
-      const from = Math.max(0, offset - position);
-      position += size;
-      if (from >= size) continue;
-      const bytes = this.#chunk(digest, size, scratch);
-      if (!bytes) throw damaged(`chunk ${digest} is missing from the local store`);
-      yield from > 0 ? bytes.subarray(from) : bytes;
+    const hold = this.#store.env.useListener?.hold();
+    try {
+      if (hold) for (const { digest } of chunks) hold.add(digest.bytes);
+      let position = 0;
+      for (const { digest, size } of chunks) {
+        signal?.throwIfAborted();
+        const from = Math.max(0, offset - position);
+        position += size;
+        if (from >= size) continue;
+        const bytes = this.#chunk(digest, size, scratch);
+        if (!bytes) throw damaged(`chunk ${digest} is missing from the local store`);
+        yield from > 0 ? bytes.subarray(from) : bytes;
+      }
+    } finally {
+      hold?.release();
     }
   }
 
@@ -130,6 +166,17 @@ export class LocalBlobService implements BlobService {
     throw damaged(`chunk ${digest} is damaged in the local store: tvix-store fsck tells what it belongs to`);
   }
 
+  async outboard(digest: Digest, { make, signal }: OutboardOptions = {}): Promise<Outboard | undefined> {
+    signal?.throwIfAborted();
+    const kept = this.#outboards.kept(digest);
+    if (kept || !make) return kept;
+    const work = async (shared: AbortSignal) => {
+      const made = await makeOutboard(this, digest, shared);
+      return made && this.#outboards.keep(digest, made);
+    };
+    return this.#made.run(digest.hex, work, signal);
+  }
+
   async put(content: BlobContent, options: PutOptions = {}): Promise<Chunk> {
     const { signal, size: expected = 0 } = options;
     signal?.throwIfAborted();
@@ -147,9 +194,9 @@ export class LocalBlobService implements BlobService {
     let size = 0;
     try {
       for await (const bytes of chunker.chunks(content instanceof Uint8Array ? [content] : content)) {
-        signal?.throwIfAborted();
         const digest = known && bytes.length === piece?.length ? known : Digest.hash(bytes);
         await writer.chunk(digest, bytes);
+        signal?.throwIfAborted();
         chunks.push({ digest, size: bytes.length });
         size += bytes.length;
       }
@@ -177,4 +224,16 @@ export class LocalBlobService implements BlobService {
 
 async function* one(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   if (bytes.length > 0) yield bytes;
+}
+
+async function* inPieces(chunks: Iterable<Chunk>, signal: AbortSignal | undefined): AsyncGenerator<Chunk[]> {
+  const turns = new Turns(signal);
+  let piece: Chunk[] = [];
+  for (const chunk of chunks) {
+    if (piece.push(chunk) < PIECE) continue;
+    yield piece;
+    piece = [];
+    if (turns.isDue) await turns.take();
+  }
+  if (piece.length > 0) yield piece;
 }

@@ -1,11 +1,22 @@
+import { heldOutboard, makeOutboard } from '../bao/whole.ts';
 import { Digest, DigestHasher } from '../digest.ts';
 import { chunked } from './chunker.ts';
-import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
+import type {
+  BlobContent,
+  BlobService,
+  Chunk,
+  HasOptions,
+  Outboard,
+  OutboardOptions,
+  PutOptions,
+  ReadOptions,
+} from './service.ts';
 
 /** Blobs in the memory of this process. */
 export class MemoryBlobService implements BlobService {
   readonly #chunks = new Map<string, Uint8Array>();
   readonly #manifests = new Map<string, readonly Chunk[]>();
+  readonly #outboards = new Map<string, Uint8Array>();
 
   async chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
     signal?.throwIfAborted();
@@ -23,6 +34,14 @@ export class MemoryBlobService implements BlobService {
       this.#manifests.get(digest.hex)?.map((part) => this.#chunks.get(part.digest.hex)!) ??
       (chunk && [chunk]);
     return list && skip(list, options.offset ?? 0);
+  }
+
+  async outboard(digest: Digest, { make, signal }: OutboardOptions = {}): Promise<Outboard | undefined> {
+    const kept = this.#outboards.get(digest.hex);
+    const bytes = kept ?? (make ? await makeOutboard(this, digest, signal) : undefined);
+    if (!bytes) return undefined;
+    this.#outboards.set(digest.hex, bytes);
+    return heldOutboard(bytes);
   }
 
   async put(content: BlobContent, { signal }: PutOptions = {}): Promise<Chunk> {

@@ -1,25 +1,39 @@
 import { toBigInt } from '../../proto/long.ts';
 import { tvix } from '../../proto/messages.ts';
 import { mapAhead } from '../../util/async/iterables.ts';
+import { SharedAhead } from '../../util/async/shared-ahead.ts';
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { zstdCompress, zstdDecompress } from '../../util/compression/zstd.ts';
-import { damaged, StoreError } from '../../util/errors.ts';
+import { damaged, StoreError, WrongContents } from '../../util/errors.ts';
 import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
 import type { FileNode } from '../node.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
 import { keyOf } from '../objects/object-store.ts';
 import { Reliance } from '../objects/reliance.ts';
+import { encodeChunkList } from './chunk-list.ts';
+import { ObjectOutboards } from './object-outboards.ts';
+import { chunksFrom, skipped } from './offset.ts';
 import { chunkerFor } from './parallel-chunker.ts';
-import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
+import type {
+  BlobContent,
+  BlobService,
+  Chunk,
+  HasOptions,
+  Outboard,
+  OutboardOptions,
+  PutOptions,
+  ReadOptions,
+} from './service.ts';
 import { anotherSize, MAX_CHUNK_LENGTH, SINGLE_CHUNK_LIMIT } from './service.ts';
 
 /** The largest object of a chunk, in bytes: one that does not compress gets a little larger. */
 const MAX_CHUNK_OBJECT = MAX_CHUNK_LENGTH + (1 << 20);
 /** A chunk list of a blob of more than a terabyte. */
 const MAX_INDEX_OBJECT = 256 << 20;
-/** Chunks of one blob that are on their way at once. */
+/** Chunks of one blob that are on their way at once, and of all, beyond one of each. */
 const SENT_AT_ONCE = 32;
 const READ_AT_ONCE = 8;
+const AHEAD = 64;
 
 /**
  * Blobs among objects, as tvix and snix lay them out: `chunks/b3/<4 digits>/<64 digits>` is a chunk, compressed by
@@ -30,10 +44,14 @@ const READ_AT_ONCE = 8;
 export class ObjectStoreBlobService implements BlobService {
   readonly #objects: ObjectStore;
   readonly #flights = new SingleFlight<void>();
+  readonly #sent = new SharedAhead(AHEAD);
+  readonly #read = new SharedAhead(AHEAD);
   readonly #reliance: Reliance;
+  readonly #outboards: ObjectOutboards;
 
   constructor(objects: ObjectStore, reliance = new Reliance(objects)) {
     this.#objects = objects;
+    this.#outboards = new ObjectOutboards(objects);
     this.#reliance = reliance;
   }
 
@@ -64,6 +82,13 @@ export class ObjectStoreBlobService implements BlobService {
     return facts !== undefined && (facts.size > 0 || key.startsWith('blobs/'));
   }
 
+  async outboard(digest: Digest, { make, signal }: OutboardOptions = {}): Promise<Outboard | undefined> {
+    return (
+      (await this.#outboards.kept(digest, signal)) ??
+      (make ? this.#outboards.make(this, digest, signal) : undefined)
+    );
+  }
+
   async read(digest: Digest, options: ReadOptions = {}): Promise<AsyncIterable<Uint8Array> | undefined> {
     const { offset = 0, size = 0, signal } = options;
     if (digest.equals(EMPTY_DIGEST)) return from(new Uint8Array(), 0);
@@ -92,13 +117,7 @@ export class ObjectStoreBlobService implements BlobService {
     offset: number,
     signal: AbortSignal | undefined,
   ): AsyncGenerator<Uint8Array> {
-    let skip = offset;
-    const first = chunks.findIndex(({ size }) => {
-      if (skip < size) return true;
-      skip -= size;
-      return false;
-    });
-    if (first < 0) return;
+    const { wanted, skip } = chunksFrom(chunks, offset);
     const hasher = offset === 0 ? new DigestHasher() : undefined;
     const read = async ({ digest: one, size }: Chunk) => {
       const bytes = await this.#chunk(one, size, signal);
@@ -106,11 +125,14 @@ export class ObjectStoreBlobService implements BlobService {
       if (bytes.length !== size) throw this.#wrong(digest);
       return bytes;
     };
-    for await (const bytes of mapAhead(chunks.slice(first), READ_AT_ONCE, read)) {
-      hasher?.update(bytes);
-      yield skip > 0 ? bytes.subarray(skip) : bytes;
-      skip = 0;
-    }
+    const ahead = this.#read.map(wanted, READ_AT_ONCE, read);
+    const parts = async function* () {
+      for await (const bytes of ahead) {
+        hasher?.update(bytes);
+        yield bytes;
+      }
+    };
+    yield* skipped(parts(), skip);
     if (hasher && !hasher.digest().equals(digest)) {
       this.#reliance.forget(keyOf('blobs', digest));
       throw this.#wrong(digest);
@@ -171,7 +193,7 @@ export class ObjectStoreBlobService implements BlobService {
   }
 
   #wrong(digest: Digest, cause?: unknown): StoreError {
-    return damaged(`${this.#objects.address} holds something else as blob ${digest}`, { cause });
+    return new WrongContents(`${this.#objects.address} holds something else as blob ${digest}`, { cause });
   }
 
   async put(content: BlobContent, { signal, size: expected = 0 }: PutOptions = {}): Promise<Chunk> {
@@ -194,7 +216,7 @@ export class ObjectStoreBlobService implements BlobService {
     };
     try {
       const parts = chunker.chunks(content instanceof Uint8Array ? [content] : content);
-      for await (const _ of mapAhead(parts, SENT_AT_ONCE, send));
+      for await (const _ of this.#sent.map(parts, SENT_AT_ONCE, send));
       if (chunks.length === 1) return chunks[0]!;
       const digest = chunker.digest();
       await this.#sendList(digest, chunks, signal);
@@ -228,8 +250,7 @@ export class ObjectStoreBlobService implements BlobService {
   }
 
   async #sendList(digest: Digest, chunks: readonly Chunk[], signal: AbortSignal | undefined): Promise<void> {
-    const list = { chunks: chunks.map((chunk) => ({ digest: chunk.digest.bytes, size: chunk.size })) };
-    const make = () => tvix.castore.v1.StatBlobResponse.encode(list).finish();
+    const make = () => encodeChunkList(chunks);
     await this.#reliance.putOnce(keyOf('blobs', digest), 0, make, signal);
   }
 

@@ -1,22 +1,44 @@
 import type { Replicas } from '../../util/async/replicas.ts';
 import { resumedContents } from '../../util/async/replicas.ts';
 import type { Digest } from '../digest.ts';
-import type { BlobContent, BlobService, Chunk, HasOptions, PutOptions, ReadOptions } from './service.ts';
+import type {
+  BlobContent,
+  BlobService,
+  Chunk,
+  HasOptions,
+  Outboard,
+  OutboardOptions,
+  PutOptions,
+  ReadOptions,
+} from './service.ts';
 
 /** Blobs that several services have. Each is read from whichever answers first. */
 export class ReplicatedBlobService implements BlobService {
-  readonly #replicas: Replicas<BlobService>;
+  protected readonly replicas: Replicas<BlobService>;
+  /** Who is to say what a blob is made of, and gives what cannot be checked before it is handed on. */
+  protected readonly whom: 'fast' | 'essential' = 'fast';
 
   constructor(replicas: Replicas<BlobService>) {
-    this.#replicas = replicas;
+    this.replicas = replicas;
   }
 
   chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined> {
-    return this.#replicas.ask((service, until) => service.chunks(digest, until), signal);
+    const options = { signal, isSomewhere: true, whom: this.whom };
+    return this.replicas.ask((service, until) => service.chunks(digest, until), options);
+  }
+
+  /** Of whoever has it first: that one lacks it may mean that nobody has made it there. */
+  async outboard(
+    digest: Digest,
+    { make = false, signal }: OutboardOptions = {},
+  ): Promise<Outboard | undefined> {
+    return this.replicas.ask(async (service, until) => service.outboard?.(digest, { make, signal: until }), {
+      signal,
+    });
   }
 
   has(digest: Digest, options?: HasOptions): Promise<boolean> {
-    return this.#replicas.writer.has(digest, options);
+    return this.replicas.writer.has(digest, options);
   }
 
   async read(
@@ -24,20 +46,20 @@ export class ReplicatedBlobService implements BlobService {
     { size, offset = 0, signal }: ReadOptions = {},
   ): Promise<AsyncIterable<Uint8Array> | undefined> {
     const begin = (at: number) =>
-      this.#replicas.ask(
+      this.replicas.ask(
         (service, until) =>
           service.read(digest, { ...(size !== undefined && { size }), offset: at, signal: until }),
-        signal,
+        { signal, isSomewhere: true, whom: this.whom },
       );
     const first = await begin(offset);
-    return first && resumedContents(this.#replicas, offset, first, begin, signal);
+    return first && resumedContents(this.replicas, offset, first, begin, signal);
   }
 
   put(content: BlobContent, options?: PutOptions): Promise<Chunk> {
-    return this.#replicas.writer.put(content, options);
+    return this.replicas.writer.put(content, options);
   }
 
   flush(): Promise<void> {
-    return this.#replicas.writer.flush();
+    return this.replicas.writer.flush();
   }
 }

@@ -15,6 +15,17 @@ export interface Chunk {
   readonly size: number;
 }
 
+/**
+ * The tree above a blob's groups of 16 KiB, by which parts of the blob are proven (../bao/shape.ts), as somebody keeps it:
+ * nobody has checked it but who proves something by it (`OutboardReader`).
+ */
+export interface Outboard {
+  /** In bytes. */
+  readonly length: number;
+  /** Exactly so many bytes from `offset` on. */
+  read(offset: number, length: number, signal?: AbortSignal): Promise<Uint8Array>;
+}
+
 /** Contents to be stored. A streamed part must stay unchanged only until the next one is asked for. */
 export type BlobContent = Uint8Array | AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
@@ -35,6 +46,9 @@ export interface BlobService {
    */
   chunks(digest: Digest, signal?: AbortSignal): Promise<readonly Chunk[] | undefined>;
 
+  /** As `chunks`, some at a time: a list of all takes as much memory as a file, where nobody needs them at once. */
+  chunksInPieces?(digest: Digest, signal?: AbortSignal): Promise<AsyncIterable<readonly Chunk[]> | undefined>;
+
   /**
    * Whether all of a blob is where puts go, as far as that can be told without reading it: who asks need not put it.
    * `chunks` also tells of copies that are kept elsewhere.
@@ -48,6 +62,13 @@ export interface BlobService {
    * too many. Read from the middle, a large blob may be checked by its chunks alone.
    */
   read(digest: Digest, options?: ReadOptions): Promise<AsyncIterable<Uint8Array> | undefined>;
+
+  /**
+   * The outboard of a blob; `undefined` when the blob is not there, or has none. One of a group needs none. With `make` it
+   * is made of the whole contents where there is none yet, and kept where that can be: for who serves others, or lives
+   * beside the blob. Throws DATA_LOSS when those contents are not what the digest says.
+   */
+  outboard?(digest: Digest, options?: OutboardOptions): Promise<Outboard | undefined>;
 
   /** Takes a blob. It is visible and durable once a `flush` that began afterwards has resolved. */
   put(content: BlobContent, options?: PutOptions): Promise<Chunk>;
@@ -68,6 +89,15 @@ export interface PutOptions {
   readonly size?: number;
   /** Digest of contents that come in one piece and have been checked: a service need not hash them again. */
   readonly digest?: Digest;
+  /** Gives the contents once more, for when a connection breaks on the way. */
+  readonly again?: (() => BlobContent | Promise<BlobContent>) | undefined;
+  /** Whether `has` has just said that it is not there, so that a far service need not be asked again. */
+  readonly isMissing?: boolean;
+}
+
+export interface OutboardOptions {
+  readonly make?: boolean;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface HasOptions {

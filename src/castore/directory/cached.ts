@@ -72,7 +72,7 @@ export class CachedDirectoryService implements DirectoryService {
     for await (const directory of this.#far.getRecursive(root, signal)) {
       bytes += directory.bytes.length;
       if (bytes > MAX_CLOSURE_BYTES) {
-        throw new StoreError('RESOURCE_EXHAUSTED', `the directories below ${root} are too large to be kept`);
+        throw new StoreError('FAILED_PRECONDITION', `the directories below ${root} are too large to be kept`);
       }
       closure.set(directory.digest.hex, directory);
     }

@@ -1,8 +1,9 @@
 import type { Channel } from '../../proto/grpc/channel.ts';
+import { foundOrNot } from '../../proto/grpc/found.ts';
 import { DIRECTORY } from '../../proto/grpc/methods.ts';
 import { asBuffer } from '../../util/bytes.ts';
-import { damaged, type StoreError } from '../../util/errors.ts';
-import { foundOrNot } from '../blob/grpc.ts';
+import { type StoreError, WrongContents } from '../../util/errors.ts';
+import { Spool } from '../../util/spool.ts';
 import { type Digest, EMPTY_DIGEST } from '../digest.ts';
 import { Directory } from '../directory.ts';
 import { RootFirstValidator } from './root-first.ts';
@@ -77,33 +78,31 @@ export class GrpcDirectoryService implements DirectoryService {
   }
 
   #lie(what: string, cause?: unknown): StoreError {
-    return damaged(`${this.#channel.address} ${what}`, { cause });
+    return new WrongContents(`${this.#channel.address} ${what}`, { cause });
   }
 
   async put(directory: Directory): Promise<void> {
     // A directory alone is a closure only when it has no children; the service may know them already.
-    const response = await this.#channel.clientStream(DIRECTORY.put, [directory.bytes]);
+    const response = await this.#channel.clientStreamAgain(DIRECTORY.put, () => [directory.bytes]);
     this.#check(directory.digest, response.rootDigest);
   }
 
-  /** The closure goes up as it grows. */
+  /**
+   * The closure goes up when it is complete: a stream that waited for contents to be sent would be taken for a dead one,
+   * and what is cut short can be sent again.
+   */
   putMany(): DirectoryPutter {
     const validator = new ClosureValidator();
-    const queue = new Queue<Uint8Array>();
-    let answer: Promise<{ rootDigest?: Uint8Array | null }> | undefined;
+    const spool = new Spool();
     return {
       add: async (directory) => {
-        if (!validator.add(directory)) return;
-        if (!answer) {
-          answer = this.#channel.clientStream(DIRECTORY.put, queue);
-          answer.catch((error) => queue.fail(error));
-        }
-        await queue.push(directory.bytes);
+        if (validator.add(directory)) spool.add(directory.bytes);
       },
       close: async () => {
         const root = validator.finish();
-        queue.end();
-        this.#check(root, (await answer!).rootDigest);
+        const { rootDigest } = await this.#channel.clientStreamAgain(DIRECTORY.put, () => spool);
+        spool.close();
+        this.#check(root, rootDigest);
         return root;
       },
     };
@@ -116,48 +115,4 @@ export class GrpcDirectoryService implements DirectoryService {
 
   /** A put is acknowledged when it is durable. */
   async flush(): Promise<void> {}
-}
-
-const QUEUE_LENGTH = 256;
-
-/** Hands things from one who pushes to one who iterates; pushing waits while it is full. */
-class Queue<T> implements AsyncIterable<T> {
-  #items: T[] = [];
-  #ended = false;
-  #error: unknown;
-  #wake = Promise.withResolvers<void>();
-
-  async push(item: T): Promise<void> {
-    while (this.#items.length >= QUEUE_LENGTH && !this.#error) await this.#wake.promise;
-    if (this.#error) throw this.#error;
-    this.#items.push(item);
-    this.#signal();
-  }
-
-  end(): void {
-    this.#ended = true;
-    this.#signal();
-  }
-
-  fail(error: unknown): void {
-    this.#error = error;
-    this.#signal();
-  }
-
-  #signal(): void {
-    this.#wake.resolve();
-    this.#wake = Promise.withResolvers<void>();
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<T> {
-    for (;;) {
-      const items = this.#items;
-      this.#items = [];
-      this.#signal();
-      yield* items;
-      if (this.#items.length > 0) continue;
-      if (this.#ended) return;
-      await this.#wake.promise;
-    }
-  }
 }

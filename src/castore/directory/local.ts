@@ -36,15 +36,19 @@ export class LocalDirectoryService implements DirectoryService {
     return undefined;
   }
 
-  getRecursive(digest: Digest, signal?: AbortSignal): AsyncIterable<Directory> {
-    return walkClosure(
-      digest,
-      async (one) => {
-        signal?.throwIfAborted();
-        return this.#read(one);
-      },
-      (one) => damaged(`directory ${one} is missing from the local store`),
-    );
+  async *getRecursive(root: Digest, signal?: AbortSignal): AsyncGenerator<Directory> {
+    const hold = this.#store.env.useListener?.hold();
+    const get = async (one: Digest) => {
+      signal?.throwIfAborted();
+      const directory = this.#read(one);
+      if (hold) for (const { digest } of directory?.children() ?? []) hold.add(digest.bytes);
+      return directory;
+    };
+    try {
+      yield* walkClosure(root, get, (one) => damaged(`directory ${one} is missing from the local store`));
+    } finally {
+      hold?.release();
+    }
   }
 
   async put(directory: Directory): Promise<void> {

@@ -1,4 +1,4 @@
-import { damaged, StoreError } from '../../util/errors.ts';
+import { StoreError, WrongContents } from '../../util/errors.ts';
 import type { Digest } from '../digest.ts';
 import { Directory } from '../directory.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
@@ -37,7 +37,7 @@ export class ObjectStoreDirectoryService implements DirectoryService {
     if (!object) return;
     const lie = (what: string, cause?: unknown) => {
       this.#reliance.forget(key);
-      return damaged(`${this.#objects.address} ${what}`, { cause });
+      return new WrongContents(`${this.#objects.address} ${what}`, { cause });
     };
     const validator = new RootFirstValidator(digest, lie);
     let count = 0;

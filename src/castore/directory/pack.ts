@@ -8,12 +8,18 @@ const MAX_FRAME = 64 << 20;
 
 /** A closure as tvix and snix pack it: each directory after its length (4 bytes, big-endian), in one zstd frame. */
 export function encodePack(directories: readonly Directory[]): Uint8Array {
-  const parts = directories.flatMap(({ bytes }) => {
-    const length = Buffer.allocUnsafe(LENGTH);
-    length.writeUInt32BE(bytes.length);
-    return [length, bytes];
-  });
-  return zstdCompress(Buffer.concat(parts));
+  return zstdCompress(Buffer.concat(directories.flatMap(framed)));
+}
+
+/** What is in that frame. */
+export async function* packed(directories: AsyncIterable<Directory>): AsyncGenerator<Uint8Array> {
+  for await (const directory of directories) yield* framed(directory);
+}
+
+function framed({ bytes }: Directory): Uint8Array[] {
+  const length = Buffer.allocUnsafe(LENGTH);
+  length.writeUInt32BE(bytes.length);
+  return [length, bytes];
 }
 
 /** The encoded directories in a pack. Throws DATA_LOSS. */

@@ -13,6 +13,8 @@ import { InFlight } from '../../util/async/in-flight.ts';
 import { Turns } from '../../util/async/turns.ts';
 import { compareBytes, latin1, printable } from '../../util/bytes.ts';
 import { StoreError, systemCode } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
+import { MAX_TREE_DEPTH, NIX_TREE_DEPTH } from '../../util/tree-depth.ts';
 import type { BlobService } from '../blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import type { Digest } from '../digest.ts';
@@ -47,8 +49,10 @@ export interface ImportTarget {
   readonly directories: Pick<DirectoryService, 'putMany'>;
 }
 
-/** Files and directories on their way into the store at once. */
-const MAX_IN_FLIGHT = 256;
+/** Files and directories on their way into the store at once, in bytes: enough for some calls with many of them. */
+const MAX_IN_FLIGHT = 16 << 20;
+/** What one counts besides its contents. */
+const WEIGHT = 4096;
 const READ_LENGTH = 1 << 20;
 const SLASH = Buffer.from('/');
 
@@ -81,9 +85,13 @@ class Importer {
   readonly #options: ImportOptions;
   readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
   readonly #turns = new Turns();
-  /** Buffers for small files, which are free again when the file is stored. */
-  readonly #scratch: Buffer[] = [];
-  readonly #block = Buffer.allocUnsafeSlow(READ_LENGTH);
+  /** Directories that are being read, one in the other. */
+  #depth = 0;
+  #hasWarned = false;
+  /** Buffers for small files, by the length of their lengths in bits. They are free again when the file is stored. */
+  readonly #scratch: Buffer[][] = [];
+  /** Those for large files. */
+  readonly #blocks: Buffer[] = [];
 
   constructor(blobs: ImportTarget['blobs'], putter: DirectoryPutter, options: ImportOptions) {
     this.#blobs = blobs;
@@ -122,14 +130,31 @@ class Importer {
     children.sort((a, b) => compareBytes(a.name, b.name));
     const visited: [Name, Visited][] = [];
     observer?.beginDirectory();
+    this.#goDown(path);
     for (const { entry, name } of children) {
       observer?.beginEntry(name);
       visited.push([name, await this.visit(Buffer.concat([path, SLASH, name]), entry)]);
       observer?.endEntry();
     }
     observer?.endDirectory();
+    this.#depth--;
     if (!isUnchanged(before, lstatSync(path))) throw changed(path);
     return this.#later(this.#putDirectory(visited));
+  }
+
+  #goDown(path: Buffer): void {
+    this.#depth++;
+    if (this.#depth > MAX_TREE_DEPTH) {
+      throw new StoreError(
+        'INVALID_ARGUMENT',
+        `${printable(path)}: more than ${MAX_TREE_DEPTH} directories in each other, which no store path may have`,
+      );
+    }
+    if (this.#depth < NIX_TREE_DEPTH || this.#hasWarned) return;
+    this.#hasWarned = true;
+    log.warn(`newer Nix refuses ${NIX_TREE_DEPTH} and more directories in each other`, {
+      path: printable(path),
+    });
   }
 
   async #putDirectory(visited: readonly [Name, Visited][]): Promise<Node> {
@@ -149,24 +174,49 @@ class Importer {
   async #file(path: Buffer): Promise<Visited> {
     // Not following a link, nor waiting for a pipe, that took the file's place meanwhile.
     const fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    let isOpen = false;
     try {
       const before = fstatSync(fd);
       if (!before.isFile()) throw changed(path);
       const executable = (before.mode & 0o100) !== 0;
       const { observer } = this.#options;
+      const isSmall = before.size <= SINGLE_CHUNK_LIMIT;
+      const node = (digest: Digest): FileNode => ({
+        kind: 'file',
+        size: BigInt(before.size),
+        executable,
+        digest,
+      });
+      if (!isSmall && !observer) {
+        isOpen = true;
+        const beside = this.#later(this.#putBeside(path, fd, before).then(node), 2 * READ_LENGTH);
+        await this.#inFlight.room();
+        return beside;
+      }
       observer?.beginFile(before.size, executable);
-      const file = { kind: 'file', size: BigInt(before.size), executable } as const;
-      const digest =
-        before.size <= SINGLE_CHUNK_LIMIT
-          ? this.#putSmall(path, fd, before.size)
-          : Promise.resolve(await this.#putLarge(path, fd, before.size));
-      const visited = this.#later(digest.then((found): FileNode => ({ ...file, digest: found })));
+      const digest = isSmall
+        ? this.#putSmall(path, fd, before.size)
+        : Promise.resolve(await this.#putLarge(path, fd, before.size));
+      const visited = this.#later(digest.then(node), isSmall ? before.size : 0);
       observer?.endFile();
       if (!isUnchanged(before, fstatSync(fd))) throw changed(path);
       // What is on its way gets on meanwhile.
       if (this.#turns.isDue) await this.#turns.take();
       await this.#inFlight.room();
       return visited;
+    } finally {
+      if (!isOpen) closeSync(fd);
+    }
+  }
+
+  /** Puts a large file while others are read, of whose contents nobody hears in order. Closes it. */
+  async #putBeside(path: Buffer, fd: number, before: Stats): Promise<Digest> {
+    try {
+      const digest = await this.#putLarge(path, fd, before.size);
+      if (!isUnchanged(before, fstatSync(fd))) throw changed(path);
+      return digest;
+    } catch (error) {
+      throw naming(path, error);
     } finally {
       closeSync(fd);
     }
@@ -185,10 +235,13 @@ class Importer {
   }
 
   async #putSmall(path: Buffer, fd: number, size: number): Promise<Digest> {
-    const scratch = this.#scratch.pop() ?? Buffer.allocUnsafeSlow(SINGLE_CHUNK_LIMIT + 1);
+    const bits = 32 - Math.clz32(size);
+    this.#scratch[bits] ??= [];
+    const free = this.#scratch[bits];
+    const scratch = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(1 << bits, SINGLE_CHUNK_LIMIT + 1));
     const contents = this.#readSmall(path, fd, size, scratch);
     const { digest } = await this.#blobs.put(contents, { signal: this.#options.signal });
-    this.#scratch.push(scratch);
+    free.push(scratch);
     return digest;
   }
 
@@ -197,19 +250,24 @@ class Importer {
     const key = latin1(path);
     const expected = known?.get(key);
     if (expected && (await this.#blobs.has(expected, { size, signal }))) return expected;
-    const { digest } = await this.#blobs.put(this.#parts(path, fd, size), { signal, size });
+    // Who hears of the contents hears of them once.
+    const block = this.#blocks.pop() ?? Buffer.allocUnsafeSlow(READ_LENGTH);
+    const parts = () => this.#parts(path, fd, size, block);
+    const again = this.#options.observer ? undefined : parts;
+    const { digest } = await this.#blobs.put(parts(), { signal, size, again });
+    this.#blocks.push(block);
     onLargeFile?.(key, digest);
     return digest;
   }
 
-  *#parts(path: Buffer, fd: number, size: number): Generator<Uint8Array> {
+  *#parts(path: Buffer, fd: number, size: number, block: Buffer): Generator<Uint8Array> {
     let position = 0;
     for (;;) {
-      const count = readSync(fd, this.#block, 0, READ_LENGTH, position);
+      const count = readSync(fd, block, 0, READ_LENGTH, position);
       position += count;
       if (position > size || (count === 0 && position !== size)) throw changed(path);
       if (count === 0) return;
-      const part = this.#block.subarray(0, count);
+      const part = block.subarray(0, count);
       this.#seen(part);
       yield part;
     }
@@ -222,8 +280,8 @@ class Importer {
   }
 
   /** Lets the import go on while something is being stored. A failure stops it at the next node. */
-  #later(stored: Promise<Node>): Visited {
-    this.#inFlight.add(stored);
+  #later(stored: Promise<Node>, size = 0): Visited {
+    this.#inFlight.add(stored, WEIGHT + size);
     return { stored };
   }
 }

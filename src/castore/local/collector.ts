@@ -22,7 +22,7 @@ const BATCH = 1000;
 /**
  * Deletes from a local store what nothing refers to, while others read it and write into it.
  *
- * The protocol. Meta holds a counter, the epoch; each directory, chunk list and chunk row holds one too.
+ * The protocol. Meta holds a counter, the epoch; each directory, chunk list, outboard and chunk row holds one too.
  *
  *  W1  A writer locks a new file in `sessions/`, reads the epoch s, writes it into the file, and reads the epoch
  *      again: unless it is still s, it begins anew. The kernel frees the lock when the process dies.
@@ -75,11 +75,12 @@ export class Collector {
   async sweep(roots: AsyncIterable<Node>, options: SweepOptions): Promise<Freed> {
     const live = await this.#mark(roots, options);
     await options.onMarked?.();
-    const { directories, manifests, chunks } = this.#store.env;
+    const { directories, manifests, outboards, chunks } = this.#store.env;
     const freed: Freed = { directories: 0, manifests: 0, chunks: 0, bytes: 0 };
     const dead = await this.#deadDirectories(live.directories);
     freed.directories = this.#delete(directories, dead, freed, options);
     freed.manifests = await this.#sweepTable(manifests, live.blobs, freed, options);
+    await this.#sweepTable(outboards, live.blobs, freed, options);
     freed.chunks = await this.#sweepTable(chunks, live.chunks, freed, options);
     if (!options.dryRun) freed.bytes += await removeOrphans(this.#store.env);
     return freed;
@@ -91,6 +92,7 @@ export class Collector {
       directory: (digest) => live.directories.set(digest),
       blob: (digest) => live.blobs.set(digest),
       chunk: (digest) => void live.chunks.set(digest),
+      outboardChunk: (digest) => void live.chunks.set(digest),
       broken: onBroken,
     });
     for await (const root of roots) await walker.walk(root);

@@ -12,6 +12,7 @@ import { FORMAT, FORMAT_KEY, requireFormat } from './format.ts';
 import { keepReserve, makeRoomToDelete } from './reserve.ts';
 import { RottenChunks } from './rotten-chunks.ts';
 import { Table } from './table.ts';
+import type { UseListener } from './use-listener.ts';
 import { WriterLock } from './writer-lock.ts';
 
 /** A store keeps what it is given; a cache may evict what can be fetched again. */
@@ -60,7 +61,10 @@ export class Environment {
   readonly directories: Table;
   readonly manifests: Table;
   readonly chunks: Table;
+  readonly outboards: Table;
   readonly rotten: RottenChunks;
+  /** Set for a cache that is kept below a size. */
+  useListener: UseListener | undefined;
   readonly #root: RootDatabase;
   readonly #tables: Table[] = [];
   readonly #lock: WriterLock;
@@ -81,6 +85,7 @@ export class Environment {
     this.directories = this.table('directory');
     this.manifests = this.table('manifest');
     this.chunks = this.table('chunk');
+    this.outboards = this.table('outboard');
     this.rotten = new RottenChunks(dir);
   }
 
@@ -217,7 +222,8 @@ export class Environment {
         ({ treeBranchPageCount, treeLeafPageCount, overflowPages }) =>
           treeBranchPageCount + treeLeafPageCount + overflowPages,
       ),
-      ...this.#tables.map((table) => table.pages),
+      // Several may have opened the same one.
+      ...new Map(this.#tables.map(({ name, pages }) => [name, pages])).values(),
     ].reduce((sum, count) => sum + count);
     return { bytes: (stats.lastPageNumber + 1) * stats.pageSize, used: pages * stats.pageSize };
   }
@@ -275,6 +281,7 @@ export class Environment {
   }
 
   async close(): Promise<void> {
+    await this.useListener?.close();
     const left = (writable.get(this.databasePath) ?? 0) - (this.isReadOnly ? 0 : 1);
     if (left > 0) writable.set(this.databasePath, left);
     else writable.delete(this.databasePath);

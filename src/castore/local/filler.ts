@@ -55,6 +55,7 @@ export class CacheFiller {
 
   /** Gives the row at once as well: with it, the chunk can be read before the row is visible. */
   chunk(digest: Digest, bytes: Uint8Array): { readonly row: Uint8Array; readonly kept: Promise<void> } {
+    this.#env.useListener?.added(digest.bytes, bytes.length);
     const row = this.#chunkRow(digest, bytes);
     if (row) return { row, kept: this.row(this.#env.chunks, digest.bytes, row) };
     return { row: inlineRow(this.#session.epoch, bytes), kept: Promise.resolve() };
@@ -75,10 +76,13 @@ export class CacheFiller {
   }
 
   manifest(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
-    return this.row(this.#env.manifests, digest.bytes, manifestRow(this.#session.epoch, chunks));
+    const row = manifestRow(this.#session.epoch, chunks);
+    this.#env.useListener?.added(digest.bytes, row.length);
+    return this.row(this.#env.manifests, digest.bytes, row);
   }
 
   directory(digest: Digest, encoded: Uint8Array): Promise<void> {
+    this.#env.useListener?.added(digest.bytes, encoded.length);
     return this.row(this.#env.directories, digest.bytes, directoryRow(this.#session.epoch, encoded));
   }
 

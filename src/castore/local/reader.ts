@@ -1,7 +1,7 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
 import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
-import { systemCode } from '../../util/errors.ts';
+import { isAbsence, StoreError, systemCode } from '../../util/errors.ts';
 import type { Chunk } from '../blob/service.ts';
 import { type Digest, isDigestOf } from '../digest.ts';
 import { ChunkFiles } from './chunk-files.ts';
@@ -50,6 +50,7 @@ export class LocalReader {
 
   /** The encoding of a directory, as a copy; `undefined` when it is not there, or not what its digest says. */
   directory(digest: Uint8Array): Uint8Array | undefined {
+    this.#env.useListener?.used(digest);
     const bytes = this.#lookUp(this.#env.directories, digest, (row) =>
       Uint8Array.from(row.subarray(EPOCH_LENGTH)),
     );
@@ -58,12 +59,38 @@ export class LocalReader {
 
   /** The chunk list of a blob of several chunks. Throws DATA_LOSS for a damaged row. */
   manifest(digest: Uint8Array): Chunk[] | undefined {
+    this.#env.useListener?.used(digest);
     return this.#lookUp(this.#env.manifests, digest, (row) => [...parseManifestRow(row, digest)]);
   }
 
   /** The chunk list of a blob, one by one: a whole list takes a thousandth of the size of its blob. */
   manifestChunks(digest: Uint8Array): Iterable<Chunk> | undefined {
-    return this.#lookUp(this.#env.manifests, digest, (row) => parseManifestRow(Buffer.from(row), digest));
+    this.#env.useListener?.used(digest);
+    return this.#lookUp(this.#env.manifests, digest, (view) => {
+      const row = Buffer.from(view);
+      const first = parseManifestRow(row, digest);
+      // Any number of times, over one copy.
+      let next: Generator<Chunk> | undefined = first;
+      return {
+        [Symbol.iterator]() {
+          const chunks = next ?? parseManifestRow(row, digest);
+          next = undefined;
+          return chunks;
+        },
+      };
+    });
+  }
+
+  /** The chunks of a blob's outboard; `undefined` when it has none, or its row is damaged: it can be made again. */
+  outboard(digest: Uint8Array): Chunk[] | undefined {
+    this.#env.useListener?.used(digest);
+    this.#env.outboards.look();
+    try {
+      return this.#lookUp(this.#env.outboards, digest, (row) => [...parseManifestRow(row, digest)]);
+    } catch (error) {
+      if (error instanceof StoreError && error.code === 'DATA_LOSS') return undefined;
+      throw error;
+    }
   }
 
   /** Whether a chunk seems to be there: its row is, and so is the file that it names. */
@@ -123,6 +150,7 @@ export class LocalReader {
     at: number,
     fresh?: Uint8Array,
   ): number | undefined {
+    this.#env.useListener?.used(digest);
     const key = latin1(digest);
     if (fresh) this.#sound.add(digest);
     const copied = (bytes: Uint8Array) => {
@@ -164,7 +192,7 @@ export class LocalReader {
     try {
       fd = openSync(path, 'r');
     } catch (error) {
-      if (systemCode(error) === 'ENOENT') return 'gone';
+      if (isAbsence(error)) return 'gone';
       throw error;
     }
     if (this.#checks && !this.#sound.has(digest)) {

@@ -2,10 +2,13 @@ import { latin1 } from '../../util/bytes.ts';
 import type { Environment } from './environment.ts';
 import type { Table } from './table.ts';
 
+const MINUTE_MS = 60_000;
 /** Uses in one transaction. */
 const BATCH = 4096;
 /** A use is written again only when the last one is so many minutes back. */
 const EXACTNESS = 10;
+/** Of at least so many objects this process knows when it used them last. */
+const MAX_RECENT = 1 << 16;
 
 /**
  * When the objects of a cache were used last, by digest, in minutes: what eviction goes by. Uses gather in
@@ -18,6 +21,9 @@ export class RecentUse {
   readonly #env: Environment;
   readonly #table: Table;
   readonly #noted = new Set<string>();
+  /** Uses of late, and those before: a cache may be filled many times over within a minute. */
+  #recent = new Map<string, number>();
+  #before = new Map<string, number>();
 
   constructor(env: Environment) {
     this.#env = env;
@@ -25,11 +31,22 @@ export class RecentUse {
   }
 
   note(digest: Uint8Array): void {
-    this.#noted.add(latin1(digest));
+    const key = latin1(digest);
+    this.#noted.add(key);
+    this.#recent.set(key, Date.now() / MINUTE_MS);
+    if (this.#recent.size < MAX_RECENT) return;
+    this.#before = this.#recent;
+    this.#recent = new Map();
   }
 
-  /** In minutes since 1970, 0 when it is not known. */
+  /** In minutes since 1970, 0 when it is not known; exactly, if it was this process of late. */
   lastUse(digest: Uint8Array): number {
+    const key = latin1(digest);
+    return this.#recent.get(key) ?? this.#before.get(key) ?? this.#written(digest);
+  }
+
+  /** In whole minutes. */
+  #written(digest: Uint8Array): number {
     const row = this.#table.view(digest);
     return row?.length === 4 ? row.readUInt32LE(0) : 0;
   }
@@ -42,7 +59,7 @@ export class RecentUse {
     const old = [...this.#noted].map((key) => Buffer.from(key, 'latin1'));
     this.#noted.clear();
     this.#env.refresh();
-    const due = old.filter((key) => now - this.lastUse(key) >= EXACTNESS);
+    const due = old.filter((key) => now - this.#written(key) >= EXACTNESS);
     for (let next = 0; next < due.length; next += BATCH) {
       const keys = due.slice(next, next + BATCH);
       await Promise.all(keys.map((key) => this.#env.committed(this.#table.put(key, value))));
@@ -52,9 +69,10 @@ export class RecentUse {
   /** Within a transaction of the caller's. */
   forget(digest: Uint8Array): void {
     this.#table.removeSync(digest);
+    for (const uses of [this.#recent, this.#before]) uses.delete(latin1(digest));
   }
 }
 
 function minutes(): number {
-  return Math.floor(Date.now() / 60_000);
+  return Math.floor(Date.now() / MINUTE_MS);
 }

@@ -28,8 +28,13 @@ export class RottenChunks {
     this.#dir = join(storeDir, 'rotten');
   }
 
+  /** Whether there are any. */
+  get areThere(): boolean {
+    return this.#noted.size > 0 || this.#hasMarks();
+  }
+
   has(digest: Uint8Array): boolean {
-    if (this.#noted.size === 0 && !this.#hasMarks()) return false;
+    if (!this.areThere) return false;
     const hex = toHex(digest);
     return this.#noted.has(hex) || existsSync(join(this.#dir, hex));
   }

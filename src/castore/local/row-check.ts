@@ -28,11 +28,12 @@ export class RowCheck {
     this.#files = new ChunkFiles(env.dir);
   }
 
-  /** For a row of directories, chunk lists or chunks. */
+  /** For a row of directories, chunk lists, outboards or chunks. */
   isSound(table: Table, key: Uint8Array, row: Buffer): boolean {
     if (row.length < EPOCH_LENGTH) return false;
     if (table === this.#env.directories) return isDigestOf(key, row.subarray(EPOCH_LENGTH));
     try {
+      if (table === this.#env.outboards) return parseManifestRow(row, key) !== undefined;
       if (this.#env.rotten.has(key)) return false;
       if (table === this.#env.manifests) return parseManifestRow(row, key) !== undefined;
       return this.#isChunk(key, row);

@@ -10,6 +10,7 @@ import { DIGEST_LENGTH, Digest } from '../digest.ts';
  *
  *   directory  epoch u32 | encoded directory
  *   manifest   epoch u32 | (digest 32, size u32) for each chunk | crc u32
+ *   outboard   the same, of the chunks that the outboard of a blob is cut into; they lie among the others
  *   chunk      epoch u32 | 0 | bytes                                             up to 64 KiB
  *              epoch u32 | 1 | size u32 | suffix 8 | boot u32 | crc u32          in a chunk file
  *

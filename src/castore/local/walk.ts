@@ -1,4 +1,5 @@
 import { Turns } from '../../util/async/turns.ts';
+import { outboardLength } from '../bao/shape.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import { Digest } from '../digest.ts';
 import { Directory } from '../directory.ts';
@@ -12,12 +13,15 @@ export interface TreeVisitor {
   directory(digest: Uint8Array): boolean;
   blob(digest: Uint8Array, size: number): boolean;
   chunk(digest: Uint8Array, size: number): void;
+  /** A part of a blob's outboard, for whoever wants to see what only makes reading surer. */
+  outboardChunk?(digest: Uint8Array): void;
   /** A directory, or a chunk list, that is not there or not what its digest says. */
   broken(kind: 'directory' | 'manifest', digest: Uint8Array): void;
 }
 
 /** Where directories and chunk lists are read. */
-export type TreeSource = Pick<LocalReader, 'directory' | 'manifest' | 'refresh'>;
+export type TreeSource = Pick<LocalReader, 'directory' | 'manifest' | 'refresh'> &
+  Partial<Pick<LocalReader, 'outboard'>>;
 
 /** Walks trees in a local store, and checks their directories on the way. */
 export class TreeWalker {
@@ -73,6 +77,9 @@ export class TreeWalker {
 
   #blob(digest: Uint8Array, size: number): void {
     if (!this.#visitor.blob(digest, size)) return;
+    if (this.#visitor.outboardChunk && outboardLength(size) > 0)
+      for (const chunk of this.#reader.outboard?.(digest) ?? [])
+        this.#visitor.outboardChunk(chunk.digest.bytes);
     if (size > SINGLE_CHUNK_LIMIT) {
       try {
         const chunks = this.#reader.manifest(digest);

@@ -1,34 +1,33 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
+import { LRUCache } from 'lru-cache';
+import { Turns } from '../../util/async/turns.ts';
+import { latin1 } from '../../util/bytes.ts';
 import { messageOf } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Chunk } from '../blob/service.ts';
 import type { Digest } from '../digest.ts';
 import type { Directory } from '../directory.ts';
 import { ChunkFiles } from './chunk-files.ts';
-import { DigestMap } from './digest-map.ts';
 import type { Environment } from './environment.ts';
 import { requireRoom } from './reserve.ts';
 import { RowCheck } from './row-check.ts';
-import {
-  directoryRow,
-  EPOCH_LENGTH,
-  fileOf,
-  fileRow,
-  inlineRow,
-  manifestRow,
-  rowEpoch,
-  withEpoch,
-} from './rows.ts';
+import type { Row } from './row-commits.ts';
+import { isSameList, RowCommits, TRANSACTION_BYTES } from './row-commits.ts';
+import { directoryRow, EPOCH_LENGTH, fileRow, inlineRow, manifestRow, rowEpoch, withEpoch } from './rows.ts';
 import { Session } from './session.ts';
 import type { Table } from './table.ts';
 
 /** Chunks up to this size live in the database, larger ones in files. */
 export const INLINE_LIMIT = 64 * 1024;
-/** Bytes of rows in one transaction: a writer that is stopped inside one holds up all others. */
-const TRANSACTION_BYTES = 4 << 20;
-/** A blob that was found whole is not looked at again for so long, in milliseconds. */
+/**
+ * A blob that was found whole is not looked at again for so long, in milliseconds, and the longer, the longer it took: one of
+ * a hundred thousand chunks would keep the others waiting, however often it is asked for.
+ */
 const WHOLE_MS = 1000;
+const WHOLE_TIMES = 20;
+const MAX_WHOLE_MS = 30_000;
+const MAX_WHOLE = 1 << 14;
+const LOOKED_UP_AT_ONCE = 256;
 /** Rows that wait for their files to be synced; beyond it they are not left waiting for a flush. */
 const MAX_WAITING_ROWS = 1 << 16;
 
@@ -38,16 +37,6 @@ const MAX_WAITING_ROWS = 1 << 16;
  */
 export const GRACE_MS = 3_600_000;
 
-interface Row {
-  readonly table: Table;
-  readonly key: Uint8Array;
-  readonly value: Uint8Array;
-  /** Makes the row of this one and one that is there when it is committed. Must not throw. */
-  readonly unite?: ((theirs: Uint8Array) => Uint8Array) | undefined;
-  /** The file that the row names, if it names one. */
-  readonly file?: { readonly hex: string; readonly suffix: string };
-}
-
 /**
  * Writes that are acknowledged: what was written before a `flush` is visible and on disk when that flush
  * resolves. Files go first, then the rows that name them, then what refers to those rows.
@@ -56,14 +45,14 @@ export class LocalWriter {
   readonly #env: Environment;
   readonly #files: ChunkFiles;
   readonly #check: RowCheck;
+  readonly #commits: RowCommits;
   readonly #renews: boolean;
   #session: Session | undefined;
   /** The session before, which ends a while after it was replaced. */
   #retired: Session | undefined;
   #renewal: NodeJS.Timeout | undefined;
   /** Blobs of several chunks that were found whole just now, in this session: many ask for the same one at once. */
-  #whole = new DigestMap();
-  #wholeUntil = 0;
+  readonly #whole = new LRUCache<string, { since: number }>({ max: MAX_WHOLE });
   /** Keys of all rows that are not committed yet. */
   readonly #uncommitted = new Set<string>();
   /** Rows that depend on no file: they may be committed at any time. */
@@ -84,13 +73,14 @@ export class LocalWriter {
     this.#renews = renews;
     this.#files = new ChunkFiles(env.dir);
     this.#check = new RowCheck(env);
+    this.#commits = new RowCommits(env, this.#files, this.#check);
   }
 
   /** Begins with the first write, or the first answer that somebody may rely on. */
   get #current(): Session {
     if (!this.#session) {
       this.#session = Session.begin(this.#env);
-      this.#whole = new DigestMap();
+      this.#whole.clear();
       if (this.#renews) this.#renewLater();
     }
     return this.#session;
@@ -132,6 +122,7 @@ export class LocalWriter {
     const { epoch, tag } = this.#current;
     if (this.#failed) await this.flush();
     if (await this.#find(this.#env.chunks, digest.bytes)) return;
+    this.#env.useListener?.added(digest.bytes, bytes.length);
     requireRoom(this.#env.dir, bytes.length);
     const key = digest.bytes;
     if (bytes.length <= INLINE_LIMIT) {
@@ -156,13 +147,22 @@ export class LocalWriter {
       const theirs = manifests.get(digest.bytes);
       if (!theirs || isSameList(theirs, value)) return;
     }
+    this.#env.useListener?.added(digest.bytes, value.length);
     await this.#wait({ table: manifests, key: digest.bytes, value });
+  }
+
+  /** Stores of which chunks the outboard of a blob is; they were written before. */
+  async outboard(digest: Digest, chunks: readonly Chunk[]): Promise<void> {
+    const value = manifestRow(this.epoch, chunks);
+    this.#env.useListener?.added(digest.bytes, value.length);
+    await this.#wait({ table: this.#env.outboards, key: digest.bytes, value });
   }
 
   async directory(directory: Directory): Promise<void> {
     const { epoch } = this;
     if (await this.#find(this.#env.directories, directory.digest.bytes)) return;
     const value = directoryRow(epoch, directory.bytes);
+    this.#env.useListener?.added(directory.digest.bytes, value.length);
     await this.#wait({ table: this.#env.directories, key: directory.digest.bytes, value });
   }
 
@@ -184,6 +184,7 @@ export class LocalWriter {
 
   /** At once, but for older rows. */
   #find(table: Table, digest: Uint8Array): boolean | Promise<boolean> {
+    this.#env.useListener?.used(digest);
     if (this.#uncommitted.has(uncommittedKey(table, digest))) return true;
     const row = table.view(digest);
     if (!row) return false;
@@ -194,16 +195,35 @@ export class LocalWriter {
   }
 
   /** Whether a blob is there, by its chunk list or as a single chunk. Then it stays until this session ends. */
-  async hasBlob(digest: Uint8Array, chunks: readonly Chunk[] | undefined): Promise<boolean> {
+  async hasBlob(
+    digest: Uint8Array,
+    chunks: Iterable<Chunk> | undefined,
+    signal?: AbortSignal,
+  ): Promise<boolean> {
     if (!chunks) return this.has(this.#env.chunks, digest);
-    if (performance.now() > this.#wholeUntil) {
-      this.#wholeUntil = performance.now() + WHOLE_MS;
-      this.#whole = new DigestMap();
+    const key = latin1(digest);
+    const begun = performance.now();
+    const whole = this.#whole.get(key);
+    // What has been found rotten since may be a part of it.
+    if (whole && (begun < whole.since + WHOLE_MS || !this.#env.rotten.areThere)) return true;
+    const turns = new Turns(signal);
+    // Older rows are touched together.
+    let looked: (boolean | Promise<boolean>)[] = [];
+    const areThere = async () => {
+      const found = await Promise.all(looked);
+      looked = [];
+      if (turns.isDue) await turns.take();
+      return found.every(Boolean);
+    };
+    for (const chunk of chunks) {
+      const length = looked.push(this.#find(this.#env.chunks, chunk.digest.bytes));
+      if (length === LOOKED_UP_AT_ONCE && !(await areThere())) return false;
     }
-    if (this.#whole.has(digest)) return true;
-    const found = await Promise.all(chunks.map((chunk) => this.has(this.#env.chunks, chunk.digest.bytes)));
-    if (!found.every(Boolean) || !(await this.has(this.#env.manifests, digest))) return false;
-    this.#whole.set(digest);
+    if (!(await areThere())) return false;
+    if (!(await this.has(this.#env.manifests, digest))) return false;
+    const since = performance.now();
+    const ttl = Math.min(Math.max((since - begun) * WHOLE_TIMES, WHOLE_MS), MAX_WHOLE_MS);
+    this.#whole.set(key, { since }, { ttl });
     return true;
   }
 
@@ -241,6 +261,12 @@ export class LocalWriter {
     });
     // The database's thread takes the batch at the next turn of the event loop.
     await turn();
+  }
+
+  #commit(rows: readonly Row[]): Promise<void> {
+    return this.#commits.commit(rows, ({ table, key }) =>
+      this.#uncommitted.delete(uncommittedKey(table, key)),
+    );
   }
 
   /** Resolves when everything written before is visible and on disk. Callers at the same time share one. */
@@ -285,72 +311,6 @@ export class LocalWriter {
     }
   }
 
-  /** Commits rows in order, in transactions of bounded size. */
-  async #commit(rows: readonly Row[]): Promise<void> {
-    for (let next = 0; next < rows.length; ) {
-      const first = next;
-      const puts: Promise<unknown>[] = [];
-      for (let bytes = 0; next < rows.length && bytes < TRANSACTION_BYTES; next++) {
-        bytes += rows[next]!.value.length;
-        puts.push(this.#put(rows[next]!));
-      }
-      await Promise.all(puts);
-      for (const row of rows.slice(first, next)) this.#uncommitted.delete(uncommittedKey(row.table, row.key));
-    }
-  }
-
-  /** Puts a row unless a sound one is there, whose epoch rises: it never falls. */
-  async #put(row: Row): Promise<void> {
-    const { table, key, value, unite, file } = row;
-    if (unite) {
-      await this.#env.transactionSoon(() => {
-        const theirs = table.get(key);
-        table.putSync(key, theirs ? unite(theirs) : value);
-      });
-      return;
-    }
-    if (!isEpochal(this.#env, table)) {
-      await this.#env.committed(table.put(key, value));
-      return;
-    }
-    for (;;) {
-      const isFirst = await this.#env.committed(table.putNew(key, value));
-      // It may be our own, of a commit that failed later on.
-      if (isFirst || asBuffer(value).equals(table.get(key) ?? new Uint8Array())) return;
-      const loser = await this.#settle(table, key, value);
-      // A collector took it between the two.
-      if (!loser) continue;
-      if (file) this.#removeFile(key, loser);
-      return;
-    }
-  }
-
-  /**
-   * Has one of two rows of a key stay, the one that is there if it is sound: another writer was faster with it. Gives the
-   * one that does not, or `undefined` when there is only ours.
-   */
-  #settle(table: Table, key: Uint8Array, ours: Uint8Array): Promise<Uint8Array | undefined> {
-    return this.#env.transactionSoon(() => {
-      const theirs = table.get(key);
-      if (!theirs) return undefined;
-      // Another list may be as good, or wrong: the one that is put is right.
-      const isSound =
-        this.#check.isSound(table, key, theirs) &&
-        (table !== this.#env.manifests || isSameList(theirs, ours));
-      const theirEpoch = theirs.length < EPOCH_LENGTH ? 0 : Math.min(rowEpoch(theirs), this.#env.epochNow());
-      const stays = isSound ? theirs : ours;
-      table.putSync(key, withEpoch(stays, Math.max(rowEpoch(ours), theirEpoch)));
-      if (!isSound && table !== this.#env.directories) this.#env.rotten.forget(key);
-      return isSound ? ours : theirs;
-    });
-  }
-
-  /** Removes the file that a chunk's row names, if it does: of a damaged row it is left for the collector. */
-  #removeFile(key: Uint8Array, row: Uint8Array): void {
-    const file = fileOf(key, row);
-    if (file) this.#files.remove(toHex(key), file.suffix);
-  }
-
   /** Ends the session. Whatever was not flushed is gone. */
   close(): void {
     for (const { table, key, file } of this.#waiting) {
@@ -361,16 +321,6 @@ export class LocalWriter {
     this.#session = undefined;
     this.#retired = undefined;
   }
-}
-
-/** Whether two rows have the same chunk list. */
-function isSameList(one: Uint8Array, other: Uint8Array): boolean {
-  return asBuffer(one).subarray(EPOCH_LENGTH).equals(other.subarray(EPOCH_LENGTH));
-}
-
-/** Whether the rows of a table begin with an epoch. */
-function isEpochal({ chunks, manifests, directories }: Environment, table: Table): boolean {
-  return table === chunks || table === manifests || table === directories;
 }
 
 function uncommittedKey(table: Table, digest: Uint8Array): string {

@@ -5,7 +5,7 @@ import { link, open, readdir, readFile, rename, stat, unlink } from 'node:fs/pro
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { damaged, messageOf, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
+import { damaged, isAbsence, messageOf, reasonOf, StoreError, systemCode } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { lockDescriptor, readLocked } from '../../util/system/file-lock.ts';
 import { makeDirectory } from '../../util/system/make-directory.ts';
@@ -79,6 +79,18 @@ export class FileObjectStore implements ObjectStore {
       if (size > limit) throw damaged(`${this.address}: ${key} has ${size} bytes, more than ${limit}`);
       const bytes = await file.readFile();
       return { bytes, tag: Digest.hash(bytes).hex, modified: mtimeMs };
+    } finally {
+      await file.close();
+    }
+  }
+
+  async part(key: string, { start, length }: { start: number; length: number }, signal?: AbortSignal) {
+    signal?.throwIfAborted();
+    const file = await open(join(this.#dir, key)).catch(absent);
+    if (!file) return undefined;
+    try {
+      const { bytesRead, buffer } = await file.read(Buffer.alloc(length), 0, length, start);
+      return { bytes: buffer.subarray(0, bytesRead) };
     } finally {
       await file.close();
     }
@@ -201,5 +213,5 @@ export class FileObjectStore implements ObjectStore {
 
 /** Turns the error for something that is not there into `undefined`. */
 function absent(error: unknown): undefined {
-  if (systemCode(error) !== 'ENOENT' && systemCode(error) !== 'ENOTDIR') throw error;
+  if (!isAbsence(error)) throw error;
 }

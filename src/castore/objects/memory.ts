@@ -15,6 +15,11 @@ export class MemoryObjectStore implements ObjectStore {
     return object;
   }
 
+  async part(key: string, { start, length }: { start: number; length: number }) {
+    const object = this.#objects.get(key);
+    return object && { bytes: object.bytes.subarray(start, start + length) };
+  }
+
   async facts(key: string): Promise<ObjectFacts | undefined> {
     const object = this.#objects.get(key);
     return object && { size: object.bytes.length, modified: object.modified };

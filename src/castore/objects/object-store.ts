@@ -35,6 +35,13 @@ export interface ObjectStore {
   /** `undefined` when there is none. Throws DATA_LOSS for one of more than `limit` bytes. */
   get(key: string, limit: number, signal?: AbortSignal): Promise<StoredObject | undefined>;
 
+  /** A part of an object, shorter only at its end; `undefined` when there is none. */
+  part?(
+    key: string,
+    range: { readonly start: number; readonly length: number },
+    signal?: AbortSignal,
+  ): Promise<{ readonly bytes: Uint8Array } | undefined>;
+
   /** `undefined` when there is none. */
   facts(key: string, signal?: AbortSignal): Promise<ObjectFacts | undefined>;
 
@@ -56,7 +63,9 @@ export interface ObjectStore {
 
 /** Kinds of objects that tvix and snix keep by digest; the doc comment of each user tells how. */
 export type Kind = 'chunks' | 'blobs' | 'dirs';
+/** What only we keep: outboards. */
+export type OurKind = Kind | 'bao';
 
-export function keyOf(kind: Kind, { hex }: Digest): string {
+export function keyOf(kind: OurKind, { hex }: Digest): string {
   return `${kind}/b3/${hex.slice(0, 4)}/${hex}`;
 }

@@ -17,7 +17,7 @@ export const GRACE_MS = 24 * HOUR_MS;
 const OLD_MS = GRACE_MS / 2;
 /** Everybody who puts has looked within so many milliseconds whether a collection is under way. */
 export const NOTICE_MS = 5000;
-/** Objects up to this many bytes are sent without asking whether they are there, unless the last one was. */
+/** Objects up to this many bytes are sent without asking whether they are there, unless the last such one was. */
 const SMALL = 128 * 1024;
 /** Objects that are known to be there, and young, and for how long that is believed. */
 const MAX_KNOWN = 1 << 18;
@@ -43,8 +43,8 @@ export class Reliance {
   /** The last collection with a shorter grace. */
   #short: string | undefined;
   #marked: Promise<void> | undefined;
-  /** Whether the last object that was put was there already. */
-  #wasThere = false;
+  /** Whether the last small object that was put was there already. A client may have been cut off, and begins again. */
+  #wasThere = true;
   /** Whether what the store tells as an MD5 is one, as far as is known. */
   #tellsMd5 = true;
 
@@ -65,7 +65,7 @@ export class Reliance {
     const asksFirst = size > SMALL || this.#wasThere;
     let there = asksFirst ? await facts() : undefined;
     if (!there && !(await this.#objects.put(key, bytes, 'absent', signal))) there = await facts();
-    this.#wasThere = there !== undefined;
+    if (size <= SMALL) this.#wasThere = there !== undefined;
     if (there && (this.isOld(there.modified) || !(await this.#isSame(key, there, bytes, signal))))
       await this.#replace(key, there, id, async () => bytes, signal);
     this.#known.set(key, true);

@@ -4,12 +4,14 @@ import { orAborted } from '../../util/async/abort.ts';
 import { tellingArrivals } from '../../util/async/arrivals.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { Limiter } from '../../util/async/limiter.ts';
+import { LinePlaces } from '../../util/async/line-places.ts';
 import { Outage } from '../../util/async/outage.ts';
 import { Pools } from '../../util/async/pools.ts';
 import type { Patience } from '../../util/async/retry.ts';
 import { DEFAULT_PATIENCE, retrying } from '../../util/async/retry.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
+import { trustAuthorities } from '../../util/system/authorities.ts';
 import type { Condition, ListedObject, ObjectFacts, ObjectStore, StoredObject } from './object-store.ts';
 import type { FailureContext } from './s3-failure.ts';
 import {
@@ -25,7 +27,7 @@ import { MAX_SOCKETS, S3Pool } from './s3-pool.ts';
 
 /** As S3 has it. */
 const REMOVED_AT_ONCE = 1000;
-/** How long it is tried until there has been a first answer, in milliseconds: without one, the address is probably wrong. */
+/** How long it is tried until there has been a first answer, in milliseconds, by who takes an address without one for wrong. */
 const FIRST_MS = 500;
 
 export interface S3Location {
@@ -40,8 +42,21 @@ export interface S3Location {
   /** Where they are looked for otherwise, the SDK knows. */
   readonly credentials?: { accessKeyId: string; secretAccessKey: string; sessionToken?: string } | undefined;
   readonly profile?: string | undefined;
+  /** Gives the authority (PEM) that alone is trusted, in place of those of the machine. */
+  readonly ca?: (() => Buffer) | undefined;
   /** Ask as nobody. */
   readonly anonymous: boolean;
+}
+
+/** A part of an object. */
+export interface ObjectPart {
+  readonly bytes: Uint8Array;
+  /** Bytes of all of it. */
+  readonly total: number;
+  /** Changes with the contents. */
+  readonly tag: string | undefined;
+  /** As HTTP's Content-Encoding. */
+  readonly encoding: string | undefined;
 }
 
 /** Objects in a bucket of S3, or of what speaks its protocol. */
@@ -55,6 +70,7 @@ export class S3ObjectStore implements ObjectStore {
   readonly #prefix: string;
   readonly #context: FailureContext;
   readonly #limiter = new Limiter(MAX_SOCKETS);
+  readonly #places = new LinePlaces();
   #answered = false;
   /** Whether an object has been read. */
   #mayRead = false;
@@ -63,7 +79,7 @@ export class S3ObjectStore implements ObjectStore {
 
   private constructor(sdk: Sdk, options: S3ClientConfig, location: S3Location, patience: Patience) {
     this.#sdk = sdk;
-    this.#pools = new Pools(() => new S3Pool(sdk, options));
+    this.#pools = new Pools(() => new S3Pool(sdk, options, location.ca?.()));
     this.#domain = new FaultDomain(`the connection to ${location.address}`, () => this.#pools.reset());
     this.address = location.address;
     this.#bucket = location.bucket;
@@ -82,6 +98,7 @@ export class S3ObjectStore implements ObjectStore {
   static async open(location: S3Location, patience: Patience = DEFAULT_PATIENCE): Promise<S3ObjectStore> {
     // Or it warns, on standard error and each time, of versions to come.
     process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= 'true';
+    if (!location.endpoint?.startsWith('http:')) trustAuthorities();
     const sdk = await import('@aws-sdk/client-s3');
     return new S3ObjectStore(sdk, await configuration(sdk, location), location, patience);
   }
@@ -99,6 +116,34 @@ export class S3ObjectStore implements ObjectStore {
         throw new StoreError('UNAVAILABLE', `${this.address}: the connection broke`);
       }
       return { bytes, tag: found.ETag ?? '', modified: found.LastModified?.getTime() ?? Date.now() };
+    });
+  }
+
+  /**
+   * A part of an object, from `start` on and at most so many bytes; `undefined` when there is none. With a `tag`, of no
+   * other object that has taken its place.
+   */
+  part(
+    key: string,
+    { start, length, tag }: { start: number; length: number; tag?: string | undefined },
+    signal?: AbortSignal,
+  ): Promise<ObjectPart | undefined> {
+    return this.#ask(signal, async (client, until) => {
+      const Range = `bytes=${start}-${start + length - 1}`;
+      const command = new this.#sdk.GetObjectCommand({
+        ...this.#at(key),
+        Range,
+        ...(tag ? { IfMatch: tag } : {}),
+      });
+      const found = await this.#orAbsent(client.send(command, until));
+      if (!found) return undefined;
+      this.#mayRead = true;
+      const bytes = await collect(tellingArrivals(found.Body as Readable), length);
+      if (!bytes) throw damaged(`${this.address}: ${key} came with more than was asked for`);
+      if (found.ContentLength !== undefined && bytes.length !== found.ContentLength)
+        throw new StoreError('UNAVAILABLE', `${this.address}: the connection broke`);
+      const total = Number(/\/(\d+)$/.exec(found.ContentRange ?? '')?.[1] ?? bytes.length);
+      return { bytes, total, tag: found.ETag, encoding: found.ContentEncoding };
     });
   }
 
@@ -158,7 +203,7 @@ export class S3ObjectStore implements ObjectStore {
     condition: { IfNoneMatch?: string; IfMatch?: string },
     signal: AbortSignal | undefined,
   ): Promise<boolean> {
-    return this.#request(signal, async () => {
+    const send = async () => {
       const command = new this.#sdk.PutObjectCommand({ ...this.#at(key), Body, ...condition });
       try {
         await this.#pools.pool.client.send(command, until(signal));
@@ -169,7 +214,8 @@ export class S3ObjectStore implements ObjectStore {
           return false;
         throw error;
       }
-    });
+    };
+    return this.#places.run(Body.length, () => this.#request(signal, send), signal);
   }
 
   async remove(keys: readonly string[], signal?: AbortSignal): Promise<void> {
@@ -213,12 +259,13 @@ export class S3ObjectStore implements ObjectStore {
           modified: LastModified?.getTime() ?? Date.now(),
         };
       }
-      token = page.IsTruncated ? page.NextContinuationToken : undefined;
-      if (page.IsTruncated && token === undefined)
+      const next = page.IsTruncated ? (page.NextContinuationToken ?? '') : undefined;
+      if (next === '' || (next !== undefined && next === token))
         throw new StoreError(
           'INTERNAL',
           `${this.address}: a listing was cut short, and does not say where it goes on`,
         );
+      token = next;
     } while (token !== undefined);
   }
 
@@ -265,7 +312,8 @@ export class S3ObjectStore implements ObjectStore {
       (error.code === 'UNAVAILABLE' ||
         isExpired(error.cause) ||
         (error.code === 'DEADLINE_EXCEEDED' && !first));
-    const awayMs = this.#answered ? this.#patience.awayMs : FIRST_MS;
+    const awayMs =
+      this.#answered || this.#patience.firstAnswerMs === undefined ? this.#patience.awayMs : FIRST_MS;
     const options = { awayMs, isTransient, onFailure: this.#outage.failed, signal };
     return this.#limiter.run(() => retrying(options, attempt), signal);
   }

@@ -4,11 +4,11 @@ import { openStore } from '../../store/open/open-store.ts';
 import { fileContents, resolveNode } from '../../store/resolve.ts';
 import { invalid } from '../../util/errors.ts';
 import { Command } from '../command.ts';
-import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, withStoreOptions } from '../store-options.ts';
+import type { ReadFlags } from '../store-options.ts';
+import { addressesOf, withReadOptions } from '../store-options.ts';
 
 export function catCommand(): Command {
-  return withStoreOptions(new Command('cat'))
+  return withReadOptions(new Command('cat'))
     .summary('print a file that is in the store')
     .description('Prints the contents of a file that is in the store.')
     .argument('<STORE_PATH/SUB>', `the file, below ${STORE_PATH_FORMS}`)
@@ -16,7 +16,7 @@ export function catCommand(): Command {
     .action(run);
 }
 
-async function run(argument: string, flags: StoreFlags): Promise<void> {
+async function run(argument: string, flags: ReadFlags): Promise<void> {
   const place = parsePlace(argument);
   const store = await openStore(addressesOf(flags), 'read');
   try {

@@ -15,7 +15,7 @@ import { checkTarget, openSource, openTarget } from '../copy-ends.ts';
 import { interruptible } from '../interruptible.ts';
 import { withKeepFree } from '../keep-free.ts';
 import { ProgressLine } from '../progress.ts';
-import { namesStore, withStoreOptions } from '../store-options.ts';
+import { namesStore, withReadOptions } from '../store-options.ts';
 
 interface CopyFlags extends EndFlags {
   readonly all?: boolean;
@@ -24,7 +24,7 @@ interface CopyFlags extends EndFlags {
 }
 
 export function copyCommand(): Command {
-  return withKeepFree(withStoreOptions(new Command('copy')))
+  return withKeepFree(withReadOptions(new Command('copy')))
     .summary('copy store paths from one store to another')
     .description(
       'Copies store paths, and everything they refer to, from one store to another. Prints each path as soon ' +
@@ -34,7 +34,10 @@ export function copyCommand(): Command {
     .argument('[STORE_PATH...]', `what to copy: ${STORE_PATH_FORMS}`)
     .addOption(allOption())
     .option('--from <url>', `the store to copy from, or a Nix store: ${STORE_DIR} (default: --store)`)
-    .option('--to <url>', 'the store to copy to, or a binary cache: nix+file:///dir (default: --store)')
+    .option(
+      '--to <url>',
+      'the store to copy to, or a binary cache: nix+file:///dir, nix+https://host (default: --store)',
+    )
     .option('--roots', 'between local stores: copy the roots that name these paths, too')
     .option('--no-closure', 'copy only these paths, without what they refer to')
     .option(
@@ -82,7 +85,7 @@ async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortS
   const source = await openSource(chosen, flags, signal);
   let target: Target | undefined;
   try {
-    target = await openTarget(flags);
+    target = await openTarget(flags, signal);
     const plan = await source.plan(target, signal);
     total = plan.paths.length;
     if (!flags.dryRun) {
@@ -97,6 +100,7 @@ async function copy(chosen: Chosen | undefined, flags: CopyFlags, signal: AbortS
         signal,
       });
     }
+    if (!flags.dryRun) await target.sign(plan, signal);
     line.clear();
     const roots = flags.roots && !flags.dryRun ? rootsToo(source, target, plan) : undefined;
     tell(plan, flags, progress.bytes, roots);
@@ -134,13 +138,14 @@ function rootsToo({ local: from }: Source, { local: to }: Target, { paths, prese
 function tell(plan: CopyPlan, { dryRun, json }: CopyFlags, bytes: number, roots: number | undefined): void {
   const narSize = plan.paths.reduce((sum, path) => sum + path.narSize, 0n);
   const present = plan.present.length;
+  const signed = plan.unsigned.length;
   if (json) {
     const paths = plan.paths.map((path) => ({
       path: path.storePath.absolute(),
       narSize: Number(path.narSize),
     }));
     const copied = dryRun ? {} : { copiedBytes: bytes };
-    const result = { paths, narSize: Number(narSize), present, ...copied, roots };
+    const result = { paths, narSize: Number(narSize), present, signed, ...copied, roots };
     process.stdout.write(`${JSON.stringify(result)}\n`);
     return;
   }
@@ -151,6 +156,7 @@ function tell(plan: CopyPlan, { dryRun, json }: CopyFlags, bytes: number, roots:
     paths: plan.paths.length,
     nars: formatSize(Number(narSize)),
     present,
+    signed: signed || undefined,
     bytes: dryRun ? undefined : formatSize(bytes),
     roots,
   });

@@ -9,8 +9,7 @@ import { openStore } from '../../store/open/open-store.ts';
 import type { Services } from '../../store/services.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
-import { parseSize } from '../../util/quantity.ts';
-import { durationArgument, parsedBy } from '../arguments.ts';
+import { durationArgument, rateArgument } from '../arguments.ts';
 import { namesBucket, withBucket } from '../bucket.ts';
 import { Command } from '../command.ts';
 import { localStoreDirectory } from '../local-store.ts';
@@ -26,13 +25,6 @@ interface FsckFlags extends StoreFlags {
   readonly json?: boolean;
 }
 
-/** A check that reads less in a second would never end. */
-const LEAST_RATE = 1024;
-const rateArgument = parsedBy((text) => {
-  const rate = parseSize(text);
-  if (rate < LEAST_RATE) throw new UsageError('want 1K or more');
-  return rate;
-});
 /** Damages that are named one by one. */
 const MOST_NAMED = 100;
 /** The hash of no store path. */

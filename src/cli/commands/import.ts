@@ -2,6 +2,7 @@ import { basename, resolve } from 'node:path';
 import { Option } from 'commander';
 import { checkName } from '../../nix/store-path.ts';
 import { importStorePath } from '../../store/moving/import.ts';
+import { makeOutboards } from '../../store/moving/outboards.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import { formatSize } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
@@ -14,6 +15,7 @@ import { addressesOf, signingOption, withStoreOptions } from '../store-options.t
 
 interface ImportFlags extends StoreFlags, SigningFlags {
   readonly name?: string;
+  readonly outboards?: true;
 }
 
 export function importCommand(): Command {
@@ -30,6 +32,10 @@ export function importCommand(): Command {
         '--name <name>',
         'name of the store path, if there is only one PATH (default: the last part of PATH)',
       ).argParser(nameArgument),
+    )
+    .option(
+      '--outboards',
+      'make now what proves parts of large files by their digest (0.4 % of their size), not when it is first asked for',
     )
     .addOption(signingOption())
     .example('tvix-store import ./result ~/src/project', 'tvix-store import --name hello ./bin/hello')
@@ -53,6 +59,7 @@ async function run(paths: string[], flags: ImportFlags): Promise<void> {
         progress,
         onProgress: () => line.update(),
       });
+      if (flags.outboards) await makeOutboards(store, info.node);
       line.clear();
       process.stdout.write(`${info.storePath.absolute()}\n`);
     }

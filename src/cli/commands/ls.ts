@@ -11,10 +11,10 @@ import { asBuffer, printable } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { allOption } from '../chosen-paths.ts';
 import { Command } from '../command.ts';
-import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, withStoreOptions } from '../store-options.ts';
+import type { ReadFlags } from '../store-options.ts';
+import { addressesOf, withReadOptions } from '../store-options.ts';
 
-interface LsFlags extends StoreFlags {
+interface LsFlags extends ReadFlags {
   readonly all?: boolean;
   readonly long?: boolean;
   readonly recursive?: boolean;
@@ -33,7 +33,7 @@ interface Row {
 const DATE_LENGTH = '2026-01-31T12:00:00Z'.length;
 
 export function lsCommand(): Command {
-  return withStoreOptions(new Command('ls'))
+  return withReadOptions(new Command('ls'))
     .summary('list store paths, or the contents of one')
     .description('Lists the store paths in the store, or the contents of one of them.')
     .argument('[STORE_PATH[/SUB]]', STORE_PATH_FORMS)

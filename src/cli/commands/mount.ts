@@ -58,6 +58,8 @@ function optionsArgument(list: string, before: readonly string[]): readonly stri
 }
 
 async function run(directory: string, flags: MountFlags): Promise<void> {
+  // Else it would be the working directory: an unset variable in a script.
+  if (directory === '') throw new UsageError('DIRECTORY is empty');
   if (flags.driver !== 'kernel' && flags.readers !== undefined)
     throw new UsageError(
       '--readers has no effect with --driver fuse-native, which has no threads of its own',

@@ -6,11 +6,11 @@ import type { PathDescription } from '../../store/path-info/path-info.ts';
 import { describePath } from '../../store/resolve.ts';
 import { toHex } from '../../util/bytes.ts';
 import { Command } from '../command.ts';
-import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, withStoreOptions } from '../store-options.ts';
+import type { ReadFlags } from '../store-options.ts';
+import { addressesOf, withReadOptions } from '../store-options.ts';
 
 export function nixDbCommand(): Command {
-  return withStoreOptions(new Command('nix-db'))
+  return withReadOptions(new Command('nix-db'))
     .summary('print the registration of store paths for nix-store --load-db')
     .description(
       'Prints the registration of store paths and of everything they refer to, for nix-store --load-db; after ' +
@@ -22,7 +22,7 @@ export function nixDbCommand(): Command {
     .action(run);
 }
 
-async function run(names: string[], flags: StoreFlags): Promise<void> {
+async function run(names: string[], flags: ReadFlags): Promise<void> {
   const named = names.map(parseStorePath);
   const store = await openStore(addressesOf(flags), 'read');
   try {

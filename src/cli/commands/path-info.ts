@@ -9,16 +9,16 @@ import { asBuffer } from '../../util/bytes.ts';
 import type { Chosen } from '../chosen-paths.ts';
 import { allOption, choosePaths, chosenPaths } from '../chosen-paths.ts';
 import { Command } from '../command.ts';
-import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, withStoreOptions } from '../store-options.ts';
+import type { ReadFlags } from '../store-options.ts';
+import { addressesOf, withReadOptions } from '../store-options.ts';
 
-interface PathInfoFlags extends StoreFlags {
+interface PathInfoFlags extends ReadFlags {
   readonly all?: boolean;
   readonly json?: boolean;
 }
 
 export function pathInfoCommand(): Command {
-  return withStoreOptions(new Command('path-info'))
+  return withReadOptions(new Command('path-info'))
     .summary('show what is known about store paths')
     .description(
       'Shows what is known about store paths. Without any, or with --all, lists the names of all, and with --json what is ' +

@@ -9,16 +9,16 @@ import { formatSize } from '../../util/bytes.ts';
 import { Command } from '../command.ts';
 import { interruptible } from '../interruptible.ts';
 import { ProgressLine } from '../progress.ts';
-import type { StoreFlags } from '../store-options.ts';
-import { addressesOf, withStoreOptions } from '../store-options.ts';
+import type { ReadFlags } from '../store-options.ts';
+import { addressesOf, withReadOptions } from '../store-options.ts';
 
-interface RealiseFlags extends StoreFlags {
+interface RealiseFlags extends ReadFlags {
   readonly closure?: boolean;
   readonly hardLink?: boolean;
 }
 
 export function realiseCommand(): Command {
-  return withStoreOptions(new Command('realise'))
+  return withReadOptions(new Command('realise'))
     .alias('realize')
     .summary('write store paths as real files')
     .description(

@@ -1,13 +1,14 @@
 import { Option } from 'commander';
 import type { SecretKey } from '../../nix/key.ts';
 import { readSecretKeyFile } from '../../nix/key-file.ts';
+import { castoreName } from '../../nix/signature.ts';
 import { STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import { SigningPathInfoService } from '../../store/path-info/signing.ts';
 import { replacing } from '../../store/path-info/united.ts';
 import type { Store } from '../../store/services.ts';
-import { isSignedBy } from '../../store/trust/verify.ts';
+import { isFullySignedBy } from '../../store/trust/verify.ts';
 import { UsageError } from '../../util/errors.ts';
 import { allOption, choosePaths, chosenPaths } from '../chosen-paths.ts';
 import { Command } from '../command.ts';
@@ -69,7 +70,7 @@ type Change = (info: PathInfo) => Promise<boolean>;
 function signingBy(store: Store, key: SecretKey): Change {
   const signing = new SigningPathInfoService(store.pathInfos, store, key);
   return async (info) => {
-    if (isSignedBy(info, [key.publicKey])) return false;
+    if (isFullySignedBy(info, key.publicKey)) return false;
     await signing.put(info);
     return true;
   };
@@ -77,7 +78,8 @@ function signingBy(store: Store, key: SecretKey): Change {
 
 function removing({ pathInfos }: Store, name: string): Change {
   return async (info) => {
-    const signatures = info.signatures.filter((signature) => signature.name !== name);
+    const names = [name, castoreName(name)];
+    const signatures = info.signatures.filter((signature) => !names.includes(signature.name));
     if (signatures.length === info.signatures.length) return false;
     await replacing(pathInfos, { ...info, signatures });
     return true;

@@ -1,9 +1,10 @@
 import { PublicKey } from '../../nix/key.ts';
+import { castoreName } from '../../nix/signature.ts';
 import { STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import type { Store } from '../../store/services.ts';
-import { addressProblems, contentProblems, isSignedBy } from '../../store/trust/verify.ts';
+import { addressProblems, contentProblems, isRootSignedBy, isSignedBy } from '../../store/trust/verify.ts';
 import { argument } from '../arguments.ts';
 import { allOption, choosePaths, chosenPaths } from '../chosen-paths.ts';
 import { Command } from '../command.ts';
@@ -41,7 +42,7 @@ export function verifyCommand(): Command {
 async function run(names: string[], flags: VerifyFlags): Promise<void> {
   const chosen = choosePaths(names, flags.all ?? false);
   const keys = flags.trustedPublicKeys && parseKeys(flags.trustedPublicKeys);
-  const store = await openStore(addressesOf(flags), 'read');
+  const store = await openStore(addressesOf({ ...flags, trustedPublicKeys: undefined }), 'read');
   const report = flags.json ? new JsonReport() : new TextReport();
   let verified = 0;
   let wrong = 0;
@@ -71,8 +72,14 @@ async function problemsOf(
   contents: boolean,
 ): Promise<string[]> {
   const problems = contents ? await contentProblems(store, info) : addressProblems(info);
-  const isTrusted = !keys || info.ca !== undefined || isSignedBy(info, keys);
-  return isTrusted ? problems : [...problems, 'no trusted key has signed it'];
+  if (!keys) return problems;
+  const isTrusted = info.ca !== undefined || isSignedBy(info, keys) || isRootSignedBy(info, keys);
+  if (!isTrusted) problems.push('no trusted key has signed it');
+  for (const key of keys) {
+    if (info.signatures.some(({ name }) => name === castoreName(key.name)) && !isRootSignedBy(info, [key]))
+      problems.push(`the castore signature of ${key.name} is not that of its contents`);
+  }
+  return problems;
 }
 
 function parseKeys(lists: readonly string[]): PublicKey[] {

@@ -12,13 +12,14 @@ import type { ChunkList, ChunkRange } from './chunk-list.ts';
 import type { Keeper } from './keeper.ts';
 import { Neighbours } from './neighbours.ts';
 import type { FetcherOptions, Progress } from './options.ts';
+import { Proof } from './proof.ts';
 import { ReadAhead } from './read-ahead.ts';
 import type { Transfers, Urgency } from './transfers.ts';
 import { URGENCY } from './transfers.ts';
 import { Verification } from './verification.ts';
 
 /** Content that has been fetched but not committed: beyond this, nothing is read ahead. */
-const MAX_UNCOMMITTED = 64 << 20;
+export const MAX_UNCOMMITTED = 64 << 20;
 
 /**
  * Gets contents. A blob of at most 128 KiB is one chunk and comes by one call. A larger one comes by its
@@ -70,7 +71,10 @@ export class BlobFetcher {
       await this.#verification.check(digest, list);
       return;
     }
-    const wanted = list.overlapping(need.offset, need.length);
+    const proof = this.#verification.proofOf(list);
+    const part = proof?.aligned(need.offset, need.length) ?? need;
+    const wanted = list.overlapping(part.offset, part.length);
+    if (proof?.has(need.offset, need.length)) this.#verification.lendAgain(digest, list);
     const key = latin1(digest.bytes);
     const isInOrder = this.#readAhead.arrives(key, wanted);
     let stream = this.#streams.get(key);
@@ -86,6 +90,7 @@ export class BlobFetcher {
         return get(chunk, isFirst ? URGENCY.FIRST : URGENCY.NEXT, progress, signal);
       }),
     );
+    await this.#verification.prove(digest, list, wanted, signal);
     if (this.#streams.has(key)) return;
     this.#verification.checkWhenComplete(digest, list);
     if (!isInOrder) return;
@@ -93,6 +98,29 @@ export class BlobFetcher {
       await get(chunk, URGENCY.AHEAD, () => {}, this.#closing.signal);
       this.#verification.checkWhenComplete(digest, list);
     });
+  }
+
+  /** Brings a part of a blob for which nobody waits yet. */
+  async ahead(
+    blob: Chunk,
+    { offset, length }: { readonly offset: number; readonly length: number },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { digest, size } = blob;
+    const get = (chunk: Chunk) => this.#chunk(chunk, URGENCY.AHEAD, () => {}, signal);
+    if (size <= SINGLE_CHUNK_LIMIT) return get(blob);
+    const list = await this.#list(digest, size, () => {}, signal);
+    // Of others, all is needed before any of it is served.
+    if (!list || (this.#options.verifyWhole && list.provisional)) return;
+    const { first, end } = list.overlapping(offset, length);
+    await Promise.all(
+      list.chunks.slice(first, end).map(async (chunk) => {
+        await get(chunk);
+        list.arrived(chunk);
+      }),
+    );
+    await this.#verification.prove(digest, list, { first, end }, signal);
+    this.#verification.checkWhenComplete(digest, list);
   }
 
   /** Begins a stream for a reader who reads a large blob in order from its start, if nearly all of it is to come. */
@@ -121,16 +149,14 @@ export class BlobFetcher {
 
   /** A file of one chunk. Those beside it come with it if they are read in order. */
   async #small(
-    { size, foundAt }: ContentNeed & { kind: 'blob' },
+    { size, way }: ContentNeed & { kind: 'blob' },
     digest: Digest,
     progress: Progress,
     signal: AbortSignal,
   ): Promise<void> {
     const chunk = this.#chunk({ digest, size }, URGENCY.SMALL, progress, signal);
-    if (foundAt)
-      this.#neighbours.note(foundAt, (file) =>
-        this.#chunk(file, URGENCY.AHEAD, () => {}, this.#closing.signal),
-      );
+    if (way.length > 0)
+      this.#neighbours.note(way, (file) => this.#chunk(file, URGENCY.AHEAD, () => {}, this.#closing.signal));
     await chunk;
   }
 
@@ -145,6 +171,8 @@ export class BlobFetcher {
     signal: AbortSignal,
   ): Promise<ChunkList | undefined> {
     const known = this.#verification.list(digest);
+    if (known && !this.#options.verifyWhole && this.#verification.wantsProof(known))
+      return this.#getProof({ digest, size }, known, signal);
     if (known) return known;
     const list = await this.#listFlights.run(
       digest.hex,
@@ -157,11 +185,23 @@ export class BlobFetcher {
 
   async #getList(digest: Digest, size: number, signal: AbortSignal): Promise<ChunkList | undefined> {
     const begun = performance.now();
-    const chunks = await this.#far.chunks(digest, size, signal);
+    const { verifyWhole } = this.#options;
+    const [chunks, outboard] = await Promise.all([
+      this.#far.chunks(digest, size, signal),
+      verifyWhole ? undefined : this.#far.outboard(digest, signal),
+    ]);
     this.#transfers.line.answered(performance.now() - begun);
     if (!chunks) throw damaged(`blob ${digest} is missing`);
     if (chunks.length === 0) return undefined;
-    return this.#verification.provisional(digest, chunks, this.#options.verifyWhole);
+    const proof = outboard && new Proof({ digest, size }, outboard);
+    return this.#verification.provisional(digest, chunks, verifyWhole, proof);
+  }
+
+  /** Has a list from an earlier time proven, if the peer has an outboard by now. */
+  async #getProof(blob: Chunk, list: ChunkList, signal: AbortSignal): Promise<ChunkList> {
+    const outboard = await this.#far.outboard(blob.digest, signal);
+    if (!outboard || !list.provisional) return list;
+    return this.#verification.provisional(blob.digest, list.chunks, false, new Proof(blob, outboard));
   }
 
   async #all({ chunks }: ChunkList, get: (chunk: Chunk) => Promise<void>): Promise<void> {

@@ -31,11 +31,13 @@ export class DirectoryFetcher {
     this.#transfers = transfers;
   }
 
-  async fetch(digest: Digest, progress: Progress, signal: AbortSignal): Promise<void> {
+  /** `isPatient`: for who is in no hurry, and waits for a stream that brings it. */
+  async fetch(digest: Digest, progress: Progress, signal: AbortSignal, isPatient = false): Promise<void> {
     // It may have come for another while this was on its way.
     if (this.#keeper.has('directory', digest)) return;
     for (const stream of this.#streams) {
-      if (stream.brings(digest)) return this.#await(stream, digest, signal);
+      if (!stream.brings(digest)) continue;
+      return isPatient ? stream.reach(digest, signal) : this.#await(stream, digest, signal);
     }
     const listener = arrivalListener();
     const onArrival = (bytes: number) => {

@@ -1,6 +1,8 @@
 import { LRUCache } from 'lru-cache';
 import { Digest } from '../../castore/digest.ts';
 import type { ContentNeed } from '../../fs/need.ts';
+import type { PathInfo } from '../../store/path-info/path-info.ts';
+import { isSame } from '../../store/path-info/united.ts';
 import type { Services, Store } from '../../store/services.ts';
 import { latin1 } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
@@ -8,6 +10,7 @@ import { BlobFetcher } from './blobs.ts';
 import { DirectoryFetcher } from './directories.ts';
 import type { Keeper } from './keeper.ts';
 import type { FetcherOptions, Progress } from './options.ts';
+import { Replays } from './replays.ts';
 import { Transfers } from './transfers.ts';
 
 /** How long an absent store path is not asked for again, in milliseconds. */
@@ -16,27 +19,45 @@ const MAX_ABSENT = 10_000;
 /** How long a path is not searched again for content that it turned out to lack, in milliseconds. */
 const LOST_MS = 60_000;
 
+type FetchedStore = Pick<Store, keyof Services | 'paths' | 'bucket' | 'signedRoots'>;
+
 /** Gets what is not local from the services, verifies it, and hands it to the keeper. */
 export class Fetcher {
-  readonly #services: Pick<Store, keyof Services | 'paths'>;
+  readonly #services: FetchedStore;
   readonly #keeper: Keeper;
   readonly #transfers = new Transfers();
   readonly #directories: DirectoryFetcher;
   readonly #blobs: BlobFetcher;
+  readonly #options: FetcherOptions;
+  readonly #replays: Replays;
   readonly #absent = new Map<string, number>();
   /** Needs that getting their path did not meet. */
   readonly #lost = new LRUCache<string, true>({ max: MAX_ABSENT, ttl: LOST_MS });
 
-  constructor(services: Pick<Store, keyof Services | 'paths'>, keeper: Keeper, options: FetcherOptions) {
+  constructor(services: FetchedStore, keeper: Keeper, options: FetcherOptions) {
+    this.#options = options;
     this.#services = services;
     this.#keeper = keeper;
-    this.#directories = new DirectoryFetcher(services.directories, keeper, this.#transfers);
-    this.#blobs = new BlobFetcher(services.blobs, keeper, this.#transfers, options);
+    const contents = services.signedRoots?.contents ?? services;
+    const directories = new DirectoryFetcher(contents.directories, keeper, this.#transfers);
+    const blobs = new BlobFetcher(contents.blobs, keeper, this.#transfers, options);
+    this.#directories = directories;
+    this.#blobs = blobs;
+    this.#replays = new Replays({ store: services, keeper, directories, blobs });
   }
 
   /** Resolves when the need is met. Throws NOT_FOUND for a store path that does not exist. */
   fetch(need: ContentNeed, progress: Progress, signal: AbortSignal): Promise<void> {
-    return this.#transfers.beside(() => this.#fetch(need, progress, signal));
+    const fetched = this.#transfers.beside(() => this.#fetch(need, progress, signal));
+    // Whole paths have come when they are looked into.
+    if (this.#options.prefetch && !this.#services.paths && 'storePath' in need)
+      this.#replays.entered(need.storePath);
+    return fetched;
+  }
+
+  /** Fetches what the profile of a store path names. False when it has none. */
+  replay(info: PathInfo, signal: AbortSignal): Promise<boolean> {
+    return this.#replays.replay(info, signal);
   }
 
   async #fetch(need: ContentNeed, progress: Progress, signal: AbortSignal): Promise<void> {
@@ -63,7 +84,11 @@ export class Fetcher {
       came = true;
       onProgress();
     };
-    const info = await this.#watching(onPart, () => this.#services.pathInfos.get(hash, signal));
+    const { pathInfos, signedRoots } = this.#services;
+    const info = await this.#watching(
+      onPart,
+      async () => (await signedRoots?.pathInfo(hash, signal)) ?? pathInfos.get(hash, signal),
+    );
     if (!info) {
       if (this.#absent.size >= MAX_ABSENT) this.#absent.clear();
       this.#absent.set(key, performance.now() + ABSENT_MS);
@@ -71,6 +96,7 @@ export class Fetcher {
     }
     this.#absent.delete(key);
     if (came) this.#keeper.fetched.bytes += Number(info.narSize);
+    this.#replays.found(info);
     void this.#keeper.pathInfo(info);
   }
 
@@ -84,7 +110,10 @@ export class Fetcher {
     }
   }
 
-  /** Gets contents. Where they come by whole store paths only and have gone since, fetches their path again. */
+  /**
+   * Gets contents. Where they come by whole store paths only and have gone since, fetches their path again; a peer may have
+   * such a store, and does so when it is asked for the path.
+   */
   async #contents(
     { key, storePath }: ContentNeed & { storePath: Uint8Array },
     onProgress: Progress,
@@ -96,7 +125,8 @@ export class Fetcher {
     } catch (error) {
       const lost = error instanceof StoreError && error.code === 'DATA_LOSS';
       if (!lost || this.#lost.has(key)) throw error;
-      const again = async () => this.#services.paths?.fetch(storePath, signal);
+      const { paths, pathInfos } = this.#services;
+      const again = () => (paths ? paths.fetch(storePath, signal) : pathInfos.get(storePath, signal));
       if (!(await this.#watching(onProgress, again))) throw error;
       await get().catch((still) => {
         // The path has other contents by now: it does not help to get them for every read.
@@ -112,7 +142,8 @@ export class Fetcher {
     try {
       for await (const info of this.#services.pathInfos.list(signal)) {
         progress();
-        if (!this.#keeper.infos.get(info.storePath.hash)) last = this.#keeper.pathInfo(info);
+        const kept = this.#keeper.infos.get(info.storePath.hash);
+        if (!kept || !isSame(kept, info)) last = this.#keeper.pathInfo(info);
       }
     } catch (error) {
       // A store that cannot tell what it has: then it is what the cache has.
@@ -122,6 +153,7 @@ export class Fetcher {
   }
 
   async close(): Promise<void> {
+    this.#replays.close();
     this.#directories.close();
     await this.#blobs.close();
   }

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import type { Groups } from '../../castore/bao/group-set.ts';
 import type { Chunk } from '../../castore/blob/service.ts';
 import type { Digest } from '../../castore/digest.ts';
 import type { Directory } from '../../castore/directory.ts';
@@ -12,15 +13,16 @@ import { PathInfoTable } from '../../store/path-info/local.ts';
 import { encodePathInfo } from '../../store/path-info/message.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import { latin1 } from '../../util/bytes.ts';
-import type { CacheLimit } from './cache-limit.ts';
 
-/** Bytes served from memory for want of room in the cache. */
-const MAX_HOMELESS = 64 << 20;
+/** Bytes served from memory, not from the cache. */
+const MAX_IN_MEMORY = 64 << 20;
 
 /** Recipient of verified content. It also hears when the cache has an item, and when one proves wrong. */
 export interface Recipient {
   deliver(items: readonly FreshItem[]): void;
   settled(items: readonly Pick<FreshItem, 'kind' | 'key'>[]): void;
+  /** A part of a blob has been proven, whose list was lent. */
+  proven(blob: Uint8Array, groups: Groups): void;
   /** The contents of a blob turned out to be wrong: nothing of it may be served any more. */
   revoke(blob: Uint8Array): void;
 }
@@ -37,25 +39,29 @@ export class Keeper {
   /** Objects and bytes that have come from there. */
   readonly fetched = { objects: 0, bytes: 0 };
   readonly #filler: CacheFiller;
-  readonly #limit: CacheLimit | undefined;
   /** Items that have been handed on but not committed. */
   readonly #pending = new Map<string, Uint8Array>();
   /** Items that the cache could not take (a full disk): served from memory until newer ones need the room. */
-  readonly #homeless = new LRUCache<string, FreshItem>({
-    maxSize: MAX_HOMELESS,
-    sizeCalculation: (item) => item.bytes.length + 64,
-    dispose: ({ kind, key }) => this.recipient.settled([{ kind, key }]),
-  });
+  readonly #homeless = this.#inMemory();
+  /** Chunk lists that have been lent, likewise. */
+  readonly #lent = this.#inMemory();
   /** Bytes that have been handed on but not committed. */
   uncommitted = 0;
 
-  constructor(cache: LocalStore, recipient: Recipient, peer: string, limit?: CacheLimit) {
-    this.#limit = limit;
+  constructor(cache: LocalStore, recipient: Recipient, peer: string) {
     this.peer = peer;
     this.cache = cache;
     this.recipient = recipient;
     this.infos = new PathInfoTable(cache.env);
     this.#filler = new CacheFiller(cache.env);
+  }
+
+  #inMemory(): LRUCache<string, FreshItem> {
+    return new LRUCache({
+      maxSize: MAX_IN_MEMORY,
+      sizeCalculation: (item) => item.bytes.length + 64,
+      dispose: ({ kind, key }) => this.recipient.settled([{ kind, key }]),
+    });
   }
 
   pathInfo(info: PathInfo): Promise<void> {
@@ -80,14 +86,40 @@ export class Keeper {
 
   /** A chunk that nobody waits for. Resolves when the cache has it. */
   quietly(digest: Digest, bytes: Uint8Array): Promise<void> {
-    this.#limit?.added(digest.bytes, bytes.length);
     return this.#filler.chunk(digest, bytes).kept;
   }
 
   manifest(digest: Digest, chunks: readonly Chunk[]): void {
+    this.#lent.delete(nameOf('manifest', digest.bytes));
     const item: FreshItem = { kind: 'manifest', key: digest.bytes, bytes: encodeChunks(chunks) };
     const row = this.#filler.manifest(digest, chunks);
     void this.#keep(item, item.bytes.length, this.cache.env.manifests, row);
+  }
+
+  /**
+   * Hands on a chunk list that nothing has proven, to be read by only where `Recipient.proven` says so.
+   */
+  lend(digest: Digest, chunks: readonly Chunk[]): void {
+    const item: FreshItem = {
+      kind: 'manifest',
+      key: digest.bytes,
+      bytes: encodeChunks(chunks),
+      isProvenInParts: true,
+    };
+    this.#lent.set(nameOf('manifest', digest.bytes), item);
+    this.recipient.deliver([item]);
+  }
+
+  /** Keeps a chunk list that has been lent, for the next time that this cache is used. */
+  keepLent(digest: Digest, chunks: readonly Chunk[]): void {
+    void this.#filler.manifest(digest, chunks);
+  }
+
+  /** Copies a chunk that those who serve have into `out`; whether it was there. */
+  read({ digest, size }: Chunk, out: Uint8Array, at: number): boolean {
+    const name = nameOf('chunk', digest.bytes);
+    const fresh = this.#pending.get(name) ?? this.#homeless.get(name)?.bytes;
+    return this.cache.reader.readChunk(digest.bytes, 0, size, out, at, fresh) === size;
   }
 
   /** Whether those who serve can read a chunk or directory. */
@@ -120,6 +152,10 @@ export class Keeper {
 
   /** Takes a chunk list back. Resolves when it is no longer in the cache. */
   forgetManifest(digest: Digest): Promise<void> {
+    const name = nameOf('manifest', digest.bytes);
+    this.#lent.delete(name);
+    this.#homeless.delete(name);
+    this.#pending.delete(name);
     this.recipient.settled([{ kind: 'manifest', key: digest.bytes }]);
     return this.#filler.row(this.cache.env.manifests, digest.bytes, new Uint8Array());
   }
@@ -135,14 +171,20 @@ export class Keeper {
     this.fetched.objects++;
     this.fetched.bytes += size;
     this.recipient.deliver([item]);
-    if (item.kind !== 'pathInfo') this.#limit?.added(item.key, size);
     this.#pending.set(name, item.bytes);
     this.uncommitted += item.bytes.length;
     await committed;
     this.uncommitted -= item.bytes.length;
+    // A list that was taken back, or has come anew since, is not what those who serve have now.
+    if (this.#pending.get(name) !== item.bytes) return;
     this.#pending.delete(name);
     if (this.#isCached(table, item.key)) this.recipient.settled([{ kind: item.kind, key: item.key }]);
     else this.#homeless.set(name, item);
+  }
+
+  /** Whether the cache could not take something of late. */
+  get lacksRoom(): boolean {
+    return this.#homeless.size > 0;
   }
 
   close(): Promise<void> {

@@ -4,4 +4,6 @@ export type Progress = () => void;
 export interface FetcherOptions {
   /** Serve nothing of a blob before the whole has been checked. */
   readonly verifyWhole: boolean;
+  /** Fetch what the profile of a store path names when somebody looks into it. */
+  readonly prefetch?: boolean | undefined;
 }

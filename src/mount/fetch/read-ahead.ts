@@ -50,7 +50,7 @@ export class ReadAhead {
       const chunk = list.chunks[next]!;
       bytes += chunk.size;
       if (bytes > window) break;
-      if (next >= reader.next && list.isMissing(chunk)) this.#queue.add(() => get(chunk));
+      if (next >= reader.next && list.isMissing(chunk)) this.#queue.add(chunk.size, () => get(chunk));
     }
     this.#readers.set(key, { ...reader, next: Math.max(next, reader.next), window });
   }

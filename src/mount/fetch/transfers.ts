@@ -1,7 +1,7 @@
 import { orAborted } from '../../util/async/abort.ts';
-import { arrivalListener, watchArrivals } from '../../util/async/arrivals.ts';
+import { ArrivalTeller, arrivalListener, watchArrivals } from '../../util/async/arrivals.ts';
+import { Line } from '../../util/async/line.ts';
 import { SingleFlight } from '../../util/async/single-flight.ts';
-import { Line } from './line.ts';
 
 /**
  * How soon something is wanted: a small file, the beginning of a large one or a jump in it, what follows there, or what
@@ -20,6 +20,9 @@ const FAIR_TURN = 4;
 const STREAMS_BYTES = 8 << 20;
 /** Those who wait hear this often that something arrives, in milliseconds. */
 const TELL_MS = 100;
+/** What arrives for others is a reason to wait when it is so many bytes within so many milliseconds: else nothing will come of it. */
+const LEAST_BYTES = 4096;
+const LEAST_MS = 3000;
 
 /** What is to be transferred. */
 export interface Cargo {
@@ -62,8 +65,10 @@ export class Transfers {
   #places = 0;
   #bytes = 0;
   #turns = 0;
-  #toldAt = 0;
-  #untold = 0;
+  readonly #teller = new ArrivalTeller((bytes) => this.#tell(bytes), TELL_MS);
+  /** Bytes that have arrived and that nobody else has heard of, and since when. */
+  #few = 0;
+  #fewSince = 0;
 
   /** Transfers something in its turn, once for all who want it meanwhile. */
   run(cargo: Cargo, work: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
@@ -85,15 +90,24 @@ export class Transfers {
   /** Notes bytes that have arrived over the line, of whatever. */
   arrived(bytes: number): void {
     this.line.arrived(bytes);
-    this.#untold += bytes;
-    if (performance.now() - this.#toldAt < TELL_MS) return;
-    const count = this.#untold;
-    this.#toldAt = performance.now();
-    this.#untold = 0;
-    for (const { tell } of this.#waiting.values()) tell(count);
+    this.#teller.arrived(bytes);
+  }
+
+  #tell(arrived: number): void {
+    const now = performance.now();
+    if (now - this.#fewSince > LEAST_MS) {
+      this.#few = 0;
+      this.#fewSince = now;
+    }
+    this.#few += arrived;
+    if (this.#few < LEAST_BYTES) return;
+    const bytes = this.#few;
+    this.#few = 0;
+    this.#fewSince = now;
+    for (const { tell } of this.#waiting.values()) tell(bytes);
     for (const asked of this.#asked) {
-      if (asked.before > 0) asked.tell(count);
-      asked.before -= count;
+      if (asked.before > 0) asked.tell(bytes);
+      asked.before -= bytes;
     }
   }
 

@@ -1,17 +1,22 @@
 import { LRUCache } from 'lru-cache';
+import type { Groups } from '../../castore/bao/group-set.ts';
 import type { Chunk } from '../../castore/blob/service.ts';
 import type { Digest } from '../../castore/digest.ts';
 import { DigestHasher } from '../../castore/digest.ts';
 import type { Table } from '../../castore/local/table.ts';
 import { Turns } from '../../util/async/turns.ts';
-import { damaged } from '../../util/errors.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
+import type { ChunkRange } from './chunk-list.ts';
 import { ChunkList } from './chunk-list.ts';
 import type { Keeper } from './keeper.ts';
+import type { Proof, ReadChunk } from './proof.ts';
 
 const MARK = Buffer.from([1]);
 const MAX_LISTS = 256;
 const MAX_REVOKED = 10_000;
+/** Chunks that are proven before others have their turn. */
+const PROVEN_AT_ONCE = 4;
 /** A chunk that has been handed on is in the cache after a while: looks for it, and the wait between, in ms. */
 const LOOKS = 100;
 const LOOK_MS = 20;
@@ -26,10 +31,17 @@ export class Verification {
   /** By digest, blobs whose list has not been proven. */
   readonly #marks: Table;
   readonly #lists = new LRUCache<string, ChunkList>({ max: MAX_LISTS });
+  /** What proves the contents of a list while it is provisional, where there is an outboard. */
+  readonly #proofs = new WeakMap<ChunkList, Proof>();
+  readonly #tried = new WeakSet<ChunkList>();
+  /** Lists for which somebody has asked for an outboard. */
+  readonly #asked = new WeakSet<ChunkList>();
+  /** Lists with a proof that are in the cache. */
+  readonly #kept = new WeakSet<ChunkList>();
   readonly #checking = new Map<string, Promise<void>>();
   readonly #revoked = new Set<string>();
-  /** Whose list in the cache is wrong, and not yet gone. */
-  readonly #dropped = new Set<string>();
+  /** Whose list in the cache is wrong, by how many removals of such a one are under way: the last may have been a new one's. */
+  readonly #dropped = new Map<string, number>();
   #closed = false;
 
   constructor(keeper: Keeper) {
@@ -54,13 +66,67 @@ export class Verification {
     return list;
   }
 
-  /** Takes a peer's list. With `hidden` it is not served from before it is proven. */
-  provisional(digest: Digest, chunks: readonly Chunk[], hidden: boolean): ChunkList {
-    if (!hidden) {
+  /**
+   * Takes a peer's list. With `hidden` it is not served from before it is proven; with a proof, it is where that has been
+   * done.
+   */
+  provisional(digest: Digest, chunks: readonly Chunk[], hidden: boolean, proof?: Proof): ChunkList {
+    if (proof) this.#keeper.lend(digest, chunks);
+    else if (!hidden) {
       void this.#keeper.note(this.#marks, digest.bytes, MARK);
       this.#keeper.manifest(digest, chunks);
     }
-    return this.#remember(digest, chunks, true);
+    const list = this.#remember(digest, chunks, true);
+    this.#asked.add(list);
+    if (proof) this.#proofs.set(list, proof);
+    return list;
+  }
+
+  /** Whether a list is from an earlier time that nothing has proven, and of which nobody has asked for an outboard; says so once. */
+  wantsProof(list: ChunkList): boolean {
+    if (!list.provisional || this.#asked.has(list)) return false;
+    this.#asked.add(list);
+    return true;
+  }
+
+  proofOf(list: ChunkList): Proof | undefined {
+    return list.provisional ? this.#proofs.get(list) : undefined;
+  }
+
+  /**
+   * Has what is there of a list with a proof proven, and hands it on. Throws DATA_LOSS where the list, or the outboard, is
+   * wrong: nothing of that has been served.
+   */
+  async prove(digest: Digest, list: ChunkList, wanted: ChunkRange, signal?: AbortSignal): Promise<void> {
+    const proof = this.proofOf(list);
+    if (!proof) return;
+    const read: ReadChunk = (chunk, out, at) => this.#keeper.read(chunk, out, at);
+    let groups: Groups | undefined;
+    try {
+      groups = await proof.prove(list, wanted, read, signal);
+    } catch (error) {
+      if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+      this.doubt(digest, list);
+      throw damaged(`${this.#keeper.peer} lies about blob ${digest}, or is damaged: ${error.message}`);
+    }
+    if (proof.isWhole) this.proven(digest, list);
+    else if (groups) {
+      this.#keep(digest, list);
+      this.#keeper.recipient.proven(digest.bytes, groups);
+    }
+  }
+
+  /** What has been proven so far is there the next time, too; then its list is a provisional one, like any other. */
+  #keep(digest: Digest, list: ChunkList): void {
+    if (this.#kept.has(list)) return;
+    this.#kept.add(list);
+    void this.#keeper.note(this.#marks, digest.bytes, MARK);
+    this.#keeper.keepLent(digest, list.chunks);
+  }
+
+  /** Somebody lacks what has been proven before: they have lost the list. */
+  lendAgain(digest: Digest, list: ChunkList): void {
+    this.#keeper.lend(digest, list.chunks);
   }
 
   /** A blob that a peer lied about is not asked for again. */
@@ -78,6 +144,9 @@ export class Verification {
   /** Checks a blob in the background once all of it is there. */
   checkWhenComplete(digest: Digest, list: ChunkList): void {
     if (!list.provisional || !list.isComplete() || this.#checking.has(digest.hex)) return;
+    // What is left then is proven when somebody wants it.
+    if (this.#tried.has(list)) return;
+    if (this.proofOf(list)) this.#tried.add(list);
     this.check(digest, list).catch((error) => log.error(error.message));
   }
 
@@ -92,8 +161,18 @@ export class Verification {
   }
 
   async #check(digest: Digest, list: ChunkList): Promise<void> {
-    const hasher = new DigestHasher();
     const turns = new Turns();
+    if (this.proofOf(list)) {
+      for (let first = 0; first < list.chunks.length && list.provisional; first += PROVEN_AT_ONCE) {
+        if (this.#closed) return;
+        // One more, for the group that lies in both.
+        const end = Math.min(first + PROVEN_AT_ONCE + 1, list.chunks.length);
+        await this.prove(digest, list, { first, end });
+        if (turns.isDue) await turns.take();
+      }
+      return;
+    }
+    const hasher = new DigestHasher();
     for (const chunk of list.chunks) {
       const bytes = await this.#chunk(chunk);
       // Gone again, by eviction or the end of the mount: it stays provisional.
@@ -125,9 +204,15 @@ export class Verification {
     list.provisional = false;
     void this.#keeper.note(this.#marks, digest.bytes, new Uint8Array());
     this.#lists.delete(digest.hex);
-    this.#dropped.add(digest.hex);
-    void this.#keeper.forgetManifest(digest).finally(() => this.#dropped.delete(digest.hex));
+    this.#removing(digest, 1);
+    void this.#keeper.forgetManifest(digest).finally(() => this.#removing(digest, -1));
     this.#keeper.recipient.revoke(digest.bytes);
+  }
+
+  #removing({ hex }: Digest, more: number): void {
+    const count = (this.#dropped.get(hex) ?? 0) + more;
+    if (count > 0) this.#dropped.set(hex, count);
+    else this.#dropped.delete(hex);
   }
 
   async #chunk({ digest, size }: Chunk): Promise<Uint8Array | undefined> {

@@ -1,6 +1,7 @@
 import { printable } from '../../util/bytes.ts';
 import type { StoreError } from '../../util/errors.ts';
 import { invalid } from '../../util/errors.ts';
+import { MAX_TREE_DEPTH } from '../../util/tree-depth.ts';
 import { Cursor } from './cursor.ts';
 import type { State, Word, WordState } from './grammar.ts';
 import { describeState, GRAMMAR } from './grammar.ts';
@@ -8,8 +9,6 @@ import { paddingLength } from './tokens.ts';
 
 const MAX_NAME_LENGTH = 255;
 const MAX_TARGET_LENGTH = 4095;
-/** Directories in each other; Nix takes fewer (64 in newer ones). */
-const MAX_DEPTH = 1024;
 /** A string that is not what it should be is shown when it is no longer than this. */
 const MAX_SHOWN = 32;
 const NO_NAME = new Uint8Array();
@@ -110,8 +109,8 @@ export class NarReader {
   /** Tells the visitor what a word that has been read stands for. */
   #tell(state: WordState, { next }: Word): void {
     if (state === 'kind' && next === 'directory') {
-      if (this.#lastNames.length === MAX_DEPTH) {
-        throw this.#cursor.invalid(`more than ${MAX_DEPTH} directories in each other`);
+      if (this.#lastNames.length === MAX_TREE_DEPTH) {
+        throw this.#cursor.invalid(`more than ${MAX_TREE_DEPTH} directories in each other`);
       }
       this.#lastNames.push(NO_NAME);
       this.#visitor.beginDirectory();

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { constants, setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Sha256ThreadData } from './sha256-protocol.ts';
 import { FINISHED, HASHED, WRITTEN } from './sha256-protocol.ts';
@@ -8,7 +9,9 @@ const PIECE = 256 * 1024;
 /** The word that says the end may have been set just before a wait. */
 const WAIT_MS = 10;
 
-const { control, ring } = workerData as Sha256ThreadData;
+const { control, ring, background } = workerData as Sha256ThreadData;
+// Linux has a priority for each thread.
+if (background) setPriority(constants.priority.PRIORITY_LOW);
 const hash = createHash('sha256');
 for (let hashed = 0; ; ) {
   const finished = Atomics.load(control, FINISHED);

@@ -1,10 +1,10 @@
 import { invalid } from '../../util/errors.ts';
 import type { ContentAddress } from '../content-address.ts';
-import { parseContentAddress, printContentAddress } from '../content-address.ts';
+import { parseKnownContentAddress, printContentAddress } from '../content-address.ts';
 import { Hash } from '../hash.ts';
 import { printNamed } from '../named-bytes.ts';
 import type { Signature } from '../signature.ts';
-import { parseSignature } from '../signature.ts';
+import { castoreKeyName, castoreName, parseSignature } from '../signature.ts';
 import { StorePath } from '../store-path.ts';
 import type { NarInfoValues } from './values.ts';
 
@@ -31,7 +31,18 @@ export const FIELDS = {
   References: always('references', parseReferences, (paths) => paths.join(' ')),
   Deriver: optional('deriver', parseDeriver, (path) => `${path}${DRV}`),
   System: optional('system', String, String),
-  Sig: repeated('signatures', parseSignatures, printNamed),
+  Sig: signatures(
+    (signature) => signature,
+    (signature) => (castoreKeyName(signature) === undefined ? signature : undefined),
+  ),
+  /** Those over castore roots, by the names of their keys: Nix has no use for them. */
+  CastoreSig: signatures(
+    ({ name, data }) => ({ name: castoreName(name), data }),
+    ({ name, data }) => {
+      const keyName = castoreKeyName({ name });
+      return keyName === undefined ? undefined : { name: keyName, data };
+    },
+  ),
   CA: optional('ca', parseAddress, printContentAddress),
 };
 export type Key = keyof typeof FIELDS;
@@ -77,12 +88,20 @@ function optional<Name extends 'fileHash' | 'fileSize' | 'deriver' | 'system' | 
   };
 }
 
-function repeated(
-  name: 'signatures',
-  parse: (texts: readonly string[]) => Signature[],
-  print: (value: Signature) => string,
+/**
+ * A key for some of the signatures. `read` makes one of what stands in a line, and `written` what is to stand there, if this
+ * key is that of the signature.
+ */
+function signatures(
+  read: (signature: Signature) => Signature,
+  written: (signature: Signature) => Signature | undefined,
 ): Field<'signatures'> {
-  return { name, repeats: true, parse, print: (values) => values.map(print) };
+  return {
+    name: 'signatures',
+    repeats: true,
+    parse: (texts) => parseSignatures(texts).map(read),
+    print: (values) => values.flatMap((one) => written(one) ?? []).map(printNamed),
+  };
 }
 
 const DRV = '.drv';
@@ -117,8 +136,9 @@ function parseReferences(text: string): StorePath[] {
 
 function parseDeriver(text: string): StorePath | undefined {
   if (text === 'unknown-deriver') return undefined;
-  if (!text.endsWith(DRV)) throw invalid(`not a derivation: ${JSON.stringify(text.slice(0, 200))}`);
-  return StorePath.parse(text.slice(0, -DRV.length));
+  const path = StorePath.parse(text);
+  // Nothing depends on it: another path is none that we could tell of, and no harm.
+  return path.name.endsWith(DRV) ? StorePath.parse(text.slice(0, -DRV.length)) : undefined;
 }
 
 /** A signature that is none tells nothing: who trusts a path needs another reason then. */
@@ -134,5 +154,5 @@ function parseSignatures(texts: readonly string[]): Signature[] {
 
 /** The address of a kind that we cannot compute tells nothing. */
 function parseAddress(text: string): ContentAddress | undefined {
-  return text === '' || text.startsWith('fixed:git:') ? undefined : parseContentAddress(text);
+  return text === '' ? undefined : parseKnownContentAddress(text);
 }

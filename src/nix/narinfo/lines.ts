@@ -1,10 +1,15 @@
 import { invalid, messageOf } from '../../util/errors.ts';
+import { MAX_SIGNATURES } from '../signature.ts';
 import type { Field, Key } from './fields.ts';
 import { FIELDS, isKey, KEYS } from './fields.ts';
 import type { NarInfoValues } from './values.ts';
 
-/** The key of a line. Throws INVALID_ARGUMENT for what is no line of a narinfo. */
+/** The keys that signatures have. */
+const SIGNATURES = KEYS.filter((key) => FIELDS[key].name === 'signatures');
+
+/** The key of a line, `''` of an empty one, which says nothing. Throws INVALID_ARGUMENT for what is no line of a narinfo. */
 export function keyOf(line: string): string {
+  if (line === '') return '';
   const colon = line.indexOf(':');
   // Nix skips the byte after the colon, whatever it is; caches that write none are not known.
   if (colon < 0 || (line.length > colon + 1 && line[colon + 1] !== ' ')) {
@@ -21,18 +26,27 @@ export function parseLines(lines: readonly string[]): NarInfoValues {
   for (const line of lines) {
     const key = keyOf(line);
     if (!isKey(key)) continue;
-    const texts = found.get(key) ?? [];
-    if (texts.length > 0 && !FIELDS[key].repeats) throw invalid(`invalid narinfo: ${key} is there twice`);
-    found.set(key, [...texts, line.slice(key.length + 2)]);
+    const text = line.slice(key.length + 2);
+    const texts = found.get(key);
+    if (!texts) found.set(key, [text]);
+    else if (FIELDS[key].repeats) texts.push(text);
+    else throw invalid(`invalid narinfo: ${key} is there twice`);
   }
-  const parsed = KEYS.map((key) => {
+  const counted = SIGNATURES.reduce((sum, key) => sum + (found.get(key)?.length ?? 0), 0);
+  if (counted > MAX_SIGNATURES)
+    throw invalid(`invalid narinfo: ${counted} signatures, at most ${MAX_SIGNATURES} are allowed`);
+  const values: Partial<Record<keyof NarInfoValues, unknown>> = {};
+  for (const key of KEYS) {
+    const { name, parse } = FIELDS[key];
     try {
-      return [FIELDS[key].name, FIELDS[key].parse(found.get(key) ?? [])];
+      const value = parse(found.get(key) ?? []);
+      const before = values[name];
+      values[name] = Array.isArray(before) && Array.isArray(value) ? [...before, ...value] : value;
     } catch (error) {
       throw invalid(`invalid narinfo: ${key}: ${messageOf(error)}`, { cause: error });
     }
-  });
-  return Object.fromEntries(parsed);
+  }
+  return values as NarInfoValues;
 }
 
 /** The lines of a narinfo for one key. Throws INVALID_ARGUMENT when a value would break out of its line. */

@@ -4,7 +4,7 @@ import { InterceptingCall } from '@grpc/grpc-js';
 import type { CallWatch } from './call-watch.ts';
 import type { Call, Connection } from './connection.ts';
 
-/** A call for which not a byte arrives, or can be sent, is given up after this long, in milliseconds. */
+/** A call for which not a byte arrives or can be sent, nor a sign of life, is given up after this long, in milliseconds. */
 export const IDLE_MS = 60_000;
 /** Messages of a stream of answers that wait for whoever reads them. */
 const MESSAGES_HELD = 2;

@@ -1,25 +1,25 @@
-import type { ChannelCredentials, ServiceError } from '@grpc/grpc-js';
+import type { ChannelCredentials } from '@grpc/grpc-js';
 import { Client } from '@grpc/grpc-js';
 import { orAborted } from '../../util/async/abort.ts';
 import { FaultDomain } from '../../util/async/fault-domain.ts';
 import { Outage } from '../../util/async/outage.ts';
 import type { Patience, RetryOptions } from '../../util/async/retry.ts';
-import { resuming, retrying } from '../../util/async/retry.ts';
-import type { Code } from '../../util/errors.ts';
-import { damaged, messageOf, StoreError } from '../../util/errors.ts';
-import { CallWatch } from './call-watch.ts';
-import { follow, holdingFew, IDLE_MS, showing, untraced } from './calls.ts';
+import { Retries, resuming, retrying } from '../../util/async/retry.ts';
+import { isAway, mayPass } from '../../util/async/transient.ts';
+import { messageOf, StoreError } from '../../util/errors.ts';
+import { showing } from './calls.ts';
+import type { Connection } from './connection.ts';
 import { FreshCredentials } from './credentials.ts';
 import type { Probe } from './dialect-finder.ts';
 import { DialectFinder } from './dialect-finder.ts';
-import { failureOf } from './failure.ts';
-import { Line } from './line.ts';
-import type { Dialect, Method } from './methods.ts';
-import { methodPath, TRANSPORT_OPTIONS } from './methods.ts';
+import { Link } from './link.ts';
+import type { AnyMethod, Dialect, Method } from './methods.ts';
+import { isPut, LOOKUPS, TRANSPORT_OPTIONS } from './methods.ts';
 import { reach } from './reach.ts';
+import { Wire } from './wire.ts';
 
-/** Failures after which it is worth while to ask again. */
-const TRANSIENT: readonly Code[] = ['UNAVAILABLE', 'DEADLINE_EXCEEDED'];
+/** A token that is refused may be just being replaced, here or there: it is shown again for so long, in milliseconds. */
+const REFUSED_MS = 3000;
 
 const CHANNEL_OPTIONS = {
   ...TRANSPORT_OPTIONS,
@@ -41,6 +41,8 @@ export interface ChannelOptions {
   readonly patience: Patience;
   /** The name that a TLS handshake asks for in place of the host's. */
   readonly tlsName?: string | undefined;
+  /** What else is to be looked at, for people, when the peer breaks off at once. */
+  readonly ifBrokenOff?: string | undefined;
 }
 
 /** A connection to a peer, shared by the services at one address. Errors name the peer. */
@@ -48,13 +50,16 @@ export class Channel {
   /** The peer, as a person wrote it. */
   readonly address: string;
   readonly #domain: FaultDomain;
-  readonly #line: Line;
+  readonly #link: Link;
+  readonly #wire: Wire;
   readonly #fixed: Dialect | undefined;
+  readonly #showsToken: boolean;
   readonly #patience: Patience;
   readonly #outage: Outage;
   #reached: Promise<boolean> | undefined;
   /** Whether it is worth while to wait for the peer. */
   #mayReturn: boolean;
+  #isClosed = false;
   readonly #dialects: DialectFinder;
 
   /** `target` is what grpc-js dials; `credentials` gives what a new connection shows. */
@@ -71,13 +76,15 @@ export class Channel {
       ...(tlsName && { 'grpc.ssl_target_name_override': tlsName }),
       interceptors: token === undefined ? [] : [showing(token)],
     };
-    this.#domain = new FaultDomain(`the connection to ${address}`, () => this.#line.reset());
-    this.#line = new Line((onSocket) =>
+    this.#domain = new FaultDomain(`the connection to ${address}`, () => this.#link.reset());
+    this.#link = new Link((onSocket) =>
       this.#domain.begin(
         () => new Client(target, new FreshCredentials(credentials, onSocket), channelOptions),
       ),
     );
     this.#fixed = options.dialect;
+    this.#wire = new Wire(this.#domain, address, options.ifBrokenOff);
+    this.#showsToken = token !== undefined;
     this.#patience = options.patience;
     this.#mayReturn = options.patience.firstAnswerMs === undefined;
     this.#outage = new Outage(address);
@@ -87,7 +94,7 @@ export class Channel {
   /** Resolves when there is a connection. Throws UNAVAILABLE after `milliseconds`. */
   async connect(milliseconds: number): Promise<void> {
     try {
-      await this.#line.connection.ready(milliseconds);
+      await this.#link.connection.ready(milliseconds);
     } catch (error) {
       throw new StoreError('UNAVAILABLE', `cannot connect to ${this.address}: ${messageOf(error)}`);
     }
@@ -98,36 +105,20 @@ export class Channel {
     return this.#spoken(method, signal, (dialect) => this.unaryAs(dialect, method, request, signal));
   }
 
-  async unaryAs<Q, R>(dialect: Dialect, method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
-    signal?.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<R>();
-    return this.#domain.run(() => {
-      const connection = this.#line.take();
-      const watch = new CallWatch(IDLE_MS, () => call.cancel());
-      const call = untraced(() =>
-        connection.client.makeUnaryRequest(
-          methodPath(dialect, method),
-          method.request.encode,
-          method.response.decode,
-          request,
-          watch.metadata,
-          (error, response) => {
-            over();
-            if (error) reject(this.#failure(error, signal, watch));
-            else resolve(response!);
-          },
-        ),
-      );
-      const over = follow({ connection, call, watch, signal, sends: method.name === 'Put' });
-      return promise;
-    });
+  unaryAs<Q, R>(dialect: Dialect, method: Method<Q, R>, request: Q, signal?: AbortSignal): Promise<R> {
+    return this.#on(method, signal, (connection, until) =>
+      this.#wire.unary({ connection, dialect, method, signal: until }, request),
+    );
   }
 
   /** A stream of answers. It is begun again while the peer cannot be reached and nothing has come. */
   async *serverStream<Q, R>(method: Method<Q, R>, request: Q, signal?: AbortSignal): AsyncGenerator<R> {
-    const begun = await this.#spoken(method, signal, async (dialect) => {
-      const messages = this.serverStreamAs(dialect, method, request, signal);
-      return { messages, first: await messages.next() };
+    const begun = await this.#spoken(method, signal, (dialect) => {
+      const begin = async (connection: Connection, until?: AbortSignal) => {
+        const messages = this.#wire.stream({ connection, dialect, method, signal: until }, request);
+        return { messages, first: await messages.next() };
+      };
+      return this.#on(method, signal, begin, ({ messages }) => void messages.return(undefined));
     });
     try {
       if (begun.first.done) return;
@@ -138,38 +129,13 @@ export class Channel {
     }
   }
 
-  async *serverStreamAs<Q, R>(
+  serverStreamAs<Q, R>(
     dialect: Dialect,
     method: Method<Q, R>,
     request: Q,
     signal?: AbortSignal,
   ): AsyncGenerator<R> {
-    signal?.throwIfAborted();
-    const connection = this.#domain.begin(() => this.#line.take());
-    const watch = new CallWatch(IDLE_MS, () => call.cancel());
-    const call = this.#domain.begin(() =>
-      holdingFew(() =>
-        connection.client.makeServerStreamRequest(
-          methodPath(dialect, method),
-          method.request.encode,
-          method.response.decode,
-          request,
-          watch.metadata,
-        ),
-      ),
-    );
-    const over = follow({ connection, call, watch, signal });
-    try {
-      for await (const message of this.#domain.stream<R>(call)) {
-        watch.arrived();
-        yield message;
-      }
-    } catch (error) {
-      throw this.#failure(error as ServiceError, signal, watch);
-    } finally {
-      over();
-      call.cancel();
-    }
+    return this.#wire.stream({ connection: this.#take(), dialect, method, signal }, request);
   }
 
   /**
@@ -182,43 +148,11 @@ export class Channel {
     most: number,
     signal?: AbortSignal,
   ): Promise<R[]> {
-    return this.#spoken(method, signal, async (dialect) => {
-      signal?.throwIfAborted();
-      const { promise, resolve, reject } = Promise.withResolvers<R[]>();
-      return this.#domain.run(() => {
-        let received = 0;
-        const connection = this.#line.take();
-        const watch = new CallWatch(IDLE_MS, () => call.cancel());
-        const call = untraced(() =>
-          connection.client.makeServerStreamRequest(
-            methodPath(dialect, method),
-            method.request.encode,
-            (bytes: Buffer) => {
-              received += bytes.length;
-              if (received > most) {
-                reject(damaged(`${this.address} sent more than was asked for`));
-                call.cancel();
-              }
-              return method.response.decode(bytes);
-            },
-            request,
-            watch.metadata,
-          ),
-        );
-        const over = follow({ connection, call, watch, signal });
-        const messages: R[] = [];
-        call.on('data', (message: R) => messages.push(message));
-        call.on('error', (error: ServiceError) => {
-          over();
-          reject(this.#failure(error, signal, watch));
-        });
-        call.on('end', () => {
-          over();
-          resolve(messages);
-        });
-        return promise;
-      });
-    });
+    return this.#spoken(method, signal, (dialect) =>
+      this.#on(method, signal, (connection, until) =>
+        this.#wire.whole({ connection, dialect, method, signal: until }, request, most),
+      ),
+    );
   }
 
   /** Sends a stream and gives the answer. Not repeated: the stream is gone. */
@@ -227,55 +161,34 @@ export class Channel {
     requests: AsyncIterable<Q> | Iterable<Q>,
     signal?: AbortSignal,
   ): Promise<R> {
-    const dialect = await this.#retry(signal, () => this.#dialect(method, signal));
-    signal?.throwIfAborted();
-    const answer = Promise.withResolvers<R>();
-    const connection = this.#domain.begin(() => this.#line.take());
-    const call = this.#domain.begin(() =>
-      connection.client.makeClientStreamRequest(
-        methodPath(dialect, method),
-        (encoded: Buffer) => encoded,
-        method.response.decode,
-        (error, response) => {
-          if (error) answer.reject(this.#failure(error, signal));
-          else answer.resolve(response!);
-        },
-      ),
+    const dialect = await this.#retry(method, signal, () => this.#dialect(method, signal));
+    return this.#wire.send({ connection: this.#take(), dialect, method, signal }, requests);
+  }
+
+  /** Sends a stream that can be made again, and gives the answer. It is repeated as a call with one answer is. */
+  clientStreamAgain<Q, R>(
+    method: Method<Q, R>,
+    requests: () => AsyncIterable<Q> | Iterable<Q>,
+    signal?: AbortSignal,
+  ): Promise<R> {
+    return this.#spoken(method, signal, (dialect) =>
+      this.#wire.send({ connection: this.#take(), dialect, method, signal }, requests()),
     );
-    // The peer may answer before all is sent, by refusing it.
-    let answered = false;
-    answer.promise
-      .catch(() => {})
-      .finally(() => {
-        answered = true;
-      });
-    const over = follow({ connection, call, signal, sends: true });
-    const timer = setTimeout(() => {
-      const idle = `${this.address}: no progress for ${IDLE_MS / 1000} s`;
-      answer.reject(new StoreError('DEADLINE_EXCEEDED', idle));
-      call.cancel();
-    }, IDLE_MS).unref();
-    try {
-      return await this.#domain.run(async () => {
-        for await (const request of requests) {
-          if (answered) break;
-          timer.refresh();
-          // Encoded at once: grpc-js would do so later, when the sender may have changed what it lent.
-          if (!call.write(method.request.encode(request))) {
-            await Promise.race([new Promise((resolve) => call.once('drain', resolve)), answer.promise]);
-          }
-        }
-        call.end();
-        timer.refresh();
-        return answer.promise;
-      });
-    } catch (error) {
-      call.cancel();
-      throw error;
-    } finally {
-      clearTimeout(timer);
-      over();
-    }
+  }
+
+  /** Makes a call on a connection; one that only reads perhaps on another one, too. */
+  async #on<T>(
+    method: AnyMethod,
+    signal: AbortSignal | undefined,
+    call: (connection: Connection, signal?: AbortSignal) => Promise<T>,
+    leave: (answer: T) => void = () => {},
+  ): Promise<T> {
+    if (!LOOKUPS.has(method)) return call(this.#take(), signal);
+    return this.#domain.begin(() => this.#link.ask({ call, leave, signal }));
+  }
+
+  #take(): Connection {
+    return this.#domain.begin(() => this.#link.take());
   }
 
   /** Has a service's dialect found out by a harmless call, once. */
@@ -285,11 +198,11 @@ export class Channel {
 
   /** Makes a call that may be repeated, in the dialect of its service. */
   #spoken<T>(
-    method: { readonly service: string },
+    method: AnyMethod,
     signal: AbortSignal | undefined,
     call: (dialect: Dialect) => Promise<T>,
   ): Promise<T> {
-    return this.#retry(signal, async () => {
+    return this.#retry(method, signal, async () => {
       const dialect = await this.#dialect(method, signal);
       try {
         return await call(dialect);
@@ -313,40 +226,44 @@ export class Channel {
    * `begin` leaves out what has come.
    */
   resumed<T>(begin: () => AsyncIterable<T>, signal?: AbortSignal): AsyncGenerator<T> {
-    return resuming(this.#retries(signal), begin);
+    return resuming(this.#retries(true, signal), begin);
   }
 
-  async #retry<T>(signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
+  /** The tries of work that goes on where it was when the peer is gone meanwhile. */
+  tries(signal?: AbortSignal): Retries {
+    return new Retries(this.#retries(false, signal));
+  }
+
+  async #retry<T>(method: AnyMethod, signal: AbortSignal | undefined, attempt: () => Promise<T>): Promise<T> {
     const { firstAnswerMs } = this.#patience;
     if (firstAnswerMs !== undefined) {
       this.#reached ??= this.#domain.begin(() =>
-        reach(this.#line.connection.client, this.address, firstAnswerMs),
+        reach(this.#link.connection.client, this.address, firstAnswerMs),
       );
       this.#mayReturn = await orAborted(this.#reached, signal);
     }
-    const result = await retrying(this.#retries(signal), attempt);
+    const result = await retrying(this.#retries(!isPut(method), signal), attempt);
     this.#outage.answered();
     return result;
   }
 
-  #retries(signal: AbortSignal | undefined): RetryOptions {
+  #retries(reads: boolean, signal: AbortSignal | undefined): RetryOptions {
     return {
       awayMs: this.#patience.awayMs,
-      isTransient: (error) =>
-        this.#mayReturn && error instanceof StoreError && TRANSIENT.includes(error.code),
+      isTransient: (error, sinceMs) =>
+        this.#mayReturn && !this.#isClosed && (reads ? this.#mayPass(error, sinceMs) : isAway(error)),
       onFailure: this.#outage.failed,
       signal,
     };
   }
 
-  #failure(error: ServiceError | StoreError, signal: AbortSignal | undefined, watch?: CallWatch): unknown {
-    if (signal?.aborted) return signal.reason;
-    if (watch?.isIdle)
-      return new StoreError('DEADLINE_EXCEEDED', `${this.address}: nothing arrived for ${IDLE_MS / 1000} s`);
-    return error instanceof StoreError ? error : failureOf(this.address, error);
+  #mayPass(error: unknown, sinceMs: number): boolean {
+    const isRefused = error instanceof StoreError && error.code === 'UNAUTHENTICATED';
+    return isRefused ? this.#showsToken && sinceMs < REFUSED_MS : mayPass(error, sinceMs);
   }
 
   close(): void {
-    this.#line.close();
+    this.#isClosed = true;
+    this.#link.close();
   }
 }

@@ -1,4 +1,5 @@
 import { tvix } from '../messages.ts';
+import { google } from '../remote.ts';
 
 /** A message for grpc-js, which copies it behind a header of its own. */
 export interface Encoded {
@@ -6,11 +7,16 @@ export interface Encoded {
   copy(target: Uint8Array, at: number): void;
 }
 
+/** A message in parts that need not lie together. */
+export interface Lent extends Encoded {
+  readonly parts: readonly Uint8Array[];
+}
+
 /** Writes and reads one kind of message. */
 export interface Codec<T> {
   encode(message: T): Buffer;
   /** Encodes without a copy: the parts of the message must not change before it is sent. */
-  lend?(message: T): Encoded;
+  lend?(message: T): Lent;
   decode(bytes: Buffer): T;
 }
 
@@ -34,18 +40,18 @@ export const encoded: Codec<Uint8Array> = {
   decode: (bytes) => bytes,
 };
 
-const BLOB_DATA_TAG = 0x0a;
-type BlobChunk = { data?: Uint8Array | null };
+type Data = { data?: Uint8Array | null };
 
 /** Written by hand: protobufjs goes over the bytes twice. */
-function lendBlobChunk({ data }: BlobChunk): Encoded {
-  if (!data?.length) return Buffer.alloc(0);
-  const header = [BLOB_DATA_TAG];
+function lendData(tag: number, { data }: Data): Lent {
+  if (!data?.length) return { byteLength: 0, parts: [], copy() {} };
+  const header = [tag];
   let length = data.length;
   for (; length > 0x7f; length >>>= 7) header.push((length & 0x7f) | 0x80);
   header.push(length);
   return {
     byteLength: header.length + data.length,
+    parts: [Uint8Array.from(header), data],
     copy(target, at) {
       target.set(header, at);
       target.set(data, at + header.length);
@@ -53,13 +59,21 @@ function lendBlobChunk({ data }: BlobChunk): Encoded {
   };
 }
 
-export const blobChunk: Codec<BlobChunk> = {
-  encode: (message) => {
-    const lent = lendBlobChunk(message);
-    const bytes = Buffer.allocUnsafe(lent.byteLength);
-    lent.copy(bytes, 0);
-    return bytes;
-  },
-  lend: lendBlobChunk,
-  decode: (bytes) => tvix.castore.v1.BlobChunk.decode(bytes),
-};
+/** A codec of a message that has a field of bytes and nothing else. `tag`: how that field begins. */
+function dataCodec(tag: number, decode: (bytes: Uint8Array) => Data): Codec<Data> {
+  return {
+    encode: (message) => {
+      const lent = lendData(tag, message);
+      const bytes = Buffer.allocUnsafe(lent.byteLength);
+      lent.copy(bytes, 0);
+      return bytes;
+    },
+    lend: (message) => lendData(tag, message),
+    decode,
+  };
+}
+
+export const blobChunk: Codec<Data> = dataCodec(0x0a, (bytes) => tvix.castore.v1.BlobChunk.decode(bytes));
+export const readResponse: Codec<Data> = dataCodec(0x52, (bytes) =>
+  google.bytestream.ReadResponse.decode(bytes),
+);

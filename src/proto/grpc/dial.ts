@@ -5,8 +5,10 @@ import { checkServerIdentity } from 'node:tls';
 import { ChannelCredentials } from '@grpc/grpc-js';
 import type { Patience } from '../../util/async/retry.ts';
 import { DEFAULT_PATIENCE } from '../../util/async/retry.ts';
+import { requireAuthority, requirePair } from '../../util/certificates.ts';
 import { reasonOf, systemCode, UsageError } from '../../util/errors.ts';
 import { socketName } from '../../util/listen-address.ts';
+import { trustAuthorities } from '../../util/system/authorities.ts';
 import { FreshFiles } from '../../util/system/fresh-files.ts';
 import { Channel } from './channel.ts';
 import type { Dialect } from './methods.ts';
@@ -29,6 +31,7 @@ export async function dial(url: URL, patience: Patience = DEFAULT_PATIENCE): Pro
     token: tokenOf(url),
     patience,
     tlsName: addressOf(url) && NO_NAME,
+    ifBrokenOff: admittance(url),
   });
   if (url.searchParams.get('wait-connect') === '1') await channel.connect(CONNECT_MS);
   return channel;
@@ -73,15 +76,28 @@ function credentialsOf(url: URL): () => ChannelCredentials {
   }
   if (names.includes('cert') !== names.includes('key'))
     throw new UsageError(`${url.href}: cert and key go together`);
+  if (!names.includes('ca')) trustAuthorities();
   const address = addressOf(url);
   const verify = address && {
     checkServerIdentity: (_name: string, certificate: PeerCertificate) =>
       checkServerIdentity(address, certificate),
   };
-  const files = filesOf(url, names, ({ ca = null, cert = null, key = null }) =>
-    ChannelCredentials.createSsl(ca, key, cert, verify || undefined),
-  );
+  const files = filesOf(url, names, ({ ca = null, cert = null, key = null }) => {
+    const named = (name: string, bytes: Buffer) => ({ name: `${name} ${url.searchParams.get(name)}`, bytes });
+    if (ca) requireAuthority(named('ca', ca));
+    if (cert && key) requirePair(named('cert', cert), named('key', key));
+    return ChannelCredentials.createSsl(ca, key, cert, verify || undefined);
+  });
   return () => files.get();
+}
+
+/** A server that does not admit a client may say so, or only break off. */
+function admittance({ protocol, searchParams }: URL): string | undefined {
+  if (protocol !== 'grpc+https:') return undefined;
+  const cert = searchParams.get('cert');
+  return cert === null
+    ? '; or whether it asks for a certificate, to be given by cert= and key='
+    : `; or whether it admits the authority that signed ${cert}`;
 }
 
 /**
@@ -106,6 +122,7 @@ function filesOf<N extends string, T>(
       make(Object.fromEntries(names.map((name, i) => [name, contents[i]])) as { [K in N]?: Buffer }),
     );
   } catch (error) {
+    if (error instanceof UsageError) throw new UsageError(`${url.href}: ${error.message}`, { cause: error });
     const path = (error as NodeJS.ErrnoException).path;
     const name = names[paths.indexOf(path!)] ?? names.join(', ');
     const what = systemCode(error) === undefined ? 'use' : 'read';

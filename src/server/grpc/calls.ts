@@ -1,51 +1,32 @@
-import type { EventEmitter } from 'node:events';
-import type {
-  handleUnaryCall,
-  Metadata,
-  ServerDuplexStream,
-  ServerReadableStream,
-  ServerWritableStream,
-  UntypedHandleCall,
-} from '@grpc/grpc-js';
-import type { Codec, Encoded } from '../../proto/grpc/codec.ts';
+import type { Codec } from '../../proto/grpc/codec.ts';
 import type { MethodShape } from '../../proto/grpc/methods.ts';
-import { CODES, invalid, messageOf, StoreError } from '../../util/errors.ts';
-import { log } from '../../util/log.ts';
-import type { CallLimit } from './call-limit.ts';
-import { Outbox } from './outbox.ts';
+import { invalid, messageOf } from '../../util/errors.ts';
+import type { Grant } from '../access/rule.ts';
+import type { FairTurns } from '../shares/fair-turns.ts';
+import type { Holding } from '../shares/holding.ts';
+import type { Call } from './call.ts';
+import type { Caller } from './http2-server.ts';
+import { lengthOf, SharedAnswer } from './shared-answer.ts';
 
-/** An upload that sends nothing is ended after this long, in milliseconds. */
-const IDLE_MS = 60_000;
+/** What the next answer of a stream may take, in bytes, before it is known. */
+const NEXT_ANSWER = 512 << 10;
 
-/** A message that could not be read: said by the handler, as the client's fault that it is. */
-class Unreadable {
-  readonly error: StoreError;
-
-  constructor(error: unknown) {
-    this.error = invalid(`cannot read the message: ${messageOf(error)}`, { cause: error });
-  }
-}
-
-/** A codec's reader for grpc-js, which would call an unreadable message an internal error. */
-export function reader<T>(codec: Codec<T>): (bytes: Buffer) => T {
-  return (bytes) => {
-    try {
-      return codec.decode(bytes);
-    } catch (error) {
-      return new Unreadable(error) as T;
-    }
-  };
-}
-
-function readable<T>(message: T): T {
-  if (message instanceof Unreadable) throw message.error;
-  return message;
+/** What else a call comes with. */
+export interface Context {
+  /** What it takes of its client's share. */
+  readonly holding: Holding;
+  /** Which store paths it is for. */
+  readonly grant: Grant;
 }
 
 /** Implementations of a method, by its shape. Streams come and go as iterables. */
-export type Unary<Q, R> = (request: Q, signal: AbortSignal) => Promise<R>;
-export type ServerStream<Q, R> = (request: Q, signal: AbortSignal) => AsyncIterable<R>;
-export type ClientStream<Q, R> = (requests: AsyncIterable<Q>, signal: AbortSignal) => Promise<R>;
+export type Unary<Q, R> = (request: Q, signal: AbortSignal, context: Context) => Promise<R | SharedAnswer>;
+export type ServerStream<Q, R> = (request: Q, signal: AbortSignal, context: Context) => AsyncIterable<R>;
+export type ClientStream<Q, R> = (
+  requests: AsyncIterable<Q>,
+  signal: AbortSignal,
+  context: Context,
+) => Promise<R>;
 export type Dialogue<Q, R> = (requests: AsyncIterable<Q>, signal: AbortSignal) => AsyncIterable<R>;
 
 export type Work<Q, R> = Unary<Q, R> | ServerStream<Q, R> | ClientStream<Q, R> | Dialogue<Q, R>;
@@ -62,139 +43,89 @@ export function served<Q, R>(method: ServedMethod<Q, R>): ServedMethod {
   return method as unknown as ServedMethod;
 }
 
-/** The part of a call that tells who makes it. */
-export interface Caller {
-  readonly metadata: Metadata;
-}
-/** Throws when a caller may not make a call. */
-export type Permit = (caller: Caller) => void;
+/** Gives what a call is for. Throws when the caller may not make it. */
+export type Permit = (caller: Caller) => Grant;
 
-/** Wraps work as a handler for grpc-js, by the method's kind. `permit` is asked before anything is read. */
-export function handler<Q, R>(
-  shape: MethodShape<Q, R>,
-  work: Work<Q, R>,
-  limit: CallLimit,
+/** Answers a call by a method. Never throws. */
+export async function answer(
+  call: Call,
+  { shape, work }: ServedMethod,
   permit: Permit,
-): UntypedHandleCall {
-  const { requestStream, responseStream } = shape;
-  if (requestStream && responseStream) return dialogue(shape, work as Dialogue<Q, R>, limit);
-  if (requestStream) return clientStream(work as ClientStream<Q, R>, limit, permit);
-  if (responseStream) return serverStream(shape, work as ServerStream<Q, R>, limit);
-  return unary(work as Unary<Q, R>, limit, permit);
-}
-
-function unary<Q, R>(work: Unary<Q, R>, limit: CallLimit, permit: Permit): handleUnaryCall<Q, R> {
-  return (call, callback) => {
-    const { signal, over } = cancellation(call);
-    limit
-      .run(async () => {
-        permit(call);
-        return work(readable(call.request), signal);
-      })
-      .finally(over)
-      .then(
-        (response) => callback(null, response),
-        (error) => callback(statusOf(error)),
-      );
-  };
-}
-
-function serverStream<Q, R>(shape: MethodShape<Q, R>, work: ServerStream<Q, R>, limit: CallLimit) {
-  return (call: ServerWritableStream<Q, Encoded>) =>
-    answerAll(call, shape, limit, (signal) => work(readable(call.request), signal));
-}
-
-function dialogue<Q, R>(shape: MethodShape<Q, R>, work: Dialogue<Q, R>, limit: CallLimit) {
-  return (call: ServerDuplexStream<Q, Encoded>) =>
-    answerAll(call, shape, limit, (signal) => work(messages(call, signal), signal));
-}
-
-/** Sends a stream of answers as the client takes them, and the status at the end. */
-function answerAll<Q, R>(
-  call: ServerWritableStream<Q, Encoded> | ServerDuplexStream<Q, Encoded>,
-  { response: { encode, lend = encode } }: MethodShape<Q, R>,
-  limit: CallLimit,
-  responses: (signal: AbortSignal) => AsyncIterable<R>,
-): void {
-  const { signal } = cancellation(call);
-  const outbox = new Outbox(call, limit, signal);
-  const send = async () => {
-    try {
-      for await (const response of responses(signal)) {
-        if (signal.aborted) return;
-        await outbox.send(lend(response));
-      }
-      call.end();
-      await outbox.empty();
-    } finally {
-      outbox.close();
-    }
-  };
-  limit.run(send).catch((error) => {
-    if (!signal.aborted) call.emit('error', statusOf(error));
-  });
-}
-
-function clientStream<Q, R>(work: ClientStream<Q, R>, limit: CallLimit, permit: Permit) {
-  return (call: ServerReadableStream<Q, R>, callback: (error: object | null, response?: R) => void) => {
-    const { signal, over } = cancellation(call);
-    limit
-      .run(async () => {
-        permit(call);
-        return work(messages(call, signal), signal);
-      })
-      .finally(over)
-      .then(
-        (response) => callback(null, response),
-        (error) => callback(statusOf(error)),
-      );
-  };
-}
-
-async function* messages<Q>(
-  call: ServerReadableStream<Q, never> | ServerDuplexStream<Q, Encoded>,
-  signal: AbortSignal,
-): AsyncGenerator<Q> {
-  let idle = false;
-  let ended = false;
-  const timer = setTimeout(() => {
-    idle = true;
-    call.destroy(new Error('idle'));
-  }, IDLE_MS);
+  turns: FairTurns,
+): Promise<void> {
   try {
-    // The answer is still to come: not to be destroyed at the end, which would cost an error each time.
-    for await (const message of call.iterator({ destroyOnReturn: false })) {
-      timer.refresh();
-      yield readable(message as Q);
-    }
-    ended = true;
-  } catch (error) {
-    if (idle) throw new StoreError('DEADLINE_EXCEEDED', `nothing was sent for ${IDLE_MS / 1000} s`);
+    const context: Context = { holding: call.holding, grant: permit(call.caller) };
+    const { signal } = call;
+    const requests = decoded(call, shape.request);
+    const request = shape.requestStream ? requests : await only(requests);
+    const turn = turns.take(call.holding.share);
+    if (turn) await turn;
     signal.throwIfAborted();
-    throw error;
+    if (shape.responseStream) {
+      const answers = (work as ServerStream<unknown, unknown>)(request, signal, context);
+      await sendAll(call, shape, answers, turns);
+    } else {
+      const response = await (work as Unary<unknown, unknown>)(request, signal, context);
+      if (response instanceof SharedAnswer) return await response.send(call);
+      const parts = partsOf(shape.response, response);
+      call.holding.add(lengthOf(parts));
+      await call.send(parts);
+    }
+    await call.end();
+  } catch (error) {
+    call.fail(error);
+  }
+}
+
+/** Makes each answer when the client has taken those before, there is memory for it, and it is the client's turn. */
+async function sendAll(
+  call: Call,
+  { requestStream, response }: ServedMethod['shape'],
+  answers: AsyncIterable<unknown>,
+  turns: FairTurns,
+): Promise<void> {
+  const { holding, signal } = call;
+  const each = answers[Symbol.asyncIterator]();
+  try {
+    // The first turn has been had.
+    for (let isFirst = true; ; isFirst = false) {
+      // Of a dialogue, the next may be long in coming.
+      const room = requestStream ? 0 : NEXT_ANSWER;
+      const taken = room > 0 ? holding.take(room) : undefined;
+      if (taken) await taken;
+      const turn = isFirst ? undefined : turns.take(holding.share);
+      if (turn) await turn;
+      signal.throwIfAborted();
+      const next = await each.next();
+      if (next.done) return;
+      const parts = partsOf(response, next.value);
+      holding.add(lengthOf(parts) - room);
+      await call.send(parts);
+    }
   } finally {
-    clearTimeout(timer);
-    if (!ended) call.destroy();
+    await each.return?.();
   }
-  signal.throwIfAborted();
 }
 
-/** One for all calls: making an error takes longer than answering. */
-const GONE = new StoreError('CANCELLED', 'the client went away');
-
-/** Fires when the client cancels or goes away. grpc-js says so of every call in the end: nobody listens when it is `over`. */
-function cancellation(call: EventEmitter): { readonly signal: AbortSignal; readonly over: () => void } {
-  const controller = new AbortController();
-  const cancel = () => controller.abort(GONE);
-  call.on('cancelled', cancel);
-  return { signal: controller.signal, over: () => call.off('cancelled', cancel) };
+function partsOf<T>({ encode, lend }: Codec<T>, message: T): readonly Uint8Array[] {
+  return lend ? lend(message).parts : [encode(message)];
 }
 
-function statusOf(error: unknown): { code: number; details: string; metadata?: Metadata } {
-  if (error instanceof StoreError) {
-    if (CODES[error.code].http >= 500) log.warn('a call failed', { code: error.code, error: error.message });
-    return { code: CODES[error.code].grpc, details: error.message };
+async function* decoded<T>(call: Call, { decode }: Codec<T>): AsyncGenerator<T> {
+  for await (const bytes of call.messages()) {
+    let message: T;
+    try {
+      message = decode(bytes);
+    } catch (error) {
+      throw invalid(`cannot read the message: ${messageOf(error)}`, { cause: error });
+    }
+    yield message;
   }
-  log.error('a call failed', { error: messageOf(error) });
-  return { code: CODES.INTERNAL.grpc, details: 'internal error' };
+}
+
+/** The one message of a request. It stays in memory until the call ends. */
+async function only<T>(requests: AsyncGenerator<T>): Promise<T> {
+  const { value, done } = await requests.next();
+  if (done) throw invalid('the request has no message');
+  return value;
 }

@@ -1,77 +1,74 @@
-import { addAbortListener } from 'node:events';
-import type { Writable } from 'node:stream';
-import type { Encoded } from '../../proto/grpc/codec.ts';
-import { StoreError } from '../../util/errors.ts';
-import type { CallLimit } from './call-limit.ts';
+import type { ServerHttp2Stream } from 'node:http2';
+import type { Holding } from '../shares/holding.ts';
 
-/** A client that takes nothing is given up after this long, in milliseconds. */
-const IDLE_MS = 60_000;
+/** What is handed to the system at once, in bytes: little for a client that takes long to read it, to see it move. */
+const LEAST = 4 << 10;
+const FIRST = 16 << 10;
+const MOST = 256 << 10;
+/** In milliseconds. */
+const SOON_MS = 1000;
+const LATE_MS = 5000;
+/** Pieces that are on their way at once. */
+const AT_ONCE = 2;
 
-/** Bytes of answers that wait for a client to take them: of one call, and of all before each may keep but one message. */
-const MAX_UNTAKEN = 1 << 20;
-const MAX_UNTAKEN_OF_ALL = 128 << 20;
-
-/**
- * Hands messages to grpc-js only as fast as the client takes them. Its own measure is the number of messages,
- * of which sixteen may be 8 MiB.
- */
+/** Hands the answers of a call on as fast as its client takes them. What has been taken is not held any more. */
 export class Outbox {
-  readonly #call: Writable;
-  readonly #limit: CallLimit;
+  readonly #stream: ServerHttp2Stream;
+  readonly #holding: Holding;
   readonly #signal: AbortSignal;
+  #length = FIRST;
   #untaken = 0;
-  #closed = false;
-  #taken: (() => void) | undefined;
+  #wake: (() => void) | undefined;
 
-  constructor(call: Writable, limit: CallLimit, signal: AbortSignal) {
-    this.#call = call;
-    this.#limit = limit;
+  constructor(stream: ServerHttp2Stream, holding: Holding, signal: AbortSignal) {
+    this.#stream = stream;
+    this.#holding = holding;
     this.#signal = signal;
+    signal.addEventListener('abort', () => this.#wake?.());
   }
 
-  /** Resolves when the next message may come. */
-  async send(message: Encoded): Promise<void> {
-    const { byteLength } = message;
-    this.#count(byteLength);
-    this.#call.write(message, () => {
-      this.#count(-byteLength);
-      this.#taken?.();
+  /** Sends parts of a message, which must not change until they have been taken. Resolves when more may come. */
+  async send(parts: readonly Uint8Array[], isHeld = true): Promise<void> {
+    for (const part of parts) {
+      for (let at = 0; at < part.length; ) {
+        while (this.#untaken >= AT_ONCE) await this.#taken();
+        this.#signal.throwIfAborted();
+        const piece = part.subarray(at, at + this.#length);
+        at += piece.length;
+        this.#write(piece, isHeld);
+      }
+    }
+    while (this.#untaken >= AT_ONCE) await this.#taken();
+    this.#signal.throwIfAborted();
+  }
+
+  #write(piece: Uint8Array, isHeld: boolean): void {
+    const begun = performance.now();
+    this.#untaken++;
+    this.#stream.write(piece, () => {
+      this.#untaken--;
+      this.#holding.moved(piece.length);
+      if (isHeld) this.#holding.give(piece.length);
+      const took = performance.now() - begun;
+      if (took < SOON_MS && piece.length === this.#length) this.#length = Math.min(MOST, this.#length * 2);
+      else if (took > LATE_MS) this.#length = Math.max(LEAST, this.#length / 2);
+      this.#wake?.();
     });
-    const full = () =>
-      this.#untaken > MAX_UNTAKEN || (this.#untaken > 0 && this.#limit.untaken > MAX_UNTAKEN_OF_ALL);
-    while (full() && !this.#signal.aborted) await this.#progress();
   }
 
   /** Resolves when the client has taken all of it. */
   async empty(): Promise<void> {
-    while (this.#untaken > 0 && !this.#signal.aborted) await this.#progress();
+    while (this.#untaken > 0 && !this.#signal.aborted) await this.#taken();
   }
 
-  close(): void {
-    this.#count(-this.#untaken);
-    this.#closed = true;
-  }
-
-  #count(bytes: number): void {
-    if (this.#closed) return;
-    this.#untaken += bytes;
-    this.#limit.untaken += bytes;
-  }
-
-  #progress(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const settle = () => {
-        clearTimeout(timer);
-        this.#taken = undefined;
-        left[Symbol.dispose]();
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        left[Symbol.dispose]();
-        reject(new StoreError('DEADLINE_EXCEEDED', `nothing was taken for ${IDLE_MS / 1000} s`));
-      }, IDLE_MS);
-      this.#taken = settle;
-      const left = addAbortListener(this.#signal, settle);
+  async #taken(): Promise<void> {
+    this.#signal.throwIfAborted();
+    this.#holding.await('read');
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
     });
+    this.#wake = undefined;
+    // The clock goes on for what is left of a call that has failed.
+    if (!this.#signal.aborted) this.#holding.await(undefined);
   }
 }

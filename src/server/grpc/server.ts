@@ -1,38 +1,51 @@
+import { constants } from 'node:http2';
 import type { Socket } from 'node:net';
 import { createServer } from 'node:net';
-import type { ConnectionInjector, Server } from '@grpc/grpc-js';
-import { ServerCredentials } from '@grpc/grpc-js';
-import { DIALECTS, methodPath, TRANSPORT_OPTIONS } from '../../proto/grpc/methods.ts';
+import { BLOB, BYTE_STREAM, CAS, DIALECTS, methodPath } from '../../proto/grpc/methods.ts';
 import { nameRottenPaths } from '../../store/keeping/rotten-paths.ts';
 import type { Store } from '../../store/services.ts';
+import { ServingSigner } from '../../store/trust/serving-signer.ts';
+import { StoreError } from '../../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
+import { isForwarded } from '../access/forwarded.ts';
+import type { AccessRule } from '../access/rule.ts';
+import { EVERYTHING } from '../access/rule.ts';
+import type { Right } from '../access/tokens.ts';
+import { Connection } from '../connection.ts';
+import { answeringBy } from '../http/answer.ts';
+import { bucketRoutes } from '../http/bucket-routes.ts';
+import { httpOver } from '../http/server.ts';
 import type { RunningServer } from '../listen.ts';
 import { closeListener, grace, listen } from '../listen.ts';
-import type { UploadRule } from '../upload-rule.ts';
-import { isForwarded } from '../upload-rule.ts';
-import { CallLimit } from './call-limit.ts';
-import type { Caller, Permit, ServedMethod } from './calls.ts';
-import { handler, reader } from './calls.ts';
+import { Budget } from '../shares/budget.ts';
+import { FairTurns } from '../shares/fair-turns.ts';
+import type { TlsFiles } from '../tls-files.ts';
+import { Call } from './call.ts';
+import type { Permit, ServedMethod } from './calls.ts';
+import { answer } from './calls.ts';
 import { Health } from './health.ts';
-import { http2Server, LOCAL_HEADER } from './http2-server.ts';
+import type { Caller } from './http2-server.ts';
+import { Http2Connections } from './http2-server.ts';
+import { Protocols } from './protocols.ts';
 import { Reflection } from './reflection.ts';
 import { implementations } from './services.ts';
 
-/** Calls under way at once, over all connections: of the store, and of health and reflection. */
-const MAX_CALLS = 4096;
-const MAX_STANDARD_CALLS = 1024;
-const MAX_STREAMS_PER_CONNECTION = 1024;
+/** Methods that put something into the store, or let somebody leave it out of an upload. */
+const UPLOADS = [
+  BLOB.put,
+  CAS.splice,
+  CAS.findMissing,
+  CAS.batchUpdate,
+  BYTE_STREAM.write,
+  BYTE_STREAM.query,
+].map(({ name }) => name);
+/** Beyond so many, or so many that have never asked for anything, the oldest of those makes room for a new one. */
+const MAX_CONNECTIONS = 2048;
+const MAX_SILENT = 256;
 /** How long running calls may take when the server stops, in milliseconds. */
 const GRACE_MS = 5000;
 /** How long connections have to close when no call is running. */
 const IDLE_GRACE_MS = 1000;
-
-export interface TlsFiles {
-  readonly cert: Buffer;
-  readonly key: Buffer;
-  /** When set, clients must show a certificate of this authority. */
-  readonly clientCa?: Buffer | undefined;
-}
 
 export interface GrpcServerOptions {
   readonly store: Store;
@@ -40,36 +53,95 @@ export interface GrpcServerOptions {
   readonly ownership: SocketOwnership;
   /** Gives what a new connection is served with. */
   readonly tls?: (() => TlsFiles) | undefined;
-  readonly uploads: UploadRule;
+  readonly access: AccessRule;
+  /** What requests and answers may take, in bytes; see `Budget`. */
+  readonly maxMemory?: number | undefined;
 }
 
-/** Serves a store over gRPC, under both package names, with health and reflection. */
+/**
+ * Serves a store over gRPC, under both package names, with health and reflection; and over HTTP/1.1 on the same listener, as
+ * the objects of a bucket, to be read.
+ */
 export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServer> {
-  const server = http2Server(TRANSPORT_OPTIONS['grpc-node.flow_control_window'], {
-    ...TRANSPORT_OPTIONS,
-    'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
-  });
-  const limit = new CallLimit(MAX_CALLS);
-  const uploads = new UploadPermit(options.uploads, options.tls?.().clientCa !== undefined);
   if (options.store.local) nameRottenPaths(options.store.local);
-  addStore(server, options.store, limit, uploads);
+  const { access } = options;
+  const hasCertificate = options.tls?.().clientCa !== undefined;
+  const permit = (right: Right) => (caller: Caller) => {
+    const { headers } = caller;
+    const isTrusted = caller.isTrusted && !isForwarded((name) => headers[name] !== undefined);
+    return access.check({ isTrusted, hasCertificate, authorization: headers.authorization }, right);
+  };
   const reflection = Reflection.load();
   const health = new Health(reflection.services);
-  const short = new CallLimit(MAX_STANDARD_CALLS);
-  // Whoever watches does so for long, and must not keep out those who ask once.
-  const watching = new CallLimit(MAX_STANDARD_CALLS);
-  for (const served of [...health.methods(), ...reflection.methods()]) {
-    add(server, served, served.shape.responseStream ? watching : short, anybody);
+  const methods = new Map<string, { readonly method: ServedMethod; readonly permit: Permit }>();
+  for (const { method, work } of implementations(options.store)) {
+    const right = UPLOADS.includes(method.name) ? 'write' : 'read';
+    for (const dialect of DIALECTS) {
+      const path = methodPath(dialect, method);
+      methods.set(path, { method: { path, shape: method, work }, permit: permit(right) });
+    }
+  }
+  for (const method of [...health.methods(), ...reflection.methods()]) {
+    methods.set(method.path, { method, permit: anybody });
   }
 
-  // Connections are accepted here and handed over: grpc-js cannot listen on all that we can.
-  const injectors = new Injectors(server, options.tls);
+  const budget = new Budget(options.maxMemory);
+  const turns = new FairTurns();
+  let running = 0;
+  const objects = bucketRoutes(options.store, new ServingSigner(options.store, []));
+  const readers = httpOver({
+    handle: answeringBy(objects, access, () => {
+      silent.delete(Connection.current!);
+      running++;
+      return () => running--;
+    }),
+    tls: options.tls,
+    budget,
+    turns,
+  });
+  const silent = new Map<Connection, Socket>();
+  const connections = new Http2Connections((stream, caller) => {
+    if (caller.connection) silent.delete(caller.connection);
+    const { 'content-type': type, ':path': path, ':method': method } = caller.headers;
+    if (!type?.startsWith('application/grpc')) {
+      if (stream.destroyed || stream.closed) return;
+      if (method === 'GET' || method === 'HEAD') stream.close(constants.NGHTTP2_HTTP_1_1_REQUIRED);
+      else stream.respond({ ':status': 415 }, { endStream: true });
+      return;
+    }
+    const call = new Call(stream, caller, budget);
+    const found = methods.get(path ?? '');
+    if (!found) return call.fail(new StoreError('UNIMPLEMENTED', `there is no method ${path} here`));
+    running++;
+    void answer(call, found.method, found.permit, turns).finally(() => running--);
+  });
+  const protocols = new Protocols(options.tls, {
+    http2: (socket) => connections.take(socket),
+    http1: (socket) => void readers.emit('connection', socket),
+  });
+
   const sockets = new Set<Socket>();
+  // One at each turn of the event loop: what a connection takes to begin would keep out those that have.
+  const arriving: (() => void)[] = [];
+  const takeNext = () => {
+    arriving.shift()!();
+    if (arriving.length > 0) setImmediate(takeNext);
+  };
   const accept = (socket: Socket) => {
+    const connection = Connection.current!;
+    if (sockets.size >= MAX_CONNECTIONS || silent.size >= MAX_SILENT) {
+      const [oldest = socket] = silent.values();
+      oldest.destroy();
+    }
     sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
+    silent.set(connection, socket);
+    socket.once('close', () => {
+      sockets.delete(socket);
+      silent.delete(connection);
+    });
     socket.on('error', () => {});
-    injectors.now.injectConnection(socket);
+    arriving.push(() => connection.begin(() => socket.destroyed || protocols.take(socket)));
+    if (arriving.length === 1) setImmediate(takeNext);
   };
   const make = () => createServer({ noDelay: true }, accept);
   const { servers, addresses } = await listen(options.listen, options.ownership, make);
@@ -79,83 +151,13 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
       health.stop();
       // A listener is closed when its last connection is.
       const closed = Promise.all(servers.map(closeListener));
-      for (const injector of injectors.all) injector.drain(GRACE_MS);
-      await grace(closed, limit.running > 0 ? GRACE_MS : IDLE_GRACE_MS, hurry);
+      connections.drain();
+      await grace(closed, running > 0 ? GRACE_MS : IDLE_GRACE_MS, hurry);
       for (const socket of sockets) socket.destroy();
       await closed;
-      server.forceShutdown();
-      for (const injector of injectors.all) injector.destroy();
     },
   };
 }
 
-/** Takes connections with the certificate of the moment; those that were taken with another keep it. */
-class Injectors {
-  readonly #server: Server;
-  readonly #tls: (() => TlsFiles) | undefined;
-  #made: { readonly tls: TlsFiles | undefined; readonly injector: ConnectionInjector } | undefined;
-  readonly all: ConnectionInjector[] = [];
-
-  constructor(server: Server, tls: (() => TlsFiles) | undefined) {
-    this.#server = server;
-    this.#tls = tls;
-  }
-
-  get now(): ConnectionInjector {
-    const tls = this.#tls?.();
-    if (!this.#made || this.#made.tls !== tls) {
-      this.#made = { tls, injector: this.#server.createConnectionInjector(credentials(tls)) };
-      this.all.push(this.#made.injector);
-    }
-    return this.#made.injector;
-  }
-}
-
-function addStore(server: Server, store: Store, limit: CallLimit, uploads: UploadPermit): void {
-  for (const { method, work } of implementations(store)) {
-    const permit = method.name === 'Put' ? (caller: Caller) => uploads.check(caller) : anybody;
-    for (const dialect of DIALECTS) {
-      add(server, { path: methodPath(dialect, method), shape: method, work }, limit, permit);
-    }
-  }
-}
-
-function anybody(): void {}
-
-function add(server: Server, { path, shape, work }: ServedMethod, limit: CallLimit, permit: Permit): void {
-  // The handler of a stream of answers encodes: it counts bytes.
-  const serialize = shape.responseStream ? (bytes: Buffer) => bytes : shape.response.encode;
-  const handle = handler(shape, work, limit, permit);
-  server.register(path, handle as never, serialize as never, reader(shape.request), kindOf(shape));
-}
-
-/** How grpc-js calls it. */
-function kindOf({ requestStream, responseStream }: ServedMethod['shape']): string {
-  if (requestStream) return responseStream ? 'bidi' : 'clientStream';
-  return responseStream ? 'serverStream' : 'unary';
-}
-
-/** Permits the calls of clients that may put. */
-class UploadPermit {
-  readonly #rule: UploadRule;
-  /** Whether nobody gets a connection without a certificate. */
-  readonly #hasCertificate: boolean;
-
-  constructor(rule: UploadRule, hasCertificate: boolean) {
-    this.#rule = rule;
-    this.#hasCertificate = hasCertificate;
-  }
-
-  check(caller: Caller): void {
-    const isNear = caller.metadata.get(LOCAL_HEADER).includes('true');
-    const isLocal = isNear && !isForwarded((name) => caller.metadata.get(name).length > 0);
-    const [authorization] = caller.metadata.get('authorization').map(String);
-    this.#rule.check({ isLocal, hasCertificate: this.#hasCertificate, authorization });
-  }
-}
-
-function credentials(tls: TlsFiles | undefined): ServerCredentials {
-  if (!tls) return ServerCredentials.createInsecure();
-  const pair = { private_key: tls.key, cert_chain: tls.cert };
-  return ServerCredentials.createSsl(tls.clientCa ?? null, [pair], tls.clientCa !== undefined);
-}
+/** Health and reflection are for all. */
+const anybody: Permit = () => EVERYTHING;

@@ -1,38 +1,62 @@
-import type { BlobContent, Chunk } from '../../castore/blob/service.ts';
+import { LRUCache } from 'lru-cache';
+import { outboardLength } from '../../castore/bao/shape.ts';
+import { encodeChunkList, encodeOutboard } from '../../castore/blob/chunk-list.ts';
+import type { BlobContent, BlobService } from '../../castore/blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
 import { Digest } from '../../castore/digest.ts';
 import { Directory } from '../../castore/directory.ts';
 import { nodeFromMessage } from '../../castore/node-message.ts';
 import { STORE_PATH_HASH_LENGTH } from '../../nix/store-path.ts';
-import type { Method } from '../../proto/grpc/methods.ts';
 import { BLOB, BLOB_MESSAGE_LENGTH, DIRECTORY, PATH_INFO } from '../../proto/grpc/methods.ts';
 import { toLong } from '../../proto/long.ts';
 import { keepTree } from '../../store/keeping/keep-tree.ts';
 import { calculateNar } from '../../store/nar/calculate.ts';
-import { pathInfoFromMessage, pathInfoToMessage } from '../../store/path-info/message.ts';
+import { pathInfoToMessage, takenPathInfo } from '../../store/path-info/message.ts';
 import type { Services, Store } from '../../store/services.ts';
+import { withSigns } from '../../util/async/signs.ts';
+import { SingleFlight } from '../../util/async/single-flight.ts';
+import { asBuffer } from '../../util/bytes.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
-import type { ClientStream, ServerStream, Unary, Work } from './calls.ts';
+import { Scratch } from '../../util/scratch.ts';
+import { FairLimiter } from '../shares/fair-limiter.ts';
+import type { Implementation } from './implementation.ts';
+import { clientStream, serverStream, unary } from './implementation.ts';
+import { LARGE_PUT, putKept } from './kept-uploads.ts';
+import { byteStreamMethods } from './remote/byte-stream.ts';
+import { capabilities } from './remote/capabilities.ts';
+import { storageMethods } from './remote/storage.ts';
+import { SharedAnswer } from './shared-answer.ts';
 
-/** A method, and the work that answers it under any dialect. */
-export interface Implementation {
-  readonly method: Method<unknown, unknown>;
-  readonly work: Work<unknown, unknown>;
-}
+/** NARs that are rendered and hashed at once; the next have to wait. */
+const CALCULATIONS_AT_ONCE = 2;
+/**
+ * An answer to Stat of so many bytes is given again for a while, in milliseconds: to make it takes as much work and memory as
+ * hundreds of small ones, and whoever asks for it once can ask for it all the time.
+ */
+const LARGE_ANSWER = 1 << 20;
+const KEPT_MS = 10_000;
+const MAX_KEPT = 32 << 20;
+/**
+ * What a read from another machine takes besides, in bytes: as much as its connection has on its way, which may be more of a
+ * large blob, and is little of most.
+ */
+const FAR_READ = 1 << 20;
+/** An outboard that is longer is not sent, in bytes: it is that of a blob of more than 4 GiB. */
+const MAX_SENT_OUTBOARD = 16 << 20;
 
-function unary<Q, R>(method: Method<Q, R>, work: Unary<Q, R>): Implementation {
-  return { method, work } as unknown as Implementation;
-}
-function serverStream<Q, R>(method: Method<Q, R>, work: ServerStream<Q, R>): Implementation {
-  return { method, work } as unknown as Implementation;
-}
-function clientStream<Q, R>(method: Method<Q, R>, work: ClientStream<Q, R>): Implementation {
-  return { method, work } as unknown as Implementation;
-}
-
-/** The three services over a store (protocol.md 1.4, 1.5, 1.8). A put is answered when it is durable. */
+/**
+ * The three services over a store (protocol.md 1.4, 1.5, 1.8), and its blobs as the Remote Execution API has them. A put is
+ * answered when it is durable.
+ */
 export function implementations(store: Store): Implementation[] {
-  return [...blobMethods(store), ...directoryMethods(store), ...pathInfoMethods(store)];
+  return [
+    ...blobMethods(store),
+    capabilities(),
+    ...storageMethods(store.blobs),
+    ...byteStreamMethods(store),
+    ...directoryMethods(store),
+    ...pathInfoMethods(store),
+  ];
 }
 
 function digestOf(bytes: Uint8Array | null | undefined): Digest {
@@ -43,36 +67,94 @@ function notFound(what: string): StoreError {
   return new StoreError('NOT_FOUND', `${what} not found`);
 }
 
-function blobMethods({ blobs }: Services): Implementation[] {
+function blobMethods({ blobs, far }: Store): Implementation[] {
+  const stat = async (digest: Digest, { sendChunks, sendBao }: StatOptions, signal: AbortSignal) => {
+    // Who does not ask for chunks wants to know whether to send it; they are told all the same, as by the Rust daemons.
+    const isThere = sendChunks || (await blobs.has(digest, { signal }));
+    const pieces = isThere ? await chunksInPieces(blobs, digest, signal) : undefined;
+    if (!pieces) throw notFound(`blob ${digest}`);
+    const parts: Uint8Array[] = [];
+    let size = 0;
+    for await (const piece of pieces) {
+      parts.push(encodeChunkList(piece));
+      for (const chunk of piece) size += chunk.size;
+    }
+    // An encoded message goes on where another ends.
+    const isSent = sendBao && outboardLength(size) <= MAX_SENT_OUTBOARD;
+    const outboard = isSent ? await outboardOf(blobs, digest, signal) : undefined;
+    if (outboard) parts.push(encodeOutboard(outboard));
+    return new SharedAnswer(parts);
+  };
+  const stats = new SingleFlight<SharedAnswer>();
+  const kept = new LRUCache<string, SharedAnswer>({
+    maxSize: MAX_KEPT,
+    sizeCalculation: ({ length }) => length,
+    ttl: KEPT_MS,
+    ttlAutopurge: true,
+  });
   return [
     unary(BLOB.stat, async (request, signal) => {
       const digest = digestOf(request.digest);
-      // Who does not ask for chunks wants to know whether to send it; they are told all the same, as by the Rust daemons.
-      const isThere = request.sendChunks || (await blobs.has(digest, { signal }));
-      const chunks = isThere ? await blobs.chunks(digest, signal) : undefined;
-      if (!chunks) throw notFound(`blob ${digest}`);
-      return { chunks: chunks.map((chunk: Chunk) => ({ digest: chunk.digest.bytes, size: chunk.size })) };
+      const options = { sendChunks: request.sendChunks ?? false, sendBao: request.sendBao ?? false };
+      const key = `${digest.hex} ${options.sendChunks} ${options.sendBao}`;
+      const known = kept.get(key);
+      if (known) return known;
+      const answer = await stats.run(key, (shared) => stat(digest, options, shared), signal);
+      if (answer.length >= LARGE_ANSWER) kept.set(key, answer);
+      return answer;
     }),
-    serverStream(BLOB.read, async function* (request, signal): AsyncGenerator<{ data?: Uint8Array | null }> {
+    serverStream(BLOB.read, async function* (request, signal, { holding }): AsyncGenerator<BlobMessage> {
       const digest = digestOf(request.digest);
-      const contents = await blobs.read(digest, { signal });
+      if (far) await holding.take(FAR_READ);
+      // What was sent last may still be on its way when the next is read.
+      const contents = await blobs.read(digest, { scratch: new Scratch(2), signal });
       if (!contents) throw notFound(`blob ${digest}`);
-      for await (const part of contents) {
-        for (let at = 0; at < part.length; at += BLOB_MESSAGE_LENGTH) {
-          yield { data: part.subarray(at, at + BLOB_MESSAGE_LENGTH) };
-        }
+      // A message without contents says that they are under way.
+      for await (const part of withSigns<Uint8Array | undefined>(contents, undefined)) {
+        if (!part) yield {};
+        else
+          for (let at = 0; at < part.length; at += BLOB_MESSAGE_LENGTH)
+            yield { data: part.subarray(at, at + BLOB_MESSAGE_LENGTH) };
       }
     }),
-    clientStream(BLOB.put, async (requests, signal) => {
-      const { digest } = await blobs.put(await contentOf(requests), { signal });
+    clientStream(BLOB.put, async (requests, signal, { holding }) => {
+      const content = await contentOf(requests);
+      if (!(content instanceof Uint8Array)) await holding.take(LARGE_PUT);
+      const { digest } = await (content instanceof Uint8Array
+        ? blobs.put(content, { signal })
+        : putKept(blobs, content, signal));
       await blobs.flush();
       return { digest: digest.bytes };
     }),
   ];
 }
 
+/** What of a blob is asked for. */
+interface StatOptions {
+  readonly sendChunks: boolean;
+  readonly sendBao: boolean;
+}
+
+/** The outboard of a blob, made if need be. */
+async function outboardOf(
+  blobs: BlobService,
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<Uint8Array | undefined> {
+  const outboard = await blobs.outboard?.(digest, { make: true, signal });
+  return outboard?.read(0, outboard.length, signal);
+}
+
+type BlobMessage = { data?: Uint8Array | null };
+
+async function chunksInPieces(blobs: BlobService, digest: Digest, signal: AbortSignal) {
+  if (blobs.chunksInPieces) return blobs.chunksInPieces(digest, signal);
+  const chunks = await blobs.chunks(digest, signal);
+  return chunks && [chunks];
+}
+
 /** The contents of an upload. Most are one short message, which is stored with less effort than a stream. */
-async function contentOf(requests: AsyncIterable<{ data?: Uint8Array | null }>): Promise<BlobContent> {
+async function contentOf(requests: AsyncIterable<BlobMessage>): Promise<BlobContent> {
   const messages = requests[Symbol.asyncIterator]();
   const first = await messages.next();
   const begin = first.done ? undefined : first.value.data;
@@ -113,18 +195,22 @@ function directoryMethods({ directories }: Services): Implementation[] {
 
 function pathInfoMethods(store: Store): Implementation[] {
   const { pathInfos } = store;
+  const nars = new SingleFlight<Awaited<ReturnType<typeof calculateNar>>>();
+  const calculations = new FairLimiter(CALCULATIONS_AT_ONCE);
   return [
-    unary(PATH_INFO.get, async (request, signal) => {
+    unary(PATH_INFO.get, async (request, signal, { grant }) => {
       const hash = request.byOutputHash;
       // As the Rust server says it.
       if (!hash) throw new StoreError('UNIMPLEMENTED', 'by_what needs to be specified');
       if (hash.length !== STORE_PATH_HASH_LENGTH) throw invalid('invalid output digest length');
       const info = await pathInfos.get(hash, signal);
-      if (!info) throw notFound('PathInfo');
+      if (!info || !grant.isFor(info.storePath)) throw notFound('PathInfo');
       return pathInfoToMessage(info);
     }),
-    unary(PATH_INFO.put, async (request, signal) => {
-      const info = pathInfoFromMessage(request);
+    unary(PATH_INFO.put, async (request, signal, { grant }) => {
+      const info = takenPathInfo(request);
+      if (!grant.isFor(info.storePath))
+        throw new StoreError('PERMISSION_DENIED', `this token is not for ${info.storePath.absolute()}`);
       // They were sent before, maybe by another process and long ago: a collector may have taken them since.
       if (!(await keepTree(store, info.node, signal))) {
         throw new StoreError(
@@ -134,18 +220,22 @@ function pathInfoMethods(store: Store): Implementation[] {
       }
       return pathInfoToMessage(await pathInfos.put(info, signal));
     }),
-    unary(PATH_INFO.calculateNar, async (request, signal) => {
+    unary(PATH_INFO.calculateNar, async (request, signal, { holding: { share } }) => {
       const { name, node } = nodeFromMessage(request);
       if (name.length > 0) throw invalid('invalid root node: it has a name');
+      const key = asBuffer(PATH_INFO.calculateNar.request.encode(request)).toString('latin1');
+      const work = (shared: AbortSignal) =>
+        calculations.run(share, () => calculateNar(store, node, shared), shared);
       try {
-        const { narSize, narSha256 } = await calculateNar(store, node, signal);
+        const { narSize, narSha256 } = await nars.run(key, work, signal);
         return { narSize: toLong(narSize), narSha256 };
       } catch (error) {
         throw error instanceof StoreError ? error : damaged('the NAR cannot be rendered', { cause: error });
       }
     }),
-    serverStream(PATH_INFO.list, async function* (_request, signal) {
-      for await (const info of pathInfos.list(signal)) yield pathInfoToMessage(info);
+    serverStream(PATH_INFO.list, async function* (_request, signal, { grant }) {
+      for await (const info of pathInfos.list(signal))
+        if (grant.isFor(info.storePath)) yield pathInfoToMessage(info);
     }),
   ];
 }

@@ -2,14 +2,19 @@ import { once } from 'node:events';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { orAborted } from '../../util/async/abort.ts';
-import { Turns } from '../../util/async/turns.ts';
-import { collect } from '../../util/bytes.ts';
-import { damaged, invalid, StoreError } from '../../util/errors.ts';
+import { damaged, StoreError } from '../../util/errors.ts';
+import type { Caller, Grant } from '../access/rule.ts';
+import type { FairTurns } from '../shares/fair-turns.ts';
+import type { Holding, Share } from '../shares/holding.ts';
 import type { HttpProblem } from './problem.ts';
+import { problemOf } from './problem.ts';
 import { parseRange } from './range.ts';
 
 /** A client that sends nothing of a body, or takes nothing of one, is left after this long, in milliseconds. */
 const IDLE_MS = 60_000;
+
+/** What a part of an answer may take, in bytes, before it is made. */
+const PART = 1 << 20;
 
 /** A body that can be sent as a whole or in part. */
 export interface Body {
@@ -27,26 +32,43 @@ export class Exchange {
   readonly query: URLSearchParams;
   /** Fires when the client is gone. */
   readonly signal: AbortSignal;
-  /** Whether the client is on this machine, see `Uploader`. */
-  readonly isLocal: boolean;
+  /** Who asks. */
+  readonly caller: Caller;
+  /** What they may do, once that has been looked at. */
+  grant: Grant | undefined;
+  /** What the request takes of its client's share. */
+  readonly holding: Holding;
   /** Bytes of the bodies that were sent and received. */
   sent = 0;
   received = 0;
   readonly #request: IncomingMessage;
   readonly #response: ServerResponse;
+  readonly #turns: FairTurns;
   /** Whether the client waits to be told to send its body. */
   #awaitsContinue: boolean;
 
   constructor(
     request: IncomingMessage,
     response: ServerResponse,
-    about: { signal: AbortSignal; isLocal: boolean; awaitsContinue: boolean },
+    about: {
+      signal: AbortSignal;
+      caller: Caller;
+      awaitsContinue: boolean;
+      share: Share;
+      turns: FairTurns;
+    },
   ) {
     this.#request = request;
     this.#response = response;
     this.#awaitsContinue = about.awaitsContinue;
     this.signal = about.signal;
-    this.isLocal = about.isLocal;
+    this.caller = about.caller;
+    this.#turns = about.turns;
+    this.holding = about.share.open((error) => {
+      this.fail(problemOf(error));
+      request.socket.destroySoon();
+    });
+    response.once('close', () => this.holding.close());
     const [, path = '', query] =
       /^(?:https?:\/\/[^/?]*)?([^?#]*)(?:\?([^#]*))?/i.exec(request.url ?? '') ?? [];
     this.path = path || '/';
@@ -77,9 +99,12 @@ export class Exchange {
       for (;;) {
         // Its end destroys the connection.
         socket.setTimeout(IDLE_MS);
+        this.holding.await('send');
         const { value, done } = await parts.next();
+        this.holding.await(undefined);
         socket.setTimeout(0);
         if (done) return;
+        this.holding.moved(value.length);
         this.received += value.length;
         yield value;
       }
@@ -90,15 +115,8 @@ export class Exchange {
     }
   }
 
-  /** The whole body of the request, of at most `limit` bytes. Throws INVALID_ARGUMENT. */
-  async bytes(limit: number): Promise<Uint8Array> {
-    const bytes = await collect(this.body(), limit);
-    if (!bytes) throw invalid(`the body is longer than ${limit} bytes`);
-    return bytes;
-  }
-
   /** Answers with a text. */
-  reply(status: number, type: string, text: string, headers: OutgoingHttpHeaders = {}): void {
+  reply(status: number, type: string, text: string | Uint8Array, headers: OutgoingHttpHeaders = {}): void {
     const length = Buffer.byteLength(text);
     this.#begin(status, { 'content-type': type, 'content-length': length, ...headers });
     this.sent = this.method === 'HEAD' ? 0 : length;
@@ -149,17 +167,21 @@ export class Exchange {
     await this.#turn();
     const length = headers['content-length'] as number | undefined;
     const parts = make()[Symbol.asyncIterator]();
-    const turns = new Turns();
+    const nextPart = async () => {
+      await this.holding.take(PART);
+      await this.#turns.take(this.holding.share);
+      this.signal.throwIfAborted();
+      return parts.next();
+    };
     try {
       // What fails at once can still be said.
-      let next = await parts.next();
+      let next = await nextPart();
       this.#begin(status, headers);
-      for (; !next.done; next = await parts.next()) {
+      for (; !next.done; next = await nextPart()) {
         this.sent += next.value.length;
         if (length !== undefined && this.sent > length) throw damaged('an answer is longer than was said');
         await this.#write(next.value);
-        if (turns.isDue) await turns.take();
-        this.signal.throwIfAborted();
+        this.holding.give(PART);
       }
       if (length !== undefined && this.sent < length) throw damaged('an answer is shorter than was said');
       this.#end();
@@ -180,11 +202,14 @@ export class Exchange {
     if (this.#response.writableLength === 0) return;
     const socket: Socket | null = this.#response.socket;
     socket?.setTimeout(IDLE_MS);
+    this.holding.await('read');
     await orAborted(new Promise<void>((resolve) => (taken = resolve)), this.signal);
+    this.holding.await(undefined);
+    this.holding.moved(part.length);
     socket?.setTimeout(0);
   }
 
-  #end(text?: string): void {
+  #end(text?: string | Uint8Array): void {
     this.#response.socket?.setTimeout(IDLE_MS);
     this.#response.end(text);
   }

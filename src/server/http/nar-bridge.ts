@@ -1,61 +1,58 @@
+import type { SecretKey } from '../../nix/key.ts';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import { nameRottenPaths } from '../../store/keeping/rotten-paths.ts';
 import type { OpenedStore } from '../../store/services.ts';
+import { SideFiles } from '../../store/side-files/side-files.ts';
+import { ServingSigner } from '../../store/trust/serving-signer.ts';
 import { UploadTables } from '../../store/upload/tables.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
-import { log } from '../../util/log.ts';
+import type { AccessRule } from '../access/rule.ts';
 import type { RunningServer } from '../listen.ts';
-import type { UploadRule } from '../upload-rule.ts';
-import type { Exchange } from './exchange.ts';
+import type { TlsFiles } from '../tls-files.ts';
+import { answeringBy } from './answer.ts';
+import { bucketRoutes } from './bucket-routes.ts';
 import { HttpMetrics } from './metrics.ts';
 import { narRoutes } from './nar-routes.ts';
 import { NarSender } from './nar-sender.ts';
 import { narInfoRoutes } from './narinfo.ts';
-import { problemOf } from './problem.ts';
 import type { Route } from './router.ts';
-import { findRoute } from './router.ts';
 import { serveHttp } from './server.ts';
+import { sideFileRoute } from './side-files.ts';
 
 export interface NarBridgeOptions {
   readonly store: OpenedStore;
   readonly listen: ListenAddress;
   readonly ownership: SocketOwnership;
-  readonly uploads: UploadRule;
+  readonly access: AccessRule;
+  /** Gives what a new connection is served with over TLS. */
+  readonly tls?: (() => TlsFiles) | undefined;
   /** Rank among caches: Nix asks those with lower numbers first. */
   readonly priority: number;
   /** Whether NARs are compressed on the way for clients that ask for it. */
   readonly compress: boolean;
+  /** What requests and answers may take, in bytes; see `Budget`. */
+  readonly maxMemory?: number | undefined;
+  /** What is served is signed with them. */
+  readonly keys: readonly SecretKey[];
 }
 
 /** Serves a store as a binary cache for Nix. */
 export async function serveNarBridge(options: NarBridgeOptions): Promise<RunningServer> {
-  const { store, uploads, listen, ownership } = options;
+  const { store, access, listen, ownership, tls, maxMemory } = options;
   const tables = new UploadTables(store.records());
   if (store.local) nameRottenPaths(store.local);
   const metrics = new HttpMetrics(store.local?.env.dir);
   const sender = new NarSender(store, tables, options.compress);
-  const checkUpload = (exchange: Exchange) =>
-    uploads.check({ isLocal: exchange.isLocal, authorization: exchange.header('authorization') });
+  const signer = new ServingSigner(store, options.keys);
   const routes = [
-    ...narInfoRoutes(store, tables, checkUpload),
-    ...narRoutes(store, tables, sender, checkUpload),
+    ...narInfoRoutes(store, tables, signer),
+    ...narRoutes(store, tables, sender),
+    ...bucketRoutes(store, signer),
+    sideFileRoute(new SideFiles(store, tables.store), store.paths),
     ...otherRoutes(options.priority, metrics),
   ];
-  const handle = async (exchange: Exchange) => {
-    const done = metrics.begin(exchange);
-    let name = 'none';
-    try {
-      const route = findRoute(routes, exchange);
-      name = route.name;
-      await route.run(exchange);
-    } catch (error) {
-      if (!exchange.signal.aborted) exchange.fail(problemOf(error));
-    } finally {
-      done(name);
-      log.debug('answered', { method: exchange.method, path: exchange.path, status: exchange.status });
-    }
-  };
-  return serveHttp({ listen, ownership, handle });
+  const handle = answeringBy(routes, access, (exchange) => metrics.begin(exchange));
+  return serveHttp({ listen, ownership, tls, handle, maxMemory });
 }
 
 function otherRoutes(priority: number, metrics: HttpMetrics): Route[] {
@@ -68,7 +65,7 @@ function otherRoutes(priority: number, metrics: HttpMetrics): Route[] {
   return [
     text('root', /^\/$/, 'text/plain', 'This is a binary cache for Nix, served by tvix-store nar-bridge.\n'),
     text('nix-cache-info', /^\/nix-cache-info$/, 'text/x-nix-cache-info', info),
-    text('health', /^\/health$/, 'text/plain', 'ok\n'),
+    { ...text('health', /^\/health$/, 'text/plain', 'ok\n'), isOpen: true },
     {
       name: 'metrics',
       path: /^\/metrics$/,

@@ -8,6 +8,8 @@ export interface Route {
   /** Stands for it in the metrics. */
   readonly name: string;
   readonly path: RegExp;
+  /** Whether everybody may ask, also where reading is restricted. */
+  readonly isOpen?: boolean;
   /** Answers HEAD, too: nothing is sent that stands behind the headers. */
   readonly get?: Handler;
   readonly put?: Handler;
@@ -17,8 +19,8 @@ export interface Route {
 export function findRoute(
   routes: readonly Route[],
   { method, path }: Exchange,
-): { name: string; run: Handler } {
-  for (const { name, path: pattern, get, put } of routes) {
+): { name: string; isOpen: boolean; run: Handler } {
+  for (const { name, path: pattern, isOpen = false, get, put } of routes) {
     const match = pattern.exec(path);
     if (!match) continue;
     const handler = method === 'PUT' ? put : method === 'GET' || method === 'HEAD' ? get : undefined;
@@ -26,7 +28,7 @@ export function findRoute(
       const allow = [get && 'GET, HEAD', put && 'PUT'].filter(Boolean).join(', ');
       throw new HttpProblem(405, `${method} is not for ${path}; try ${allow}`, { allow });
     }
-    return { name, run: (exchange) => handler(exchange, ...match.slice(1)) };
+    return { name, isOpen, run: (exchange) => handler(exchange, ...match.slice(1)) };
   }
   throw new HttpProblem(404, 'there is nothing here');
 }

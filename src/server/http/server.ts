@@ -1,14 +1,20 @@
 import { setMaxListeners } from 'node:events';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
+import type { Server as SecureServer } from 'node:https';
+import { createServer as createSecureServer } from 'node:https';
 import type { Socket } from 'node:net';
 import { messageOf } from '../../util/errors.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import { log } from '../../util/log.ts';
+import { isForwarded } from '../access/forwarded.ts';
 import { Connection } from '../connection.ts';
 import type { RunningServer } from '../listen.ts';
 import { closeListener, grace, listen } from '../listen.ts';
-import { isForwarded } from '../upload-rule.ts';
+import { tellOfHttp, tellOfTls } from '../refused-connections.ts';
+import { Budget } from '../shares/budget.ts';
+import { FairTurns } from '../shares/fair-turns.ts';
+import type { TlsFiles } from '../tls-files.ts';
 import { Exchange } from './exchange.ts';
 
 /** How long the head of a request may take, in milliseconds. */
@@ -22,51 +28,44 @@ const GRACE_MS = 5000;
 const LINGER_MS = 5000;
 const LINGER_LENGTH = 16 << 20;
 
-export interface HttpServerOptions {
-  readonly listen: ListenAddress;
-  readonly ownership: SocketOwnership;
+/** How requests are answered. */
+export interface Answering {
   /** Answers a request. When it throws, the connection is cut. */
   readonly handle: (exchange: Exchange) => Promise<void>;
+  /** Gives what a new connection is served with over TLS. */
+  readonly tls?: (() => TlsFiles) | undefined;
+  readonly budget: Budget;
+  readonly turns: FairTurns;
 }
+
+export interface HttpServerOptions extends Pick<Answering, 'handle' | 'tls'> {
+  readonly listen: ListenAddress;
+  readonly ownership: SocketOwnership;
+  /** What requests and answers may take, in bytes; see `Budget`. */
+  readonly maxMemory?: number | undefined;
+}
+
+const OPTIONS: ServerOptions = {
+  noDelay: true,
+  headersTimeout: HEAD_MS,
+  // Uploads take as long as they take: what they must not do is stand still.
+  requestTimeout: 0,
+  keepAliveTimeout: KEEP_ALIVE_MS,
+};
 
 /** Serves HTTP. */
 export async function serveHttp({
   listen: address,
   ownership,
+  tls,
   handle,
+  maxMemory,
 }: HttpServerOptions): Promise<RunningServer> {
+  const answering = { handle, tls, budget: new Budget(maxMemory), turns: new FairTurns() };
   const make = () => {
-    const server = createServer({
-      noDelay: true,
-      headersTimeout: HEAD_MS,
-      // Uploads take as long as they take: what they must not do is stand still.
-      requestTimeout: 0,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-    });
+    const server = tls ? secureServer(tls) : createServer(OPTIONS);
     server.maxConnections = MAX_CONNECTIONS;
-    const connections = new WeakMap<Socket, { signal: AbortSignal; isLocal: boolean }>();
-    server.on('connection', (socket) => {
-      const gone = new AbortController();
-      // One for each request that waits for its turn.
-      setMaxListeners(0, gone.signal);
-      socket.once('close', () => gone.abort());
-      connections.set(socket, { signal: gone.signal, isLocal: Connection.current!.isLocal });
-    });
-    const answer = (awaitsContinue: boolean) => (request: IncomingMessage, response: ServerResponse) => {
-      const { signal, isLocal } = connections.get(request.socket)!;
-      response.once('finish', () => linger(request));
-      const exchange = new Exchange(request, response, {
-        signal,
-        isLocal: isLocal && !isForwarded((name) => name in request.headers),
-        awaitsContinue,
-      });
-      handle(exchange).catch((error) => {
-        log.error('a request failed without an answer', { path: exchange.path, error: messageOf(error) });
-        request.socket.destroy();
-      });
-    };
-    server.on('request', answer(false));
-    server.on('checkContinue', answer(true));
+    answerOn(server, tls ? 'secureConnection' : 'connection', answering);
     return server;
   };
   const { servers, addresses } = await listen(address, ownership, make);
@@ -79,6 +78,78 @@ export async function serveHttp({
       await closed;
     },
   };
+}
+
+/** A server for connections that others take: their sockets are emitted on it. It closes those on which nothing happens. */
+export function httpOver(answering: Answering): Server {
+  const server = createServer(OPTIONS);
+  server.timeout = KEEP_ALIVE_MS;
+  answerOn(server, 'connection', answering);
+  return server;
+}
+
+/** Has a server answer what comes over its connections; `connected` is the event by which it tells of one. */
+function answerOn(
+  server: Server | SecureServer,
+  connected: string,
+  { handle, tls, budget, turns }: Answering,
+): void {
+  const connections = new WeakMap<Socket, { signal: AbortSignal; isTrusted: boolean; peer: string }>();
+  const answering = new WeakSet<Socket>();
+  tellOfHttp(server, (socket) => answering.has(socket));
+  server.on(connected, (socket: Socket) => {
+    const gone = new AbortController();
+    // One for each request that waits for its turn.
+    setMaxListeners(0, gone.signal);
+    socket.once('close', () => gone.abort());
+    const { isTrusted, peer } = Connection.current!;
+    connections.set(socket, { signal: gone.signal, isTrusted, peer });
+  });
+  const answer = (awaitsContinue: boolean) => (request: IncomingMessage, response: ServerResponse) => {
+    const { signal, isTrusted, peer } = connections.get(request.socket)!;
+    answering.add(request.socket);
+    response.once('finish', () => {
+      answering.delete(request.socket);
+      linger(request);
+    });
+    const exchange = new Exchange(request, response, {
+      signal,
+      caller: {
+        isTrusted: isTrusted && !isForwarded((name) => name in request.headers),
+        hasCertificate: tls?.().clientCa !== undefined,
+        authorization: request.headers.authorization,
+      },
+      awaitsContinue,
+      share: budget.share(peer),
+      turns,
+    });
+    handle(exchange).catch((error) => {
+      log.error('a request failed without an answer', { path: exchange.path, error: messageOf(error) });
+      request.socket.destroy();
+    });
+  };
+  server.on('request', answer(false));
+  server.on('checkContinue', answer(true));
+}
+
+/** A server over TLS. Connections that were taken with another certificate keep it. */
+function secureServer(tls: () => TlsFiles): SecureServer {
+  let current = tls();
+  const options = ({ cert, key, clientCa }: TlsFiles) => ({ cert, key, ...(clientCa && { ca: clientCa }) });
+  const server = createSecureServer({
+    ...OPTIONS,
+    ...options(current),
+    requestCert: current.clientCa !== undefined,
+    rejectUnauthorized: current.clientCa !== undefined,
+  });
+  server.prependListener('connection', () => {
+    const files = tls();
+    if (files === current) return;
+    current = files;
+    server.setSecureContext(options(files));
+  });
+  tellOfTls(server);
+  return server;
 }
 
 /** Takes what is left of a body that nobody wanted, for a while. */

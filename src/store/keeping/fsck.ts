@@ -190,7 +190,8 @@ function takeOut(local: LocalStore, { damages }: CheckReport): void {
 
 /** deleteRows knows a table by identity: those of castore have one object each. */
 function tableOf({ env }: LocalStore, name: string) {
-  const own = { directory: env.directories, manifest: env.manifests, chunk: env.chunks };
+  const { directories, manifests, outboards, chunks } = env;
+  const own = { directory: directories, manifest: manifests, outboard: outboards, chunk: chunks };
   return own[name as keyof typeof own] ?? env.table(name);
 }
 

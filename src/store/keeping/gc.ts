@@ -11,6 +11,7 @@ import { log } from '../../util/log.ts';
 import { NarSweep } from '../nar/sweep.ts';
 import { PathInfoTable } from '../path-info/local.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
+import { SideFileSweep } from '../side-files/sweep.ts';
 import { CONDEMNED, restore } from './condemned.ts';
 import { isExpired, RootTable } from './roots.ts';
 import { now, UseTable } from './uses.ts';
@@ -62,9 +63,21 @@ export async function collectGarbage(store: LocalStore, options: GcOptions): Pro
     const gone = await paths.collect();
     const { dryRun } = options;
     const nars = new NarSweep(store, collector.cutoff);
-    const onMarked = async () => (dryRun ? undefined : nars.run());
-    const roots = paths.remaining(gone, (info) => nars.keep(info));
-    const freed = await collector.sweep(roots, { dryRun, onBroken, onMarked });
+    const sideFiles = new SideFileSweep(store, collector.cutoff);
+    const onMarked = async () => {
+      if (dryRun) return;
+      await nars.run();
+      await sideFiles.run();
+    };
+    const onKept = (info: PathInfo) => {
+      nars.keep(info);
+      sideFiles.keep(info);
+    };
+    const roots = async function* () {
+      yield* paths.remaining(gone, onKept);
+      yield* sideFiles.roots();
+    };
+    const freed = await collector.sweep(roots(), { dryRun, onBroken, onMarked });
     return { ...freed, paths: gone.size, kept: paths.count() - (dryRun ? gone.size : 0) };
   } finally {
     collector.end();

@@ -1,6 +1,7 @@
 import type { Environment } from '../../castore/local/environment.ts';
 import { sealedBody, sealedRow } from '../../castore/local/rows.ts';
 import type { Table } from '../../castore/local/table.ts';
+import type { LocalWriter } from '../../castore/local/writer.ts';
 import { STORE_DIR, StorePath } from '../../nix/store-path.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
 import { PathInfoTable } from '../path-info/local.ts';
@@ -36,9 +37,7 @@ export class RootTable {
     checkRootName(name);
     const infos = new PathInfoTable(this.#env);
     const uses = new UseTable(this.#env);
-    const body = Buffer.alloc(EXPIRY_LENGTH);
-    body.writeDoubleLE(ttl === undefined ? 0 : now() + ttl);
-    const row = sealedRow(0, Buffer.concat([body, Buffer.from(String(storePath), 'latin1')]));
+    const row = rootRow(storePath, ttl);
     this.#env.transaction(() => {
       if (!infos.table.has(storePath.hash)) {
         throw new StoreError('NOT_FOUND', `${STORE_DIR}/${storePath} is not in the store`);
@@ -47,6 +46,16 @@ export class RootTable {
       uses.note(storePath.hash, this.#env.epochNow());
       this.#table.putSync(Buffer.from(name), row);
     });
+  }
+
+  /**
+   * Adds a root without waiting for other processes, to a store path that this session relies on: a collection spares it
+   * until the root is there. Durable when this resolves.
+   */
+  async addBy(writer: LocalWriter, name: string, storePath: StorePath): Promise<void> {
+    checkRootName(name);
+    await writer.row(this.#table, Buffer.from(name), rootRow(storePath));
+    await writer.flush();
   }
 
   /** Throws NOT_FOUND when there is none of this name. */
@@ -94,6 +103,12 @@ export class RootTable {
       });
     }
   }
+}
+
+function rootRow(storePath: StorePath, ttl?: number): Uint8Array {
+  const body = Buffer.alloc(EXPIRY_LENGTH);
+  body.writeDoubleLE(ttl === undefined ? 0 : now() + ttl);
+  return sealedRow(0, Buffer.concat([body, Buffer.from(String(storePath), 'latin1')]));
 }
 
 /** What has become of roots that were to be added to another store. */

@@ -6,6 +6,7 @@ import { scan } from '../../castore/local/scan.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import { TreeWalker } from '../../castore/local/walk.ts';
 import { PathInfoTable } from '../path-info/local.ts';
+import { nodeOf, SideFileTable } from '../side-files/table.ts';
 import type { CheckRecord } from './check/record.ts';
 import { loadCheck } from './check/record.ts';
 
@@ -27,7 +28,7 @@ export interface StoreStats {
   /** The contents and directories as they are kept, each once. */
   readonly storedSize: number;
   readonly savedSize: number;
-  /** Of the stored ones, what no store path refers to. */
+  /** Of the stored ones, what no store path refers to, and nothing that goes with one. */
   readonly unreferenced: { readonly objects: number; readonly size: number };
   readonly database: { readonly bytes: number; readonly used: number };
   /** Chunk files on the disk, and those of them that no row names: killed processes have left them, or they are new. */
@@ -58,6 +59,7 @@ export async function statsOf(
     await owners.visit(paths.length, info.node);
     onPath();
   }
+  for await (const file of new SideFileTable(store).all()) await owners.visit(SHARED, nodeOf(file));
   const counts = { directories: 0, chunks: 0, chunkFiles: 0, storedSize: 0 };
   const unreferenced = { objects: 0, size: 0 };
   const count = (owner: number, size: number) => {
@@ -108,6 +110,7 @@ class Owners {
       directory: (digest) => this.#claim(this.directories, digest),
       blob: (digest) => this.#claim(this.blobs, digest),
       chunk: (digest) => void this.#claim(this.chunks, digest),
+      outboardChunk: (digest) => void this.#claim(this.chunks, digest),
       broken: () => {},
     });
   }

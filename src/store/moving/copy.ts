@@ -1,16 +1,20 @@
 import type { CopyOptions, TreeCopier } from '../../castore/copy/copier.ts';
 import { LocalTreeCopier } from '../../castore/copy/local.ts';
 import { ServiceTreeCopier } from '../../castore/copy/services.ts';
+import { fingerprint } from '../../nix/signature.ts';
 import type { StorePath } from '../../nix/store-path.ts';
 import { eachOf } from '../../util/async/each-of.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
 import { damaged, StoreError } from '../../util/errors.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
 import type { PathInfoService } from '../path-info/service.ts';
+import { united } from '../path-info/united.ts';
 import type { Store } from '../services.ts';
-import type { BinaryCacheFolder } from './binary-cache-folder.ts';
+import { SideFilesByOwner } from '../side-files/by-owner.ts';
+import type { BinaryCacheTarget } from './binary-cache-target.ts';
 import { closureOf, refuseMissing } from './closure.ts';
 import { register } from './import.ts';
+import { keepingMeanwhile } from './keep-meanwhile.ts';
 
 /** Path infos asked for at once. */
 const ASKED_AT_ONCE = 32;
@@ -25,6 +29,8 @@ export interface CopyPlan<T extends PathDescription = PathDescription> {
   readonly paths: readonly T[];
   /** Paths that the target has. */
   readonly present: readonly T[];
+  /** Of those, the ones of which the target lacks signatures. */
+  readonly unsigned: readonly T[];
 }
 
 /** Tells what a store has. */
@@ -60,21 +66,37 @@ export async function withoutPresent<T extends PathDescription>(
   { paths, missing }: { readonly paths: readonly T[]; readonly missing: readonly StorePath[] },
   signal?: AbortSignal,
 ): Promise<CopyPlan<T>> {
-  const there = new Set<string>();
+  const there = new Map<string, PathDescription>();
   const wanted = [...paths.map(({ storePath }) => storePath), ...missing];
   await eachOf(wanted, ASKED_AT_ONCE, signal, async ({ hash, name }, abort) => {
     const present = await to.describe(hash, abort);
-    if (present?.storePath.name === name) there.add(latin1(hash));
+    if (present?.storePath.name === name) there.set(latin1(hash), present);
   });
   const isThere = ({ hash }: StorePath) => there.has(latin1(hash));
   refuseMissing(
     missing.filter((path) => !isThere(path)),
     'neither store has what is referred to (--no-closure copies without)',
   );
+  const present = paths.filter(({ storePath }) => isThere(storePath));
   return {
     paths: paths.filter(({ storePath }) => !isThere(storePath)),
-    present: paths.filter(({ storePath }) => isThere(storePath)),
+    present,
+    unsigned: present.filter((path) => hasMoreSignatures(path, there.get(latin1(path.storePath.hash))!)),
   };
+}
+
+/** Whether signatures of a path as it is elsewhere would be right here, and are not there. */
+function hasMoreSignatures(path: PathDescription, present: PathDescription): boolean {
+  const { signatures } = united(present, { ...present, signatures: path.signatures });
+  return signatures.length > present.signatures.length && fingerprint(path) === fingerprint(present);
+}
+
+/** Adds signatures to paths that a store has. */
+export async function addSignatures(to: Store, { unsigned }: CopyPlan, signal?: AbortSignal): Promise<void> {
+  await eachOf(unsigned, ASKED_AT_ONCE, signal, async ({ storePath, signatures }, abort) => {
+    const info = await to.pathInfos.get(storePath.hash, abort);
+    if (info) await register(to, { ...info, signatures }, abort);
+  });
 }
 
 /**
@@ -90,8 +112,9 @@ export async function copyPaths(
 ): Promise<void> {
   const isLocal = from.local !== undefined && to.local !== undefined;
   const copier = copierFor(from, to, options);
-  await inOrder(plan.paths, isLocal ? COMMITTED_AT_ONCE : COPIED_AT_ONCE, options.signal, {
-    async send(path, signal) {
+  const atOnce = isLocal ? COMMITTED_AT_ONCE : COPIED_AT_ONCE;
+  const work = {
+    async send(path: PathDescription, signal: AbortSignal) {
       try {
         const info = await contentsOf(from, path, signal);
         await copier.copy(info.node, signal);
@@ -102,20 +125,22 @@ export async function copyPaths(
         return undefined;
       }
     },
-    async name(info, signal) {
+    async name(info: PathInfo, signal: AbortSignal) {
       await register(to, info, signal);
       onCopied?.(info);
     },
-  });
+  };
+  await keepingMeanwhile(to, () => inOrder(plan.paths, atOnce, options.signal, work));
 }
 
-/** Copies the paths of a plan into a binary cache, as `copyPaths` does into a store. */
+/** Copies the paths of a plan into a binary cache, as `copyPaths` does into a store, with the logs and realisations that belong to them. */
 export async function copyToBinaryCache(
   from: Store,
-  to: BinaryCacheFolder,
+  to: BinaryCacheTarget,
   plan: CopyPlan,
   { onCopied, ...options }: Omit<CopyPathsOptions, 'onFailed'> = {},
 ): Promise<void> {
+  const sideFiles = from.local && (await SideFilesByOwner.of(from.local));
   await inOrder(plan.paths, COPIED_AT_ONCE, options.signal, {
     async send(path, signal) {
       const info = await contentsOf(from, path, signal);
@@ -124,6 +149,7 @@ export async function copyToBinaryCache(
     },
     async name(info) {
       await to.putNarInfo(info);
+      for (const [name, contents] of sideFiles?.for(info) ?? []) await to.putSideFile(name, contents);
       onCopied?.(info);
     },
   });
@@ -163,7 +189,7 @@ function copierFor(from: Store, to: Store, options: CopyOptions): TreeCopier {
 }
 
 /** The path info of what has been described. */
-async function contentsOf(from: Store, path: PathDescription, signal: AbortSignal): Promise<PathInfo> {
+export async function contentsOf(from: Store, path: PathDescription, signal: AbortSignal): Promise<PathInfo> {
   if ('node' in path) return path as PathInfo;
   const info = await from.pathInfos.get(path.storePath.hash, signal);
   if (!info || !asBuffer(info.narSha256).equals(path.narSha256)) {

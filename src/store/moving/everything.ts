@@ -60,7 +60,7 @@ export async function copyEverything(
   await copyPaths(
     from,
     to,
-    { paths: lacking, present: [] },
+    { paths: lacking, present: [], unsigned: [] },
     {
       ...options,
       onCopied: (path) => {

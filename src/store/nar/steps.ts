@@ -1,6 +1,7 @@
 import type { Directory } from '../../castore/directory.ts';
 import type { FileNode, Name, Node, SymlinkTarget } from '../../castore/node.ts';
 import { damaged } from '../../util/errors.ts';
+import { MAX_TREE_DEPTH } from '../../util/tree-depth.ts';
 import type { Services } from '../services.ts';
 
 /** The pieces of a NAR, in its order. */
@@ -38,6 +39,8 @@ export async function* narSteps(
     if (node?.kind === 'directory') {
       const directory: Directory | undefined = await directories.get(node.digest, signal);
       if (!directory) throw damaged(`directory ${node.digest} is missing`);
+      if (open.length === MAX_TREE_DEPTH)
+        throw damaged(`more than ${MAX_TREE_DEPTH} directories in each other, which no store path may have`);
       batch.push(BEGIN_DIRECTORY);
       open.push(directory.entries());
     } else {

@@ -11,7 +11,7 @@ export type Roots = Readonly<Record<ServiceName, Description>>;
 /** The store of three services. What holds for all three of them holds for it. */
 export function assemble(roots: Roots, parts: { readonly [K in ServiceName]: Part<Services[K]> }): Store {
   const { blobs, directories, pathInfos } = parts;
-  const common = <K extends 'local' | 'bucket' | 'paths'>(name: K) =>
+  const common = <K extends 'local' | 'bucket' | 'paths' | 'signedRoots'>(name: K) =>
     blobs[name] === pathInfos[name] && directories[name] === pathInfos[name] ? pathInfos[name] : undefined;
   return {
     blobs: blobs.service,
@@ -20,6 +20,7 @@ export function assemble(roots: Roots, parts: { readonly [K in ServiceName]: Par
     local: common('local'),
     bucket: common('bucket'),
     paths: common('paths'),
+    signedRoots: common('signedRoots'),
     far: pathInfos.far ?? false,
     close: async () => {},
   };

@@ -1,6 +1,6 @@
 import { UsageError } from '../../util/errors.ts';
 import type { ServiceName } from '../services.ts';
-import type { Value } from './keys.ts';
+import type { Key, Value } from './keys.ts';
 import { givenBy } from './keys.ts';
 import type { Kind } from './kind.ts';
 import { ALL_SERVICES, SERVICES } from './kind.ts';
@@ -18,9 +18,14 @@ export interface Description {
   readonly parts: ReadonlyMap<string, Description>;
 }
 
+/** The key by which a part is named; of several, all have the same. */
+export function keyOf({ kind }: Description, part: string): Key | undefined {
+  return kind.keys[part.replace(/\.\d+$/, '')];
+}
+
 /** The service that a key names where `service` is made of it. */
-export function serviceOf({ kind }: Description, key: string, service: ServiceName): ServiceName {
-  return kind.keys[key]?.service ?? service;
+export function serviceOf(description: Description, part: string, service: ServiceName): ServiceName {
+  return keyOf(description, part)?.service ?? service;
 }
 
 /** Whether it makes a service itself. */

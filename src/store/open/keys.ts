@@ -10,6 +10,10 @@ export interface Key {
   readonly also?: string;
   /** The service that is named, if it is another than the one that is made of it. */
   readonly service?: ServiceName;
+  /** How many services are named, if not two or more. */
+  readonly atLeast?: number;
+  /** Whether those that are named fail at once when they are away: who is made of them has others to ask, or waits itself. */
+  readonly failsAtOnce?: boolean;
   /** The use that the named service is opened for, if reading commands write to it, too. */
   readonly use?: Use;
 }
@@ -39,7 +43,11 @@ export function givenBy(values: ReadonlyMap<string, Value>): Given {
 }
 
 /** Checks a value from a file. Throws what `wrong` makes of the reason. */
-export function checkValue({ is }: Key, value: unknown, wrong: (reason: string) => Error): Value {
+export function checkValue(
+  { is, atLeast = 2 }: Key,
+  value: unknown,
+  wrong: (reason: string) => Error,
+): Value {
   switch (is) {
     case 'service':
     case 'text':
@@ -52,9 +60,13 @@ export function checkValue({ is }: Key, value: unknown, wrong: (reason: string) 
       if (Number.isSafeInteger(value) && (value as number) > 0) return value as number;
       throw wrong('it must be a whole number above 0');
     case 'services':
-      if (Array.isArray(value) && value.length > 1 && value.every((one) => typeof one === 'string' && one))
+      if (
+        Array.isArray(value) &&
+        value.length >= atLeast &&
+        value.every((one) => typeof one === 'string' && one)
+      )
         return value;
-      throw wrong('it must be a list of two or more');
+      throw wrong(`it must be a list of ${atLeast === 1 ? 'one' : 'two'} or more`);
     case 'texts':
       if (Array.isArray(value) && value.every((one) => typeof one === 'string')) return value;
       throw wrong('it must be a list of texts');

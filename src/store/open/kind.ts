@@ -1,5 +1,7 @@
 import type { LocalStore } from '../../castore/local/store.ts';
+import type { PublicKey } from '../../nix/key.ts';
 import type { Patience } from '../../util/async/retry.ts';
+import type { PathInfoService } from '../path-info/service.ts';
 import type { Contents, ServiceName, Services, Store, Use } from '../services.ts';
 import type { Given, Key } from './keys.ts';
 
@@ -25,12 +27,12 @@ export interface Kind {
   readonly makes: Makes;
   /** Which of them one has that was given these values, if not all. */
   readonly has?: (given: Given) => readonly ServiceName[];
+  /** Whether others may have made its path infos where it is opened for this: they are checked if keys are trusted. */
+  readonly isOthers?: (use: Use) => boolean;
   /** Whether each is one of its own, at no place that somebody else could name. */
   readonly isUnique?: (url: URL) => boolean;
   /** The key that names the service to which puts go on. */
   readonly puts?: string;
-  /** Whether it waits itself for a part that is away, which therefore has to fail at once. */
-  readonly waitsForParts?: boolean;
   /** Whether the services that this does not make are those of what `puts` names. */
   readonly through?: boolean;
 }
@@ -39,7 +41,8 @@ export type Makes = { readonly [K in ServiceName]?: Make<K> };
 export type Make<K extends ServiceName> = (site: Site) => Promise<Part<Services[K]>>;
 
 /** A service, and what holds for the store that it belongs to. */
-export interface Part<S = Services[ServiceName]> extends Pick<Store, 'local' | 'bucket' | 'paths' | 'far'> {
+export interface Part<S = Services[ServiceName]>
+  extends Pick<Store, 'local' | 'bucket' | 'paths' | 'signedRoots' | 'far'> {
   readonly service: S;
 }
 
@@ -53,6 +56,12 @@ export interface Site {
   readonly patience: Patience;
   /** The cache of this machine, for what has to be kept; opened when it is first asked for. */
   cache(): LocalStore;
+  /** Opens the cache in a directory, and has it obey the limit that all of them have. */
+  openToFill(dir: string): LocalStore;
+  /** Whose signatures count, of path infos that others may have made; all are believed if it is not given. */
+  readonly trustedKeys: readonly PublicKey[] | undefined;
+  /** Copies of others' path infos, of which only what is to be believed is there. */
+  believedCopies(pathInfos: PathInfoService): Promise<PathInfoService>;
   /** Blobs and directories of all that is being opened, to be used once that is done. */
   readonly contents: Contents;
   /** The service that a key names. */
@@ -61,7 +70,7 @@ export interface Site {
   parts<K extends ServiceName>(
     key: string,
     service: K,
-  ): Promise<{ readonly name: string; readonly part: Part<Services[K]> }[]>;
+  ): { readonly name: string; readonly part: Promise<Part<Services[K]>> }[];
   /** What all services have in common that are made of the same parts. */
   shared<T extends object>(make: () => T): T;
   /** Opens what several services are of, once for all of them; it is closed after what is built of it. */
@@ -75,8 +84,8 @@ export function ofStore(open: (site: Site) => Promise<Store> | Store): Required<
   const make =
     <K extends ServiceName>(name: K): Make<K> =>
     async (site) => {
-      const { [name]: service, local, bucket, paths, far } = await site.store(open);
-      return { service, local, bucket, paths, far };
+      const { [name]: service, local, bucket, paths, signedRoots, far } = await site.store(open);
+      return { service, local, bucket, paths, signedRoots, far };
     };
   return { blobs: make('blobs'), directories: make('directories'), pathInfos: make('pathInfos') };
 }

@@ -4,7 +4,9 @@ import { CACHE, COMBINED } from './backends/layered.ts';
 import { LOCAL } from './backends/local.ts';
 import { LRU } from './backends/lru.ts';
 import { MEMORY } from './backends/memory.ts';
+import { MIRRORED } from './backends/mirrored.ts';
 import { NIX } from './backends/nix.ts';
+import { NIX_STORE } from './backends/nix-store.ts';
 import { OBJECT_STORE } from './backends/objectstore.ts';
 import { REPLICAS } from './backends/replicas.ts';
 import { KEYFILE_SIGNING } from './backends/signing.ts';
@@ -19,8 +21,10 @@ export const KINDS: Readonly<Record<string, Kind>> = {
   cache: CACHE,
   combined: COMBINED,
   replicas: REPLICAS,
+  mirrored: MIRRORED,
   lru: LRU,
   nix: NIX,
+  'nix-store': NIX_STORE,
   'keyfile-signing': KEYFILE_SIGNING,
 };
 

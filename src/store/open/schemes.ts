@@ -31,6 +31,16 @@ export const SCHEMES: Readonly<Record<string, Scheme>> = {
   },
   'nix+http': { form: 'nix+http://host[/path]', about: 'a binary cache without TLS', type: 'nix' },
   'nix+file': { form: 'nix+file:///dir', about: 'a binary cache in a directory', type: 'nix' },
+  'nix+s3': {
+    form: 'nix+s3://bucket[/prefix]',
+    about: 'a binary cache of Nix in a bucket, read-only',
+    type: 'nix',
+  },
+  'nix-store': {
+    form: 'nix-store:///nix/store',
+    about: 'the store of the Nix on this machine, read-only, read where it is',
+    type: 'nix-store',
+  },
   cache: {
     form: 'cache://?near=URL&far=URL',
     about: 'a far store, with a near one that keeps copies of what is read',
@@ -46,6 +56,11 @@ export const SCHEMES: Readonly<Record<string, Scheme>> = {
     about: 'several stores with the same contents: the first that is there, the next when that is slow',
     type: 'replicas',
   },
+  mirrored: {
+    form: 'mirrored://?store=URL&mirrors=URL',
+    about: 'a store, whose contents are read from the fastest of its mirrors',
+    type: 'mirrored',
+  },
   'objectstore+s3': {
     form: 'objectstore+s3://bucket[/prefix]',
     about: 'a bucket in S3 or a service with the same protocol',
@@ -54,6 +69,16 @@ export const SCHEMES: Readonly<Record<string, Scheme>> = {
   'objectstore+file': {
     form: 'objectstore+file:///dir',
     about: 'a directory with the layout of a bucket',
+    type: 'objectstore',
+  },
+  'objectstore+https': {
+    form: 'objectstore+https://host[/path]',
+    about: 'the layout of a bucket on any web server, read-only',
+    type: 'objectstore',
+  },
+  'objectstore+http': {
+    form: 'objectstore+http://host[/path]',
+    about: 'the same without TLS',
     type: 'objectstore',
   },
   'objectstore+memory': {

@@ -1,5 +1,6 @@
 import type { Use } from '../services.ts';
 import type { Description } from './description.ts';
+import { keyOf } from './description.ts';
 
 /** Where what is described is: equal for what is at one place, and for nothing else. */
 export function placeOf(description: Description): unknown {
@@ -17,7 +18,7 @@ export function usesOf(roots: Iterable<Description>, use: Use): (description: De
   const visit = (description: Description, as: Use) => {
     if (!addTo(seen, description, as)) return;
     addTo(uses, placeOf(description), as);
-    for (const [key, part] of description.parts) visit(part, description.kind.keys[key]?.use ?? as);
+    for (const [key, part] of description.parts) visit(part, keyOf(description, key)?.use ?? as);
   };
   for (const root of roots) visit(root, use);
   return (description) => {

@@ -1,6 +1,6 @@
-import { foundOrNot } from '../../castore/blob/grpc.ts';
 import { STORE_PATH_HASH_LENGTH } from '../../nix/store-path.ts';
 import type { Channel } from '../../proto/grpc/channel.ts';
+import { foundOrNot } from '../../proto/grpc/found.ts';
 import { PATH_INFO } from '../../proto/grpc/methods.ts';
 import type { tvix } from '../../proto/messages.ts';
 import { asBuffer } from '../../util/bytes.ts';

@@ -2,8 +2,9 @@ import { nodeFromMessage, nodeToMessage } from '../../castore/node-message.ts';
 import type { ContentAddress } from '../../nix/content-address.ts';
 import { CA_TYPES, caAlgorithm } from '../../nix/content-address.ts';
 import { Hash } from '../../nix/hash.ts';
+import { isKeyName } from '../../nix/named-bytes.ts';
 import type { Signature } from '../../nix/signature.ts';
-import { SIGNATURE_LENGTH } from '../../nix/signature.ts';
+import { MAX_SIGNATURES, SIGNATURE_LENGTH } from '../../nix/signature.ts';
 import { StorePath } from '../../nix/store-path.ts';
 import { toBigInt, toLong } from '../../proto/long.ts';
 import { tvix } from '../../proto/messages.ts';
@@ -29,7 +30,26 @@ export function encodePathInfo(info: PathInfo): Uint8Array {
   return tvix.store.v1.PathInfo.encode(pathInfoToMessage(info)).finish();
 }
 
-/** Checks a message. Throws INVALID_ARGUMENT by the rules of protocol.md 1.7. */
+/**
+ * Checks a message that somebody brings, who is told more strictly what cannot be than whoever reads what is there: nothing
+ * else can show a signature whose key has no proper name. Throws INVALID_ARGUMENT.
+ */
+export function takenPathInfo(message: Message): PathInfo {
+  const signatures = message.narinfo?.signatures ?? [];
+  if (signatures.length > MAX_SIGNATURES)
+    throw invalid(
+      `invalid path info: ${signatures.length} signatures, at most ${MAX_SIGNATURES} are allowed`,
+    );
+  for (const { name } of signatures) {
+    if (!isKeyName(name ?? ''))
+      throw invalid(
+        `invalid path info: the key of a signature cannot have the name ${JSON.stringify(name ?? '').slice(0, 200)}`,
+      );
+  }
+  return pathInfoFromMessage(message);
+}
+
+/** Checks a message. Throws INVALID_ARGUMENT by the rules of protocol.md 1.7. Signatures that cannot be shown are left out. */
 export function pathInfoFromMessage(message: Message): PathInfo {
   const { name, node } = nodeFromMessage(message.node);
   const narinfo = message.narinfo;
@@ -44,7 +64,7 @@ export function pathInfoFromMessage(message: Message): PathInfo {
     references: references(message.references ?? [], narinfo.referenceNames ?? []),
     narSize: toBigInt(narinfo.narSize),
     narSha256,
-    signatures: (narinfo.signatures ?? []).map(signature),
+    signatures: (narinfo.signatures ?? []).map(signature).filter(({ name }) => isKeyName(name)),
     ...(narinfo.deriver ? { deriver: deriver(narinfo.deriver) } : {}),
     ...(narinfo.ca ? { ca: contentAddress(narinfo.ca) } : {}),
   };

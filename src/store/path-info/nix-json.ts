@@ -1,4 +1,4 @@
-import { parseContentAddress } from '../../nix/content-address.ts';
+import { parseKnownContentAddress } from '../../nix/content-address.ts';
 import { Hash } from '../../nix/hash.ts';
 import type { Signature } from '../../nix/signature.ts';
 import { parseSignature } from '../../nix/signature.ts';
@@ -39,10 +39,13 @@ function entriesOf(value: unknown): [unknown, unknown][] {
   if (Array.isArray(list)) return list.map((entry) => [isFields(entry) ? entry.path : undefined, entry]);
   if (!isFields(value))
     throw invalid('want a list of store paths, an object by store path, or one with the key closure');
-  return Object.entries(isFields(value.info) ? value.info : value);
+  if (!isFields(value.info)) return Object.entries(value);
+  checkStoreDir(value);
+  return Object.entries(value.info);
 }
 
 function description(path: unknown, fields: Fields): PathDescription {
+  checkStoreDir(fields);
   const deriver = fields.deriver ? storePath(fields.deriver) : undefined;
   const ca = fields.ca ? contentAddress(fields.ca) : undefined;
   return {
@@ -51,10 +54,18 @@ function description(path: unknown, fields: Fields): PathDescription {
     narSize: size(fields.narSize),
     references: list(fields.references, 'references').map(storePath),
     signatures: list(fields.signatures ?? [], 'signatures').map(signature),
-    // Kept without its ending, which is put back whenever it is told: it never comes twice.
-    ...(deriver ? { deriver: StorePath.of(deriver.hash, deriver.name.replace(/\.drv$/, '')) } : {}),
+    // Kept without its ending, which is put back whenever it is told; nothing depends on one that has none.
+    ...(deriver?.name.endsWith(DERIVATION)
+      ? { deriver: StorePath.of(deriver.hash, deriver.name.slice(0, -DERIVATION.length)) }
+      : {}),
     ...(ca ? { ca } : {}),
   };
+}
+
+/** Of another store not even the hashes of the paths mean the same. */
+function checkStoreDir({ storeDir = STORE_DIR }: Fields): void {
+  if (storeDir !== STORE_DIR)
+    throw invalid(`it is of the store ${JSON.stringify(storeDir).slice(0, 200)}, not of ${STORE_DIR}`);
 }
 
 function storePath(value: unknown): StorePath {
@@ -88,13 +99,16 @@ function signature(value: unknown): Signature {
   );
 }
 
-const METHODS: Record<string, string> = { nar: 'fixed:r:', flat: 'fixed:', text: 'text:' };
+const METHODS: Record<string, string> = { nar: 'fixed:r:', flat: 'fixed:', text: 'text:', git: 'fixed:git:' };
+const DERIVATION = '.drv';
 
+/** `undefined` for one of a kind that only Nix can compute. */
 function contentAddress(value: unknown) {
-  if (!isFields(value)) return parseContentAddress(text(value, 'a content address'));
+  if (!isFields(value)) return parseKnownContentAddress(text(value, 'a content address'));
   const method = METHODS[text(value.method, 'a method')];
   if (!method) throw invalid(`unknown content address method ${JSON.stringify(value.method)}`);
-  return parseContentAddress(method + Hash.parse(hashText(value.hash)));
+  // In the web's form a hash has a dash, in others a colon.
+  return parseKnownContentAddress(method + hashText(value.hash).replace(/^([a-z0-9]+)-/, '$1:'));
 }
 
 function list(value: unknown, what: string): unknown[] {

@@ -11,11 +11,11 @@ export class ReplicatedPathInfoService implements PathInfoService {
   }
 
   get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
-    return this.#replicas.ask((service, until) => service.get(hash, until), signal);
+    return this.#replicas.ask((service, until) => service.get(hash, until), { signal });
   }
 
   describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathDescription | undefined> {
-    return this.#replicas.ask((service, until) => service.describe(hash, until), signal);
+    return this.#replicas.ask((service, until) => service.describe(hash, until), { signal });
   }
 
   put(info: PathInfo, signal?: AbortSignal): Promise<PathInfo> {
@@ -24,10 +24,13 @@ export class ReplicatedPathInfoService implements PathInfoService {
 
   /** Those of whoever is the first to name one. */
   async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
-    const begun = await this.#replicas.ask(async (service, until) => {
-      const infos = service.list(until)[Symbol.asyncIterator]();
-      return { first: await infos.next(), infos };
-    }, signal);
+    const begun = await this.#replicas.ask(
+      async (service, until) => {
+        const infos = service.list(until)[Symbol.asyncIterator]();
+        return { first: await infos.next(), infos };
+      },
+      { signal },
+    );
     try {
       for (let next = begun.first; !next.done; next = await begun.infos.next()) yield next.value;
     } finally {

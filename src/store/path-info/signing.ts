@@ -1,7 +1,7 @@
 import type { SecretKey } from '../../nix/key.ts';
 import { invalid } from '../../util/errors.ts';
 import type { Contents } from '../services.ts';
-import { contentProblems, isSignedBy } from '../trust/verify.ts';
+import { contentProblems, isRootSignedBy, signaturesBy } from '../trust/verify.ts';
 import type { PathDescription, PathInfo } from './path-info.ts';
 import type { PathInfoService } from './service.ts';
 import { isSame, replacing, united, unitedSignatures } from './united.ts';
@@ -41,13 +41,17 @@ export class SigningPathInfoService implements PathInfoService {
     const present = await this.target.get(info.storePath.hash, signal);
     if (
       !present ||
-      !isSignedBy(present, [this.#key.publicKey]) ||
+      // With the root, so that the contents are those that were read then.
+      !isRootSignedBy(present, [this.#key.publicKey]) ||
       !isSame(unsigned(present), unsigned(info))
     ) {
       const problems = await contentProblems(this.#contents, info, signal);
       if (problems.length > 0) throw invalid(`${info.storePath.absolute()}: ${problems.join('; ')}`);
     }
-    const signatures = unitedSignatures([], [...united(present, info).signatures, this.#key.sign(info)]);
+    const signatures = unitedSignatures(
+      [],
+      [...united(present, info).signatures, ...signaturesBy(this.#key, info)],
+    );
     return this.#inner.put({ ...info, signatures }, signal);
   }
 

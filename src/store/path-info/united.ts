@@ -1,5 +1,5 @@
-import { fingerprint, type Signature } from '../../nix/signature.ts';
-import { asBuffer } from '../../util/bytes.ts';
+import { fingerprint, MAX_SIGNATURES, type Signature } from '../../nix/signature.ts';
+import { asBuffer, latin1 } from '../../util/bytes.ts';
 import { StoreError } from '../../util/errors.ts';
 import { encodePathInfo } from './message.ts';
 import type { PathDescription, PathInfo } from './path-info.ts';
@@ -11,12 +11,14 @@ export function united<T extends PathDescription>(present: PathDescription | und
   return { ...info, signatures: unitedSignatures(present.signatures, info.signatures) };
 }
 
-/** The signatures of both, each once. */
+/** The signatures of both, each once; of too many, those that come first. */
 export function unitedSignatures(some: readonly Signature[], others: readonly Signature[]): Signature[] {
-  const all = [...some];
-  for (const one of others)
-    if (!all.some(({ name, data }) => name === one.name && asBuffer(data).equals(one.data))) all.push(one);
-  return all;
+  const all = new Map<string, Signature>();
+  for (const one of [...some, ...others]) {
+    const key = `${one.name}:${latin1(one.data)}`;
+    if (!all.has(key)) all.set(key, one);
+  }
+  return [...all.values()].slice(0, MAX_SIGNATURES);
 }
 
 /** Puts a path info with no signatures besides its own. Throws UNIMPLEMENTED where that cannot be told. */

@@ -1,11 +1,14 @@
+import type { S3Location } from '../../castore/objects/s3.ts';
 import { PublicKey } from '../../nix/key.ts';
 import { messageOf, UsageError } from '../../util/errors.ts';
+import { authorityIn } from '../../util/system/authorities.ts';
 import { restrict } from '../../util/url.ts';
+import { s3Location } from '../open/backends/s3-location.ts';
 import type { Credentials } from './netrc.ts';
 import type { Trust } from './trust.ts';
 
-const SCHEMES = ['nix+http:', 'nix+https:', 'nix+file:'];
-const PARAMETERS = ['trusted-public-keys', 'trusted', 'priority', 'netrc-file', 'substituter'];
+const SCHEMES = ['nix+http:', 'nix+https:', 'nix+file:', 'nix+s3:'];
+const PARAMETERS = ['trusted-public-keys', 'trusted', 'priority', 'netrc-file', 'ca', 'substituter'];
 /** As the other implementations spell it. */
 const NUMBERED_KEYS = /^trusted_public_keys\[\d+\]$/;
 /** Caches whose key is known, by host. */
@@ -15,14 +18,16 @@ const KNOWN_KEYS: Record<string, string> = {
 
 /** A binary cache as its address describes it. */
 export interface CacheAddress {
-  /** A directory, or a URL of http or https that ends in a slash. */
-  readonly place: string | URL;
+  /** A directory, a URL of http or https that ends in a slash, or a place in a bucket. */
+  readonly place: string | URL | S3Location;
   readonly trust: Trust;
   /** Instead of what the cache says of itself. */
   readonly priority: number | undefined;
   /** Those in the address itself; else the netrc file is looked into, Nix's own unless another is named. */
   readonly credentials: Credentials | undefined;
   readonly netrcFile: string | undefined;
+  /** Gives the authority (PEM) that alone is trusted. */
+  readonly ca: (() => Buffer) | undefined;
 }
 
 /**
@@ -36,16 +41,24 @@ export function parseCaches(url: URL, outerKeys: readonly PublicKey[] = []): Cac
   bare.password = '';
   const parameters = parseQuery(bare);
   const numbered = [...parameters.keys()].filter((name) => NUMBERED_KEYS.test(name));
-  restrict(bare, { host: true, path: true, parameters: [...PARAMETERS, ...numbered] });
+  const own = [...PARAMETERS, ...numbered];
+  const isBucket = url.protocol === 'nix+s3:';
+  if (!isBucket) restrict(bare, { host: true, path: true, parameters: own });
   const given = ['trusted-public-keys', ...numbered].flatMap((name) => parameters.get(name) ?? []);
   const keys = [...(given.length > 0 ? parseKeys(given) : knownKeys(url)), ...outerKeys];
   return [
     {
-      place: placeOf(bare),
+      place: isBucket
+        ? bucketOf(
+            bare,
+            own.filter((name) => name !== 'ca'),
+          )
+        : placeOf(bare),
       trust: { keys, everything: parseFlag(parameters, 'trusted') },
       priority: parsePriority(parameters),
       credentials,
       netrcFile: parameters.get('netrc-file')?.at(-1),
+      ca: authorityIn(parameters.get('ca')?.at(-1)),
     },
     ...(parameters.get('substituter') ?? []).flatMap((text) =>
       parseCaches(parseCacheAddress(text, 'substituter'), keys),
@@ -59,7 +72,7 @@ function parseCacheAddress(text: string, what: string): URL {
   if (!URL.canParse(text)) throw new UsageError(`${what}: not an address: ${shown}`);
   const url = new URL(text);
   if (SCHEMES.includes(url.protocol)) return url;
-  throw new UsageError(`${what}: want nix+https://, nix+http:// or nix+file:///, not ${shown}`);
+  throw new UsageError(`${what}: want nix+https://, nix+http://, nix+s3:// or nix+file:///, not ${shown}`);
 }
 
 /** The parameters of an address. A plus sign is one: keys have it, in base-64. */
@@ -118,10 +131,34 @@ function placeOf(url: URL): string | URL {
     }
     return decode(pathname);
   }
-  if (host === '') throw new UsageError(`${url.href}: name a host`);
-  return new URL(`${protocol.slice('nix+'.length)}//${host}${pathname.replace(/\/*$/, '/')}`);
+  return webBase(url);
 }
 
-function credentialsOf({ username, password }: URL): Credentials | undefined {
-  return username === '' ? undefined : { user: decode(username), password: decode(password) };
+/** The URL of http or https behind the plus sign of a scheme, with a slash at its end, and without a user. */
+export function webBase({ protocol, host, pathname, href }: URL): URL {
+  if (host === '') throw new UsageError(`${href}: name a host`);
+  return new URL(`${protocol.slice(protocol.indexOf('+') + 1)}//${host}${pathname.replace(/\/*$/, '/')}`);
+}
+
+/** The bucket, with the parameters that Nix has (`endpoint`, `scheme`, `region`, `profile`) and those of other buckets. */
+function bucketOf(url: URL, own: readonly string[]): S3Location {
+  const bucket = new URL(url);
+  const parameters = new URLSearchParams(url.search.replaceAll('+', '%2B'));
+  for (const name of own) if (name !== 'ca') parameters.delete(name);
+  const [scheme, endpoint] = [parameters.get('scheme') ?? 'https', parameters.get('endpoint')];
+  parameters.delete('scheme');
+  if (!['http', 'https'].includes(scheme))
+    throw new UsageError(`scheme: want http or https, not ${JSON.stringify(scheme)}`);
+  // Whoever writes the scheme means it.
+  if (scheme === 'http') parameters.set('allow_http', 'true');
+  if (endpoint !== null && !endpoint.includes('://')) parameters.set('endpoint', `${scheme}://${endpoint}`);
+  bucket.search = String(parameters);
+  return s3Location(bucket);
+}
+
+/** Those in an address. */
+export function credentialsOf({ username, password }: URL): Credentials | undefined {
+  return username === '' && password === ''
+    ? undefined
+    : { user: decode(username), password: decode(password) };
 }

@@ -3,10 +3,14 @@ import { encodeBase32 } from '../../nix/base32.ts';
 import { MAX_NARINFO_LENGTH, NarInfo } from '../../nix/narinfo/narinfo.ts';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import { Limiter } from '../../util/async/limiter.ts';
-import { asBuffer, collect } from '../../util/bytes.ts';
+import { SingleFlight } from '../../util/async/single-flight.ts';
+import { asBuffer } from '../../util/bytes.ts';
 import { decompress, parseCompression } from '../../util/compression/decompress.ts';
 import { damaged, messageOf, StoreError } from '../../util/errors.ts';
+import type { CacheCastore } from './castore.ts';
 import type { CacheFiles } from './files.ts';
+import type { KeptNarInfos } from './kept-narinfos.ts';
+import { readSmall } from './small-file.ts';
 import type { Trust } from './trust.ts';
 import { checkTrust } from './trust.ts';
 
@@ -16,10 +20,18 @@ const MAX_INFO_LENGTH = 64 * 1024;
 /** A compressed NAR of unknown length may be longer than the NAR by an eighth and this, in bytes. */
 const COMPRESSION_SLACK = 1n << 20n;
 
-/** The body of a small file may take so long, in milliseconds, however steadily it comes. */
-const SMALL_MS = 10_000;
 /** NARs read at once. */
 const NARS_AT_ONCE = 8;
+
+export interface BinaryCacheOptions {
+  readonly trust: Trust;
+  /** Instead of what the cache says of itself. */
+  readonly priority?: number | undefined;
+  /** Where its answers are kept, if they are. */
+  readonly kept?: KeptNarInfos | undefined;
+  /** Where it may have castore contents. */
+  readonly castore?: CacheCastore | undefined;
+}
 
 /** One binary cache. Whatever it says is checked before it is handed on. */
 export class BinaryCache {
@@ -28,14 +40,20 @@ export class BinaryCache {
   readonly trust: Trust;
   /** For those who read its NARs: a cache that is slow takes up no places of others. */
   readonly places: Limiter = new Limiter(NARS_AT_ONCE);
-  #priority: number | undefined;
-  #info: Promise<void> | undefined;
+  readonly castore: CacheCastore | undefined;
+  readonly #kept: KeptNarInfos | undefined;
+  readonly #priority: number | undefined;
+  /** As the cache states it, now or when it was last asked. */
+  #stated: number | undefined;
+  readonly #infos = new SingleFlight<void>();
+  #hasInfo = false;
 
-  /** `priority`: instead of what the cache says of itself. */
-  constructor(files: CacheFiles, trust: Trust, priority?: number) {
+  constructor(files: CacheFiles, { trust, priority, kept, castore }: BinaryCacheOptions) {
     this.#files = files;
     this.trust = trust;
     this.#priority = priority;
+    this.#kept = kept;
+    this.castore = castore;
   }
 
   get address(): string {
@@ -44,22 +62,37 @@ export class BinaryCache {
 
   /** Caches with lower numbers are preferred. Known once something has been found. */
   get priority(): number {
-    return this.#priority ?? DEFAULT_PRIORITY;
+    return this.#priority ?? this.#stated ?? DEFAULT_PRIORITY;
   }
 
   /**
    * The narinfo of a store path; `undefined` when the cache has none. It is that of this path, and may be
-   * trusted.
+   * trusted. `mayBeKept`: what it has said some time ago will do.
    */
-  async narInfo(hash: Uint8Array, signal: AbortSignal): Promise<NarInfo | undefined> {
-    this.#info ??= this.#readInfo(signal).catch((error) => {
-      this.#info = undefined;
-      throw error;
-    });
-    await this.#info;
-    const file = `${encodeBase32(hash)}.narinfo`;
-    const bytes = await this.#small(file, MAX_NARINFO_LENGTH, signal);
-    if (!bytes) return undefined;
+  async narInfo(
+    hash: Uint8Array,
+    signal: AbortSignal,
+    { mayBeKept = false } = {},
+  ): Promise<NarInfo | undefined> {
+    const kept = mayBeKept ? this.#kept?.get(hash) : undefined;
+    if (kept) {
+      if (!this.#hasInfo) this.#stated = kept.priority;
+      try {
+        return kept.narInfo && this.#parse(hash, kept.narInfo);
+      } catch {
+        // Others are trusted by now: what it says today may be signed by them.
+      }
+    }
+    if (!this.#hasInfo) await this.#infos.run('', (until) => this.#readInfo(until), signal);
+    const narInfo = await readSmall(this.#files, narInfoFile(hash), MAX_NARINFO_LENGTH, signal);
+    const info = narInfo && this.#parse(hash, narInfo);
+    signal.throwIfAborted();
+    this.#kept?.put(hash, { narInfo, priority: this.#stated ?? DEFAULT_PRIORITY });
+    return info;
+  }
+
+  #parse(hash: Uint8Array, bytes: Uint8Array): NarInfo {
+    const file = narInfoFile(hash);
     let info: NarInfo;
     try {
       info = NarInfo.parse(bytes);
@@ -75,7 +108,7 @@ export class BinaryCache {
 
   /** Looks at what the cache says of itself. */
   async #readInfo(signal: AbortSignal): Promise<void> {
-    const bytes = await this.#small('nix-cache-info', MAX_INFO_LENGTH, signal);
+    const bytes = await readSmall(this.#files, 'nix-cache-info', MAX_INFO_LENGTH, signal);
     if (!bytes) await this.#files.check();
     const values = new Map(
       [
@@ -93,26 +126,13 @@ export class BinaryCache {
       );
     }
     const priority = values.get('Priority') ?? '';
-    if (/^\d{1,9}$/.test(priority)) this.#priority ??= Number(priority);
+    if (/^\d{1,9}$/.test(priority)) this.#stated = Number(priority);
+    this.#hasInfo = true;
   }
 
-  async #small(file: string, limit: number, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    const late = new AbortController();
-    const contents = await this.#files.read(file, { signal: AbortSignal.any([signal, late.signal]) });
-    if (!contents) return undefined;
-    const timer = setTimeout(() => {
-      const seconds = SMALL_MS / 1000;
-      late.abort(
-        new StoreError('UNAVAILABLE', `${file} of ${this.address} has not come within ${seconds} s`),
-      );
-    }, SMALL_MS).unref();
-    try {
-      const bytes = await collect(contents, limit);
-      if (!bytes) throw damaged(`${file} of ${this.address} is longer than ${limit} bytes`);
-      return bytes;
-    } finally {
-      clearTimeout(timer);
-    }
+  /** Any file, as the cache has it; `undefined` when it has none. */
+  async file(path: string, signal: AbortSignal): Promise<AsyncIterable<Uint8Array> | undefined> {
+    return this.#files.read(path, { signal });
   }
 
   /**
@@ -121,7 +141,9 @@ export class BinaryCache {
    */
   async *nar(info: NarInfo, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const compression = parseCompression(info.compression);
-    const file = await this.#files.read(info.url, { size: info.fileSize, signal });
+    // Of what is not compressed, that may be stale, and be no harm.
+    const size = compression === 'none' && info.fileSize !== info.narSize ? undefined : info.fileSize;
+    const file = await this.#files.read(info.url, { size, signal });
     if (!file) throw this.#lie(info, `its NAR, ${JSON.stringify(info.url.slice(0, 200))}, is not there`);
     let left = info.narSize;
     for await (const part of decompress(compression, this.#checked(file, info))) {
@@ -132,9 +154,10 @@ export class BinaryCache {
   }
 
   async *#checked(file: AsyncIterable<Uint8Array>, info: NarInfo): AsyncGenerator<Uint8Array> {
-    const { fileSize } = info;
-    // Of what is not compressed, the NAR hash says it all.
-    const fileHash = info.compression === 'none' ? undefined : info.fileHash;
+    // Of what is not compressed, size and hash of the NAR say it all.
+    const isPlain = info.compression === 'none';
+    const fileSize = isPlain ? undefined : info.fileSize;
+    const fileHash = isPlain ? undefined : info.fileHash;
     const hash = fileHash && createHash(fileHash.algorithm);
     const limit = fileSize ?? info.narSize + info.narSize / 8n + COMPRESSION_SLACK;
     let size = 0n;
@@ -154,7 +177,12 @@ export class BinaryCache {
     return damaged(`${storePath.absolute()} of ${this.address}: ${what}`);
   }
 
-  close(): Promise<void> {
-    return this.#files.close();
+  async close(): Promise<void> {
+    await this.castore?.close();
+    await this.#files.close();
   }
+}
+
+function narInfoFile(hash: Uint8Array): string {
+  return `${encodeBase32(hash)}.narinfo`;
 }

@@ -7,11 +7,12 @@ import { Pools, SILENT_MS } from '../../util/async/pools.ts';
 import type { Patience } from '../../util/async/retry.ts';
 import { Retries } from '../../util/async/retry.ts';
 import { messageOf, StoreError, systemCode } from '../../util/errors.ts';
+import { trustAuthorities } from '../../util/system/authorities.ts';
 import { whyUnreachable } from '../../util/unreachable.ts';
 import { HttpPool } from './http-pool.ts';
 import type { Credentials } from './netrc.ts';
 
-/** A server's answer: 200, or 206 to a request for a range. The body has to be read or left. */
+/** A server's answer: 200, or 206 or 416 to a request for a range. The body has to be read or left. */
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
@@ -27,16 +28,28 @@ export interface HttpPatience extends Patience {
 
 export const HTTP_PATIENCE: HttpPatience = { idleMs: 20_000, pauseMs: 250, awayMs: 20_000 };
 
-/** How often a server that answers, and fails, is asked. */
-const ATTEMPTS = 5;
+/** Longest pause before a server that failed is asked again, in milliseconds. */
+const MAX_PAUSE_MS = 2000;
+/** What comes with an answer that is none, such as an error page, is taken for so long, in milliseconds, and up to so many bytes. */
+const REST_MS = 1000;
+const REST_BYTES = 128 << 10;
 const REDIRECTS = 10;
 const REDIRECT_STATUSES = [301, 302, 303, 307, 308];
 /** A file that is not there; buckets that cannot be listed say 403. */
 const ABSENT_STATUSES = [403, 404, 410];
 const LASTING_STATUSES = [501, 505, 511];
-/** What gateways say of a server that is away. */
+/** What gateways say of a server that is away: it is asked again sooner than one that has failed. */
 const AWAY_STATUSES = [502, 503, 504];
 const USER_AGENT = 'tvix-store';
+
+type Method = 'GET' | 'HEAD';
+
+/** What is asked for at each request or connection, since it may change. */
+export interface HttpSecrets {
+  readonly credentials?: (() => Credentials | undefined) | undefined;
+  /** Gives the authority (PEM) that alone is trusted, in place of those of the machine. */
+  readonly ca?: (() => Buffer) | undefined;
+}
 
 /** A failure that may be over soon. */
 class Passing extends StoreError {
@@ -70,12 +83,13 @@ export class HttpClient {
   /** After so long without a byte, in milliseconds, a body is looked for elsewhere. */
   #silentMs = SILENT_MS;
 
-  constructor(base: URL, credentials: (() => Credentials | undefined) | undefined, patience: HttpPatience) {
+  constructor(base: URL, { credentials, ca }: HttpSecrets, patience: HttpPatience) {
     this.#origin = base.origin;
     this.#patience = patience;
     this.#outage = new Outage(base.href);
     this.#credentials = credentials;
-    this.#pools = new Pools(() => new HttpPool(patience.idleMs));
+    if (base.protocol === 'https:') trustAuthorities();
+    this.#pools = new Pools(() => new HttpPool(patience.idleMs, ca));
     this.#domain = new FaultDomain(`the connection to ${base.origin}`, () => this.#pools.reset());
   }
 
@@ -85,49 +99,78 @@ export class HttpClient {
   }
 
   /** `undefined` when there is no such file. Throws UNAVAILABLE when it cannot be had now. */
-  async get(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Answer | undefined> {
+  get(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Answer | undefined> {
+    return this.#request('GET', url, headers, signal);
+  }
+
+  /** What is said of a file; the rest as for `get`. */
+  async head(url: URL, signal: AbortSignal): Promise<IncomingHttpHeaders | undefined> {
+    const answer = await this.#request('HEAD', url, {}, signal);
+    for await (const _ of answer?.body ?? []);
+    return answer?.headers;
+  }
+
+  async #request(
+    method: Method,
+    url: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<Answer | undefined> {
     const { awayMs, pauseMs } = this.#patience;
     let failures = 0;
-    const isTransient = (error: unknown) =>
-      error instanceof Passing && this.#firstMs === undefined && (error.isAway || failures < ATTEMPTS);
+    const isTransient = (error: unknown) => error instanceof Passing && this.#firstMs === undefined;
     const retries = new Retries({ awayMs, isTransient, onFailure: this.#outage.failed, signal });
     for (;;) {
       try {
-        const answer = await this.#follow(url, headers, signal);
+        const answer = await this.#follow(method, url, headers, signal);
         this.#outage.answered();
         return answer;
       } catch (error) {
         if (!(error instanceof Passing)) throw error;
-        const pause = error.isAway ? undefined : pauseMs * 2 ** failures++;
-        await retries.after(error, error.waitMs ?? pause);
+        const pause = error.isAway ? 0 : Math.min(pauseMs * 2 ** failures++, MAX_PAUSE_MS);
+        await retries.after(error, Math.max(pause, error.waitMs ?? 0) || undefined);
       }
     }
   }
 
-  async #follow(url: URL, headers: Record<string, string>, signal: AbortSignal): Promise<Answer | undefined> {
+  async #follow(
+    method: Method,
+    url: URL,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<Answer | undefined> {
     for (let hops = 0; hops <= REDIRECTS; hops++) {
-      const { pool, answer } = await this.#ask(url, headers, signal);
+      const { pool, answer } = await this.#ask(method, url, headers, signal);
       const { statusCode, body } = answer;
       if (statusCode === 200 || (statusCode === 206 && headers.range)) {
         const parts = tellingArrivals(this.#parts(url, pool, body, signal));
         return { status: statusCode, headers: answer.headers, body: parts };
       }
-      await this.#domain.run(() => body.dump());
+      // Not waited for: it may never end.
+      void this.#domain
+        .run(() => body.dump({ limit: REST_BYTES, signal: AbortSignal.timeout(REST_MS) }))
+        .catch(() => {});
+      if (statusCode === 416 && headers.range)
+        return { status: 416, headers: answer.headers, body: nothing() };
       if (ABSENT_STATUSES.includes(statusCode)) return undefined;
       if (!REDIRECT_STATUSES.includes(statusCode)) throw refusal(url, statusCode, answer.headers);
-      url = resolveAddress(String(answer.headers.location), url);
+      const { location } = answer.headers;
+      if (!location) {
+        throw new StoreError(
+          'UNAVAILABLE',
+          `${shownUrl(url)}: the server answered ${statusCode} without saying where to go`,
+        );
+      }
+      url = resolveAddress(String(location), url);
     }
     throw new StoreError('UNAVAILABLE', `${shownUrl(url)}: redirected more than ${REDIRECTS} times`);
   }
 
-  async #ask(url: URL, headers: Record<string, string>, signal: AbortSignal) {
+  async #ask(method: Method, url: URL, headers: Record<string, string>, signal: AbortSignal) {
     const credentials = url.origin === this.#origin ? this.#credentials?.() : undefined;
-    // Of the headers: a body may take longer.
+    // Of the headers, all of them: a body may take longer.
     const late = new AbortController();
-    const timer =
-      this.#firstMs === undefined
-        ? undefined
-        : setTimeout(() => late.abort(new Error('timeout')), this.#firstMs);
+    const timer = setTimeout(() => late.abort(new Error('timeout')), this.#firstMs ?? this.#patience.idleMs);
     try {
       const all = {
         ...headers,
@@ -138,9 +181,9 @@ export class HttpClient {
         this.#pools.ask(
           async (pool, until) => ({
             pool,
-            answer: await request(url, { dispatcher: pool.agent, signal: until, headers: all }),
+            answer: await request(url, { dispatcher: pool.agent, method, signal: until, headers: all }),
           }),
-          timer === undefined ? signal : AbortSignal.any([signal, late.signal]),
+          AbortSignal.any([signal, late.signal]),
         ),
       );
       this.#hasAnswered = true;
@@ -193,6 +236,8 @@ export class HttpClient {
     this.#pools.close();
   }
 }
+
+async function* nothing(): AsyncGenerator<Uint8Array> {}
 
 function basic({ user, password }: Credentials): string {
   return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;

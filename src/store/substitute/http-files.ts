@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { decompress, parseCompression } from '../../util/compression/decompress.ts';
+import type { ObjectFacts } from '../../castore/objects/object-store.ts';
+import { parseContentEncoding, undoEncodings } from '../../util/compression/content-encoding.ts';
 import { damaged, messageOf, StoreError } from '../../util/errors.ts';
 import type { CacheFiles, FileOptions } from './files.ts';
-import type { Answer, HttpPatience } from './http-client.ts';
+import type { Answer, HttpPatience, HttpSecrets } from './http-client.ts';
 import { HTTP_PATIENCE, HttpClient, resolveAddress, shownUrl } from './http-client.ts';
-import type { Credentials } from './netrc.ts';
 
 /** How often a file may be cut off without a good part of it having come since the last time. */
 const MAX_CUTS = 5;
@@ -18,36 +18,46 @@ export class HttpCacheFiles implements CacheFiles {
   readonly #patience: HttpPatience;
 
   /** `base` ends in a slash and names no user. */
-  constructor(
-    base: URL,
-    credentials?: () => Credentials | undefined,
-    patience: HttpPatience = HTTP_PATIENCE,
-  ) {
+  constructor(base: URL, secrets: HttpSecrets = {}, patience: HttpPatience = HTTP_PATIENCE) {
     this.address = `nix+${base.href.replace(/\/$/, '')}`;
     this.#base = base;
     this.#patience = patience;
-    this.#client = new HttpClient(base, credentials, patience);
+    this.#client = new HttpClient(base, secrets, patience);
   }
 
   async read(path: string, { size, signal }: FileOptions): Promise<AsyncIterable<Uint8Array> | undefined> {
     const url = resolveAddress(path, this.#base);
     const answer = await this.#client.get(url, {}, signal);
     if (!answer) return undefined;
-    const encodings = encodingsOf(answer);
+    const encodings = parseContentEncoding(answer.headers['content-encoding']);
     // The length that is known is that of the file, not of what it was made for the way.
-    let contents = this.#resumed(url, answer, encodings.length > 0 ? undefined : size, signal);
-    for (const encoding of encodings.reverse()) contents = decompress(parseCompression(encoding), contents);
-    return contents;
+    const contents = this.#resumed(url, answer, encodings.length > 0 ? undefined : size, signal);
+    return undoEncodings(encodings, contents);
+  }
+
+  /** What is said of a file: `undefined` when there is none. Throws UNAVAILABLE where its server does not say how long it is. */
+  async facts(path: string, signal: AbortSignal): Promise<ObjectFacts | undefined> {
+    const url = resolveAddress(path, this.#base);
+    const headers = await this.#client.head(url, signal);
+    if (!headers) return undefined;
+    const size = headers['content-length'] ?? '';
+    if (!/^\d{1,15}$/.test(size))
+      throw new StoreError('UNAVAILABLE', `${shownUrl(url)}: the server does not say how long it is`);
+    return { size: Number(size), modified: Date.parse(headers['last-modified'] ?? '') || 0 };
   }
 
   async *#resumed(url: URL, first: Answer, size: bigint | undefined, signal: AbortSignal) {
     const { etag } = first.headers;
+    const whole = size ?? wholeLength(first);
     const condition = etag?.startsWith('"') ? { 'if-range': etag } : {};
     let offset = 0;
     let cuts = 0;
     for (let answer = first; ; ) {
       const start = offset;
       try {
+        if (isAtEnd(answer, offset, size)) return;
+        // What is made for the way in another way has other bytes there.
+        if (!isEncodedAs(answer, first)) throw new Error('it goes on in another encoding');
         // Who cannot begin in the middle begins anew.
         for await (const part of behind(answer.body, answer.status === 206 ? 0 : offset)) {
           offset += part.length;
@@ -57,6 +67,8 @@ export class HttpCacheFiles implements CacheFiles {
         throw new Error('it ended too early');
       } catch (error) {
         signal.throwIfAborted();
+        // All of it has come, and only its end has not been heard.
+        if (whole !== undefined && BigInt(offset) === whole) return;
         cuts = offset - start >= GOOD_PART ? 1 : cuts + 1;
         if (cuts === MAX_CUTS) {
           throw new StoreError(
@@ -107,11 +119,20 @@ async function* behind(source: AsyncIterable<Uint8Array>, count: number): AsyncG
   }
 }
 
-/** Content encodings of an answer, in the order in which the server applied them. */
-function encodingsOf({ headers }: Answer): string[] {
-  return (headers['content-encoding'] ?? '')
-    .toLowerCase()
-    .split(',')
-    .map((encoding) => encoding.trim().replace(/^x-/, ''))
-    .filter((encoding) => encoding !== '' && encoding !== 'identity');
+/** The length that an answer says it has. */
+function wholeLength({ status, headers }: Answer): bigint | undefined {
+  const text = headers['content-length'] ?? '';
+  return status === 200 && /^\d{1,18}$/.test(text) ? BigInt(text) : undefined;
+}
+
+/** Whether a server says, asked for what follows so many bytes, that there are no more. */
+function isAtEnd({ status, headers }: Answer, offset: number, size: bigint | undefined): boolean {
+  if (status !== 416) return false;
+  if (headers['content-range'] === `bytes */${offset}` && (size === undefined || size <= offset)) return true;
+  throw new Error('it has become shorter');
+}
+
+function isEncodedAs(one: Answer, other: Answer): boolean {
+  const [a, b] = [one, other].map(({ headers }) => parseContentEncoding(headers['content-encoding']).join());
+  return a === b;
 }

@@ -28,6 +28,7 @@ export function readNetrc(host: string, file?: string): () => Credentials | unde
 
 /** The credentials of the first entry that is for this host, or for any. */
 export function parseNetrc(text: string, host: string): Credentials | undefined {
+  const wanted = comparable(host);
   // The definition of a macro goes up to an empty line.
   const words = text
     .replace(/^[ \t]*macdef\s[\s\S]*?(?:\n[ \t\r]*(?=\n)|$(?![\s\S]))/gm, '\n')
@@ -41,7 +42,7 @@ export function parseNetrc(text: string, host: string): Credentials | undefined 
   for (let word = next(); word !== undefined; word = next()) {
     if (word === 'machine' || word === 'default') {
       if (found) break;
-      if (word === 'default' || next() === host) found = { user: '', password: '' };
+      if (word === 'default' || comparable(next() ?? '') === wanted) found = { user: '', password: '' };
     } else if (word === 'login' || word === 'password' || word === 'account') {
       const value = next() ?? '';
       if (found && word === 'login') found.user = value;
@@ -49,4 +50,9 @@ export function parseNetrc(text: string, host: string): Credentials | undefined 
     }
   }
   return found && (found.user !== '' || found.password !== '') ? found : undefined;
+}
+
+/** Names of hosts are the same in any case, and addresses of IPv6 in brackets or without. */
+function comparable(host: string): string {
+  return host.toLowerCase().replace(/^\[(.*)\]$/, '$1');
 }

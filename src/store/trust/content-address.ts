@@ -46,7 +46,8 @@ export async function hasContentAddress(
   if (!parts) return false;
   const hash = self ? new SelfHash(caAlgorithm(type), info.storePath) : createHash(caAlgorithm(type));
   for await (const part of parts) hash.update(part);
-  return hash.digest().equals(digest);
+  const digests = hash instanceof SelfHash ? hash.digests() : [hash.digest()];
+  return digests.some((found) => found.equals(digest));
 }
 
 /** `undefined` for what is no plain file: its hash says nothing of anything else. */

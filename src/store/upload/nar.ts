@@ -1,23 +1,29 @@
 import { crc32 } from 'node:zlib';
 import { ParallelSha256 } from '../../nix/nar/parallel-sha256.ts';
 import { MAGIC } from '../../nix/nar/tokens.ts';
+import { beginOf } from '../../util/async/iterables.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { decompress } from '../../util/compression/decompress.ts';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import type { IngestedNar } from '../nar/ingest.ts';
 import { ingestNar } from '../nar/ingest.ts';
 import type { Services } from '../services.ts';
+import { keptNar } from '../side-files/name.ts';
+import { SideFileTable } from '../side-files/table.ts';
 import type { StoredFormat } from './stored.ts';
 import type { UploadTables } from './tables.ts';
 
 type Bytes = AsyncIterable<Uint8Array>;
+
+/** What uploads are compressed by. In bzip2 nothing can be stored as it is: such a file is kept as it came. */
+export type UploadedCompression = StoredFormat | 'bzip2';
 
 /** A file with a NAR in it that somebody uploads. */
 export interface NarFile {
   /** The expected hash of the file. */
   readonly sha256: Uint8Array;
   /** `undefined` to find out: files that end in `.nar` may be compressed. */
-  readonly compression: StoredFormat | undefined;
+  readonly compression: UploadedCompression | undefined;
   readonly bytes: Bytes;
 }
 
@@ -32,12 +38,14 @@ export async function takeNar(
   file: NarFile,
   signal?: AbortSignal,
 ): Promise<void> {
-  const [begin, bytes] = await beginOf(file.bytes);
+  const [begin, bytes] = await beginOf(file.bytes, MAGIC.length);
   const compression = file.compression ?? compressionOf(begin);
   let nar: IngestedNar;
   if (!compression) {
     nar = await ingestNar(bytes, store, { signal });
     checkHash(file, nar.narSha256);
+  } else if (compression === 'bzip2') {
+    nar = await takeKept(store, tables, { ...file, bytes }, signal);
   } else {
     const sha256 = new ParallelSha256();
     try {
@@ -64,6 +72,31 @@ export async function takeNar(
   await tables.store.writer.flush();
 }
 
+/** Takes a compressed NAR, and keeps the file beside what came out of it. */
+async function takeKept(
+  store: Services,
+  tables: UploadTables,
+  file: NarFile,
+  signal: AbortSignal | undefined,
+): Promise<IngestedNar> {
+  const sha256 = new ParallelSha256();
+  try {
+    const hashed = through(file.bytes, (part) => sha256.update(part));
+    const { digest, size } = await store.blobs.put(hashed, { signal });
+    await store.blobs.flush();
+    checkHash(file, await sha256.digest());
+    const kept = await store.blobs.read(digest, { size, signal });
+    if (!kept)
+      throw new StoreError('UNAVAILABLE', 'the file that was uploaded has gone again; upload it again');
+    const nar = await ingestNar(unpacked('bzip2', kept), store, { signal });
+    const name = keptNar(file.sha256);
+    await new SideFileTable(tables.store).put(name.text, { digest, size, owner: nar.narSha256 });
+    return nar;
+  } finally {
+    sha256.close();
+  }
+}
+
 function checkHash({ sha256 }: NarFile, found: Uint8Array): void {
   if (!asBuffer(found).equals(sha256)) throw invalid('the file has another SHA-256 than its name says');
 }
@@ -75,29 +108,13 @@ async function* through(bytes: Bytes, see: (part: Uint8Array) => void): AsyncGen
   }
 }
 
-async function* unpacked(compression: StoredFormat, bytes: Bytes): AsyncGenerator<Uint8Array> {
+async function* unpacked(compression: UploadedCompression, bytes: Bytes): AsyncGenerator<Uint8Array> {
   try {
     yield* decompress(compression, bytes);
   } catch (error) {
     if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
     throw invalid(messageOf(error), { cause: error });
   }
-}
-
-/** The first bytes of a stream, and the whole stream. */
-async function beginOf(bytes: Bytes): Promise<[begin: Buffer, whole: Bytes]> {
-  const parts = bytes[Symbol.asyncIterator]();
-  let begin = Buffer.alloc(0);
-  while (begin.length < MAGIC.length) {
-    const { value, done } = await parts.next();
-    if (done) break;
-    begin = Buffer.concat([begin, value]);
-  }
-  const whole = async function* () {
-    yield begin;
-    yield* { [Symbol.asyncIterator]: () => parts };
-  };
-  return [begin, whole()];
 }
 
 /** Finds the compression of a file that Nix calls `.nar`, whatever it contains. */

@@ -24,7 +24,7 @@ interface Format {
 const XZ_FLAGS = Buffer.from([0, 0]);
 const XZ_BLOCK = sealed(Buffer.from([2, 0, 0x21, 1, 8, 0, 0, 0]));
 
-/** RFC 1952 and 1951, RFC 8878, and the format of xz; those two without a checksum. */
+/** RFC 1952 and 1951, RFC 8878, RFC 7932, and the formats of xz and LZ4; all but gzip without a checksum. */
 const FORMATS = {
   xz: {
     pieceLength: 1 << 16,
@@ -68,6 +68,30 @@ const FORMATS = {
       end.writeUInt32LE(length % 2 ** 32, 4);
       return end;
     },
+  },
+  lz4: {
+    pieceLength: 1 << 16,
+    headLength: 4,
+    begin: () => Buffer.from('04224d18604082', 'hex'),
+    head(length) {
+      const head = Buffer.alloc(4);
+      head.writeUInt32LE(2 ** 31 + length);
+      return head;
+    },
+    end: () => Buffer.alloc(4),
+  },
+  br: {
+    pieceLength: 1 << 16,
+    headLength: 3,
+    begin: () => Buffer.alloc(0),
+    head(length, isFirst) {
+      // The first one has the window's size before it, in one bit.
+      const bits = ((length - 1) << 3) | (1 << 19);
+      const head = Buffer.alloc(3);
+      head.writeUIntLE(isFirst ? bits << 1 : bits, 0, 3);
+      return head;
+    },
+    end: () => Buffer.from([3]),
   },
 } satisfies Record<string, Format>;
 

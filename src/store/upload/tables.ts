@@ -6,7 +6,7 @@ import { NarIndex } from '../nar/index.ts';
 import type { StoredFormat } from './stored.ts';
 
 /** In the order of the byte that stands for them. */
-const COMPRESSIONS: readonly StoredFormat[] = ['xz', 'zstd', 'gzip'];
+const COMPRESSIONS: readonly StoredFormat[] = ['xz', 'zstd', 'gzip', 'lz4', 'br'];
 const SHA256_LENGTH = 32;
 const FILE_ROW_LENGTH = 1 + SHA256_LENGTH + 4;
 

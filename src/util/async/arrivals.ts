@@ -26,3 +26,43 @@ export async function* tellingArrivals(parts: AsyncIterable<Uint8Array>): AsyncG
     yield part;
   }
 }
+
+/**
+ * Tells of what arrives in many parts, at most every so many milliseconds; of the last of it, too, as soon as that time is
+ * over: told later, it would look as if it had come later.
+ */
+export class ArrivalTeller {
+  readonly #tell: ArrivalListener;
+  readonly #everyMs: number;
+  #untold = 0;
+  #toldAt = Number.NEGATIVE_INFINITY;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(tell: ArrivalListener, everyMs: number) {
+    this.#tell = tell;
+    this.#everyMs = everyMs;
+  }
+
+  arrived(bytes: number): void {
+    this.#untold += bytes;
+    if (this.#timer) return;
+    const wait = this.#toldAt + this.#everyMs - performance.now();
+    if (wait <= 0) this.#tellNow();
+    else this.#timer = setTimeout(() => this.#tellNow(), wait).unref();
+  }
+
+  #tellNow(): void {
+    this.#timer = undefined;
+    this.#toldAt = performance.now();
+    const bytes = this.#untold;
+    this.#untold = 0;
+    this.#tell(bytes);
+  }
+
+  /** Nothing more will arrive: tells of the rest. */
+  end(): void {
+    if (!this.#timer) return;
+    clearTimeout(this.#timer);
+    this.#tellNow();
+  }
+}

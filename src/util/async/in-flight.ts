@@ -7,17 +7,17 @@ export class InFlight {
   #landed: (() => void) | undefined;
   #failure: { error: unknown } | undefined;
 
-  /** `onFailure` is called once, at the first failure. */
+  /** `most`: of what the work counts together. `onFailure` is called once, at the first failure. */
   constructor(most: number, onFailure?: () => void) {
     this.#most = most;
     this.#onFailure = onFailure;
   }
 
-  /** Takes work that has begun. */
-  add(work: Promise<unknown>): void {
-    this.#count++;
+  /** Takes work that has begun. `weight`: what it counts. */
+  add(work: Promise<unknown>, weight = 1): void {
+    this.#count += weight;
     const land = () => {
-      this.#count--;
+      this.#count -= weight;
       this.#landed?.();
     };
     work.then(land, (error) => {

@@ -1,13 +1,14 @@
 /**
- * Yields the results of `work` in the order of the source; up to `most` items are worked on at once. `work` begins
- * before the next item is asked of the source. When something fails, or the caller stops early, the work that has
+ * Yields the results of `work` in the order of the source; up to `most` items are worked on at once, which may change. `work`
+ * begins before the next item is asked of the source. When something fails, or the caller stops early, the work that has
  * begun is waited for.
  */
 export async function* mapAhead<T, R>(
   source: AsyncIterable<T> | Iterable<T>,
-  most: number,
+  most: number | (() => number),
   work: (item: T) => Promise<R>,
 ): AsyncGenerator<R> {
+  const limit = typeof most === 'number' ? () => most : most;
   const begun: Promise<R>[] = [];
   try {
     for await (const item of source) {
@@ -15,7 +16,7 @@ export async function* mapAhead<T, R>(
       // A failure is thrown when its turn comes.
       result.catch(() => {});
       begun.push(result);
-      if (begun.length >= most) yield await begun.shift()!;
+      while (begun.length >= limit()) yield await begun.shift()!;
     }
     while (begun.length > 0) yield await begun.shift()!;
   } finally {
@@ -44,4 +45,30 @@ export async function* merged<T>(sources: readonly AsyncIterable<T>[]): AsyncGen
   } finally {
     await Promise.allSettled([...coming.keys()].map((from) => from.return?.()));
   }
+}
+
+/** The first bytes of a stream, at least so many if it has them, and the whole stream. */
+export async function beginOf(
+  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  least: number,
+): Promise<[begin: Buffer, whole: AsyncIterable<Uint8Array>]> {
+  const parts = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+  const first: Uint8Array[] = [];
+  for (let length = 0; length < least; ) {
+    const { value, done } = await parts.next();
+    if (done) break;
+    // A copy: the source may use its buffer again.
+    first.push(Uint8Array.from(value));
+    length += value.length;
+  }
+  const begin = Buffer.concat(first);
+  const whole = async function* () {
+    try {
+      yield begin;
+      for (let next = await parts.next(); !next.done; next = await parts.next()) yield next.value;
+    } finally {
+      await parts.return?.();
+    }
+  };
+  return [begin, whole()];
 }

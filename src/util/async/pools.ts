@@ -1,6 +1,10 @@
 /** How often a pool that somebody waits for is looked at, and after how long without a byte it is silent, in milliseconds. */
 const LOOK_MS = 500;
 export const SILENT_MS = 2000;
+/** When nothing has come over fresh connections either for so long, in milliseconds, others are tried in their place. */
+const FRESH_MS = 3500;
+/** A request that is lost though others are answered is made again, each time after so many times as long. */
+const LONGER = 3;
 
 /** Connections to one peer, which are used and given up together. */
 export interface Pool {
@@ -18,6 +22,8 @@ class Watched<P extends Pool> {
   #seen = 0;
   #since = performance.now();
   #waiting = 0;
+  /** When the latest request was made that has been answered. */
+  #answered = 0;
 
   constructor(pool: P) {
     this.pool = pool;
@@ -32,6 +38,20 @@ class Watched<P extends Pool> {
     this.#waiting--;
   }
 
+  /** A request that was made at a time has been answered. */
+  answered(begun: number): void {
+    this.#answered = Math.max(this.#answered, begun);
+  }
+
+  /** Whether one was answered that was made after a time. */
+  hasAnsweredSince(time: number): boolean {
+    return this.#answered > time;
+  }
+
+  get isWaitedFor(): boolean {
+    return this.#waiting > 0;
+  }
+
   isSilent(forMs: number): boolean {
     const { received } = this.pool;
     if (received !== this.#seen) {
@@ -40,6 +60,12 @@ class Watched<P extends Pool> {
     }
     return performance.now() - this.#since >= forMs;
   }
+}
+
+/** A request that is made again over fresh connections. */
+interface Hope<P extends Pool> {
+  readonly fresh: Watched<P>;
+  readonly stop: AbortController;
 }
 
 export interface Wait<T, P> {
@@ -52,15 +78,16 @@ export interface Wait<T, P> {
 
 /**
  * A pool of connections that is replaced when it has gone silent, as after a suspension or behind a router that forgot
- * them: what is being waited for is asked again over fresh connections, beside it. If the answer comes from there, they
- * are the pool from then on.
+ * them: what is being waited for is asked again over fresh connections, beside it, and again over others until something
+ * comes. Those from which the answer comes are the pool from then on.
+ *
+ * So is a request for which nothing comes while later ones are answered, since something in between has lost it. The peer
+ * may only be slow: of those requests one at a time is made again.
  */
 export class Pools<P extends Pool> {
   readonly #make: () => P;
   #current: Watched<P>;
   #fresh: Watched<P> | undefined;
-  /** Those who wait for an answer of the fresh one. */
-  #hopes = 0;
 
   constructor(make: () => P) {
     this.#make = make;
@@ -75,12 +102,18 @@ export class Pools<P extends Pool> {
   async ask<T>(request: (pool: P, signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
     const first = new AbortController();
     const { pool } = this;
+    const asked = this.#current;
+    const begun = performance.now();
     const again = async (fresh: P, unwanted: AbortSignal) => {
       const answer = await request(fresh, unwanted);
       first.abort();
       return answer;
     };
-    return this.wait(pool, request(pool, either(signal, first.signal)), { again, signal });
+    const answer = request(pool, either(signal, first.signal)).then((value) => {
+      asked.answered(begun);
+      return value;
+    });
+    return this.wait(pool, answer, { again, signal });
   }
 
   /** Waits for an answer that comes through a pool. Nobody hears any more of one that comes later than that of `again`. */
@@ -92,20 +125,25 @@ export class Pools<P extends Pool> {
     const silent = this.#current.pool === pool ? this.#current : new Watched(pool);
     silent.enter();
     const fromFresh = Promise.withResolvers<T>();
-    const second = new AbortController();
-    let hopes = false;
+    let hope: Hope<P> | undefined;
+    const begun = performance.now();
+    let lostMs = silentMs;
+    const isLost = () =>
+      performance.now() - begun >= lostMs && silent.hasAnsweredSince(begun) && (hope || !this.#fresh);
     const look = () => {
-      if (!silent.isSilent(silentMs)) return;
-      clearInterval(timer);
-      hopes = true;
-      this.#hopes++;
-      this.#fresh ??= new Watched(this.#make());
-      const fresh = this.#fresh;
-      again(fresh.pool, either(signal, second.signal)).then(
+      if (!silent.isSilent(silentMs) && !isLost()) return;
+      if (hope && !hope.fresh.isSilent(FRESH_MS)) return;
+      lostMs *= LONGER;
+      if (hope) this.#giveUp(hope);
+      const mine = this.#hope();
+      hope = mine;
+      again(mine.fresh.pool, either(signal, mine.stop.signal)).then(
         (value) => {
-          hopes = false;
-          this.#hopes--;
-          this.#turnTo(fresh, silent, silentMs);
+          if (mine.stop.signal.aborted) return;
+          clearInterval(timer);
+          hope = undefined;
+          mine.fresh.leave();
+          this.#turnTo(mine.fresh, silent, silentMs);
           fromFresh.resolve(value);
         },
         // The silent one may have an answer all the same.
@@ -118,11 +156,21 @@ export class Pools<P extends Pool> {
     } finally {
       clearInterval(timer);
       silent.leave();
-      if (hopes) {
-        second.abort();
-        if (--this.#hopes === 0) this.#dropFresh();
-      }
+      if (hope) this.#giveUp(hope);
     }
+  }
+
+  #hope(): Hope<P> {
+    if (this.#fresh?.isSilent(FRESH_MS)) this.#dropFresh();
+    this.#fresh ??= new Watched(this.#make());
+    this.#fresh.enter();
+    return { fresh: this.#fresh, stop: new AbortController() };
+  }
+
+  #giveUp({ fresh, stop }: Hope<P>): void {
+    stop.abort();
+    fresh.leave();
+    if (fresh === this.#fresh && !fresh.isWaitedFor) this.#dropFresh();
   }
 
   #turnTo(fresh: Watched<P>, silent: Watched<P>, silentMs: number): void {

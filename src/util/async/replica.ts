@@ -1,6 +1,7 @@
-import type { Code } from '../errors.ts';
+import type { Code, WrongContents } from '../errors.ts';
 import { messageOf, StoreError } from '../errors.ts';
 import { log } from '../log.ts';
+import { isAway } from './transient.ts';
 
 /** How soon one that is away is asked whether it is back, how often later on, and how long it has to answer; in milliseconds. */
 const FIRST_PROBE_MS = 100;
@@ -15,18 +16,21 @@ const AVOIDED_MS = 10_000;
 /** Weight of the newest answer in the usual time. */
 const NEWEST = 0.1;
 
-const AWAY: readonly Code[] = ['UNAVAILABLE', 'DEADLINE_EXCEEDED'];
-/** Failures that another one may not have. */
-const ELSEWHERE: readonly Code[] = [...AWAY, 'DATA_LOSS', 'RESOURCE_EXHAUSTED', 'INTERNAL'];
+/** Failures that another one has as well: they are not its own. */
+const EVERYWHERE: readonly Code[] = ['INVALID_ARGUMENT', 'CANCELLED'];
 
 /** One of several that have the same: whether it is there, and how fast it answers. */
 export class Replica {
   readonly name: string;
+  /** Whether it has to be asked before something is not there. */
+  readonly isEssential: boolean = true;
   readonly #probe: (signal: AbortSignal) => Promise<unknown>;
   #usualMs: number | undefined;
   #slowUntil = 0;
   #timer: NodeJS.Timeout | undefined;
   #probeMs = FIRST_PROBE_MS;
+  /** The failure that the log has been told of. */
+  #toldOf: string | undefined;
   readonly #closing = new AbortController();
   /** Why it is away, as of its last failure. */
   failure: unknown;
@@ -37,12 +41,8 @@ export class Replica {
     this.#probe = probe;
   }
 
-  static isAway(error: unknown): boolean {
-    return error instanceof StoreError && AWAY.includes(error.code);
-  }
-
   static mayDifferElsewhere(error: unknown): boolean {
-    return error instanceof StoreError && ELSEWHERE.includes(error.code);
+    return error instanceof StoreError && !EVERYWHERE.includes(error.code);
   }
 
   get isUp(): boolean {
@@ -63,6 +63,7 @@ export class Replica {
     return Math.min(Math.max(usual * SLOW_FACTOR, MIN_SLOW_MS), MAX_SLOW_MS);
   }
 
+  /** Another one has answered that was asked later. */
   wasSlow(): void {
     this.#slowUntil = performance.now() + AVOIDED_MS;
   }
@@ -76,9 +77,20 @@ export class Replica {
       this.#usualMs = this.#usualMs === undefined ? took : this.#usualMs * (1 - NEWEST) + took * NEWEST;
       return answer;
     } catch (error) {
-      if (!signal.aborted && Replica.isAway(error)) this.#isAway(error);
+      if (!signal.aborted && isAway(error)) this.#isAway(error);
+      else if (!signal.aborted && Replica.mayDifferElsewhere(error)) this.fails(error);
       throw error;
     }
+  }
+
+  /** It has given what is wrong, where another one has given what is right. */
+  lied(_error: WrongContents): void {}
+
+  /** Takes note of a failure that is its own. */
+  protected fails(error: unknown): void {
+    if (this.#toldOf === messageOf(error)) return;
+    this.#toldOf = messageOf(error);
+    log.warn('a store fails; others are asked', { store: this.name, error: this.#toldOf });
   }
 
   #isAway(error: unknown): void {

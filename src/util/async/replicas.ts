@@ -1,8 +1,9 @@
-import { damaged, messageOf, StoreError } from '../errors.ts';
+import { damaged, messageOf, StoreError, WrongContents } from '../errors.ts';
 import { Outage } from './outage.ts';
 import { Replica } from './replica.ts';
 import type { Patience, RetryOptions } from './retry.ts';
 import { resuming, retrying } from './retry.ts';
+import { isAway, mayPass } from './transient.ts';
 
 /** What several services have in common that are all in the same places. */
 export class ReplicaGroup {
@@ -25,10 +26,31 @@ export class ReplicaGroup {
     return this.#writer;
   }
 
+  /** Those to be asked, the first first. `whom`: those whose word counts more, where nobody can tell what is right. */
+  order(_whom?: 'fast' | 'essential'): readonly Replica[] {
+    return this.members.filter(({ isUp }) => isUp).sort((a, b) => Number(a.isSlow) - Number(b.isSlow));
+  }
+
+  /** Whether another one may be asked beside one that is slow; else that is asked once more so long later, in milliseconds. */
+  waitToHedge(): number {
+    return 0;
+  }
+
   /** Ends what is under way to find out who is back. */
   close(): void {
     for (const member of this.members) member.close();
   }
+}
+
+type Work<S, T> = (service: S, signal: AbortSignal, member: Replica) => Promise<T>;
+
+interface AskOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly isSomewhere?: boolean;
+  /** See `ReplicaGroup.order`. */
+  readonly whom?: 'fast' | 'essential' | undefined;
+  /** Those that are not to be asked. */
+  readonly without?: ReadonlySet<Replica> | undefined;
 }
 
 /** Asks several services that have the same: the first that is there, and the next beside it when that one is slow. */
@@ -46,10 +68,11 @@ export class Replicas<S> {
 
   /**
    * The first answer; whoever else was asked is told by its signal that it is no longer wanted. That something is not
-   * there (`undefined`) is an answer only when nobody is left who might have it after all.
+   * there (`undefined`) is an answer only when nobody is left who might have it after all: of what `isSomewhere`, because
+   * something that was stored refers to it, also one that is away might.
    */
-  async ask<T>(work: (service: S, signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const answer = await retrying(this.#retries(signal), () => this.#round(work, signal));
+  async ask<T>(work: Work<S, T>, options: AskOptions = {}): Promise<T> {
+    const answer = await retrying(this.#retries(options.signal), () => this.#round(work, options));
     this.#group.outage.answered();
     return answer;
   }
@@ -72,31 +95,36 @@ export class Replicas<S> {
     return {
       awayMs,
       // Who has never answered has probably been named wrongly.
-      isTransient: (error) =>
-        Replica.isAway(error) &&
+      isTransient: (error, sinceMs) =>
+        mayPass(error, sinceMs) &&
         (firstAnswerMs === undefined || this.#group.members.some((one) => one.hasAnswered)),
       onFailure: this.#group.outage.failed,
       signal,
     };
   }
 
-  async #round<T>(
-    work: (service: S, signal: AbortSignal) => Promise<T>,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
-    const members = this.#group.members
-      .filter(({ isUp }) => isUp)
-      .sort((a, b) => Number(a.isSlow) - Number(b.isSlow));
+  async #round<T>(work: Work<S, T>, { signal, isSomewhere = false, whom, without }: AskOptions): Promise<T> {
+    const members = this.#group.order(whom).filter((member) => !without?.has(member));
     if (members.length === 0) throw this.#nobody();
     const outcome = Promise.withResolvers<T>();
     const asked: { readonly stop: AbortController; ended: boolean }[] = [];
-    const failures: unknown[] = [];
+    const failures: { readonly member: Replica; readonly error: unknown }[] = [];
     let isAbsent = false;
     let timer: NodeJS.Timeout | undefined;
     const conclude = () => {
       if (asked.some(({ ended }) => !ended)) return;
-      if (isAbsent) outcome.resolve(undefined as T);
-      else outcome.reject(failures[0]);
+      // One that is away may have what the others do not have, or have not got right.
+      const away = failures.find(({ member, error }) => member.isEssential && isAway(error))?.error;
+      const isLeftOut = this.#group.members.some((one) => one.isEssential && !members.includes(one));
+      const why = away ?? (isLeftOut ? this.#nobody() : undefined);
+      if (isAbsent && !(isSomewhere && why)) outcome.resolve(undefined as T);
+      else outcome.reject(why ?? (failures.find(({ member }) => member.isEssential) ?? failures[0]!).error);
+    };
+    const goOn = () => (asked.length < members.length ? begin() : conclude());
+    const hedge = () => {
+      const waitMs = this.#group.waitToHedge();
+      if (waitMs === 0) begin();
+      else timer = setTimeout(begin, waitMs);
     };
     const begin = () => {
       clearTimeout(timer);
@@ -104,27 +132,29 @@ export class Replicas<S> {
       if (!member) return;
       const one = { stop: new AbortController(), ended: false };
       asked.push(one);
-      timer = setTimeout(begin, member.slowAfterMs);
+      timer = setTimeout(hedge, member.slowAfterMs);
       const until = signal ? AbortSignal.any([signal, one.stop.signal]) : one.stop.signal;
       const service = this.#services[this.#group.members.indexOf(member)]!;
       member
-        .ask((signal) => work(service, signal), until)
+        .ask((signal) => work(service, signal, member), until)
         .then(
           (answer) => {
             one.ended = true;
             isAbsent ||= answer === undefined;
-            if (answer === undefined) return conclude();
+            if (answer === undefined) return goOn();
             // Those that were asked before have been slow.
             for (const [i, { ended }] of asked.slice(0, asked.indexOf(one)).entries())
               if (!ended) members[i]!.wasSlow();
+            for (const failure of failures)
+              if (failure.error instanceof WrongContents) failure.member.lied(failure.error);
             outcome.resolve(answer);
           },
           (error) => {
             one.ended = true;
-            failures.push(error);
-            if (signal?.aborted || !Replica.mayDifferElsewhere(error)) outcome.reject(error);
-            else if (!isAbsent && asked.length < members.length) begin();
-            else conclude();
+            failures.push({ member, error });
+            const isForAll = member.isEssential && !Replica.mayDifferElsewhere(error);
+            if (signal?.aborted || isForAll) outcome.reject(error);
+            else goOn();
           },
         );
     };
@@ -137,8 +167,9 @@ export class Replicas<S> {
     }
   }
 
+  /** Why nobody can be asked any more. */
   #nobody(): StoreError {
-    const reasons = this.#group.members.map(({ failure }) => messageOf(failure));
+    const reasons = this.#group.members.flatMap(({ failure }) => (failure ? [messageOf(failure)] : []));
     return new StoreError('UNAVAILABLE', reasons.join('; '));
   }
 }

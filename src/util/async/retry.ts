@@ -22,8 +22,8 @@ export const DEFAULT_PATIENCE: Patience = { awayMs: 3000 };
 export interface RetryOptions {
   /** See `Patience`. */
   readonly awayMs: number;
-  /** Whether trying again may help. */
-  readonly isTransient: (error: unknown) => boolean;
+  /** Whether trying again may help, when it has failed for so long, in milliseconds. */
+  readonly isTransient: (error: unknown, sinceMs: number) => boolean;
   /** Told of every failure after which it is tried again, and for how long it has failed, in milliseconds. */
   readonly onFailure?: (error: unknown, sinceMs: number) => void;
   readonly signal?: AbortSignal | undefined;
@@ -57,8 +57,8 @@ export class Retries {
   async after(failure: unknown, waitMs?: number): Promise<void> {
     const { awayMs, isTransient, onFailure, signal } = this.#options;
     if (signal?.aborted) throw explained(signal.reason, this.#failure);
-    if (!isTransient(failure)) throw failure;
     const sinceMs = performance.now() - this.#since;
+    if (!isTransient(failure, sinceMs)) throw failure;
     const jittered = waitMs ?? this.#waitMs * (0.5 + Math.random());
     if (sinceMs >= awayMs || (waitMs !== undefined && sinceMs + waitMs > awayMs)) throw failure;
     this.#waitMs = Math.min(this.#waitMs * 2, MAX_WAIT_MS);

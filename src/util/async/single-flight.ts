@@ -39,6 +39,12 @@ export class SingleFlight<T> {
     }
   }
 
+  /** Has what is running under a key go on to its end, also when all callers have left. */
+  keep(key: string): void {
+    const flight = this.#running.get(key);
+    if (flight) flight.callers++;
+  }
+
   #begin(key: string, work: (signal: AbortSignal) => Promise<T>): Flight<T> {
     const abort = new AbortController();
     const listeners = new Set<ArrivalListener>();

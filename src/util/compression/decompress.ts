@@ -1,6 +1,7 @@
 import { createBrotliDecompress, createGunzip } from 'node:zlib';
 import { damaged, messageOf, StoreError } from '../errors.ts';
 import { decompressBzip2 } from './bzip2.ts';
+import { decompressLz4 } from './lz4.ts';
 import type { Bytes } from './through.ts';
 import { throughStream } from './through.ts';
 import { decompressXz } from './xz.ts';
@@ -15,6 +16,7 @@ const FORMATS = {
   gzip: (source: Bytes) => throughStream(source, createGunzip({ chunkSize: OUTPUT_LENGTH })),
   br: (source: Bytes) => throughStream(source, createBrotliDecompress({ chunkSize: OUTPUT_LENGTH })),
   bzip2: decompressBzip2,
+  lz4: decompressLz4,
 };
 
 /** A compression that can be undone. */

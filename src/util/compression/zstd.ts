@@ -1,6 +1,13 @@
 import { pipeline, Readable } from 'node:stream';
-import { constants, createZstdDecompress, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import {
+  constants,
+  createZstdCompress,
+  createZstdDecompress,
+  zstdCompressSync,
+  zstdDecompressSync,
+} from 'node:zlib';
 import { damaged, messageOf, systemCode } from '../errors.ts';
+import { throughStream } from './through.ts';
 import type { FramePart } from './zstd-frames.ts';
 import { FrameSplitter } from './zstd-frames.ts';
 
@@ -40,13 +47,22 @@ function decompressFrame(frame: Uint8Array, maxOutputLength: number): Uint8Array
   }
 }
 
-/** Decompresses a stream of any number of frames, in parts. Throws DATA_LOSS as it goes. */
-export async function* zstdDecompressStream(source: Source): AsyncGenerator<Uint8Array> {
+/** Compresses a stream to one frame, in parts. */
+export function zstdCompressStream(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  return throughStream(source, createZstdCompress({ params: PARAMS }));
+}
+
+/**
+ * Decompresses a stream of any number of frames, in parts. Throws DATA_LOSS as it goes, also for frames that refer to what
+ * is further behind than 2 to the power of `windowLog` bytes: so much memory it takes.
+ */
+export async function* zstdDecompressStream(source: Source, windowLog = 27): AsyncGenerator<Uint8Array> {
+  const params = { [constants.ZSTD_d_windowLogMax]: windowLog };
   const parts = split(source);
   try {
     for (let next = await parts.next(); !next.done; next = await parts.next()) {
       const frame = Readable.from(oneFrame(next.value, parts), { objectMode: false });
-      yield* pipeline(frame, createZstdDecompress(), () => {}) as AsyncIterable<Uint8Array>;
+      yield* pipeline(frame, createZstdDecompress({ params }), () => {}) as AsyncIterable<Uint8Array>;
     }
   } catch (error) {
     // Any other error is the source's own.

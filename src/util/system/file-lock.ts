@@ -1,5 +1,5 @@
 import { closeSync, existsSync, fstatSync, openSync, unlinkSync } from 'node:fs';
-import { systemCode } from '../errors.ts';
+import { isAbsence } from '../errors.ts';
 import { CallBuffer } from './call-buffer.ts';
 import { libc } from './libc.ts';
 import type { Ownership } from './ownership.ts';
@@ -42,7 +42,7 @@ export function readLocked<T>(path: string, read: (fd: number) => T): T | undefi
   try {
     fd = openSync(path, 'r');
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
+    if (isAbsence(error)) return undefined;
     throw error;
   }
   try {
@@ -60,7 +60,7 @@ export function unlinkIfThere(path: string): boolean {
     unlinkSync(path);
     return true;
   } catch (error) {
-    if (systemCode(error) !== 'ENOENT') throw error;
+    if (!isAbsence(error)) throw error;
     return false;
   }
 }

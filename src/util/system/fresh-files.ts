@@ -15,7 +15,9 @@ export class FreshFiles<T> {
   readonly #paths: readonly string[];
   readonly #make: (contents: readonly Buffer[]) => T;
   #value: T;
+  /** How they looked when they were read, and when they were looked at last. */
   #marks: string;
+  #seen: string;
   #isLooking = false;
   #complaint: string | undefined;
 
@@ -24,36 +26,47 @@ export class FreshFiles<T> {
     this.#paths = paths;
     this.#make = make;
     this.#marks = paths.map((path) => markOf(statSync(path, { bigint: true }))).join(' ');
+    this.#seen = this.#marks;
     this.#value = make(paths.map(contentsOf));
     if (paths.length > 0) lookAgain(new WeakRef(this));
   }
 
   /**
-   * What they make, as they were a second ago; the same value until they change. While it cannot be made, as
+   * What they make, as they were a second or two ago; the same value until they change. While it cannot be made, as
    * when one of two files has been replaced, what they made before; the log tells.
    */
   get(): T {
     return this.#value;
   }
 
-  /** Reads them again if they have changed. */
+  /**
+   * Reads them again if they have changed, and have not since the last look: half of a file that is being written may
+   * look like a whole one.
+   */
   async look(): Promise<void> {
     if (this.#isLooking) return;
     this.#isLooking = true;
     try {
-      const facts = await Promise.all(this.#paths.map((path) => stat(path, { bigint: true })));
-      const marks = facts.map(markOf).join(' ');
-      if (marks !== this.#marks) {
-        this.#value = this.#make(await Promise.all(this.#paths.map((path) => readFile(path))));
-        // Looked at before they were read: a change in between shows the next time.
-        this.#marks = marks;
+      const marks = await this.#look();
+      if (marks !== this.#marks && marks === this.#seen) {
+        const contents = await Promise.all(this.#paths.map((path) => readFile(path)));
+        if ((await this.#look()) === marks) {
+          this.#value = this.#make(contents);
+          this.#marks = marks;
+        }
       }
-      this.#complaint = undefined;
+      this.#seen = marks;
+      if (marks === this.#marks) this.#complaint = undefined;
     } catch (error) {
       this.#complain(messageOf(error));
     } finally {
       this.#isLooking = false;
     }
+  }
+
+  async #look(): Promise<string> {
+    const facts = await Promise.all(this.#paths.map((path) => stat(path, { bigint: true })));
+    return facts.map(markOf).join(' ');
   }
 
   #complain(complaint: string): void {

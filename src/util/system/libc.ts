@@ -11,6 +11,7 @@ const PROTOTYPES = {
   ioctl: 'int ioctl(int fd, unsigned long request, void *argument)',
   fcntl: 'int fcntl(int fd, int command, int64_t argument)',
   dup2: 'int dup2(int from, int to)',
+  setsid: 'int setsid()',
   eventfd: 'int eventfd(uint32_t initial, int flags)',
   flock: 'int flock(int fd, int operation)',
   sync_file_range: 'int sync_file_range(int fd, int64_t offset, int64_t length, unsigned int flags)',
@@ -33,10 +34,13 @@ const PROTOTYPES = {
   listen: 'int listen(int fd, int backlog)',
   accept4: 'int accept4(int fd, void *address, void *address_length, int flags)',
   setsockopt: 'int setsockopt(int fd, int level, int name, const void *value, uint32_t length)',
+  getsockopt: 'int getsockopt(int fd, int level, int name, void *value, void *length)',
   mmap: 'int64_t mmap(uintptr_t address, size_t length, int protection, int flags, int fd, int64_t offset)',
   munmap: 'int munmap(uintptr_t address, size_t length)',
   getpwnam: 'uintptr_t getpwnam(const char *name)',
   getgrnam: 'uintptr_t getgrnam(const char *name)',
+  mallopt: 'int mallopt(int parameter, int value)',
+  malloc_trim: 'int malloc_trim(size_t kept)',
   _exit: 'int _exit(int status)',
 };
 
@@ -48,6 +52,7 @@ interface Arguments {
   ioctl: [number, number, Uint8Array];
   fcntl: [number, number, number];
   dup2: [number, number];
+  setsid: [];
   eventfd: [number, number];
   flock: [number, number];
   sync_file_range: [number, number, number, number];
@@ -68,10 +73,13 @@ interface Arguments {
   listen: [number, number];
   accept4: [number, null, null, number];
   setsockopt: [number, number, number, Int32Array, number];
+  getsockopt: [number, number, number, Uint8Array, Uint8Array];
   mmap: [number, number, number, number, number, number];
   munmap: [number, number];
   getpwnam: [string];
   getgrnam: [string];
+  mallopt: [number, number];
+  malloc_trim: [number];
   _exit: [number];
 }
 

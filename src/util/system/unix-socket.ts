@@ -101,12 +101,28 @@ const SEND_BUFFER = Int32Array.of(1 << 20);
  * root, `net.core.wmem_max` limits it.
  */
 export function widenSendBuffer(socket: Socket): void {
-  // Node tells the descriptor nowhere else.
-  const { _handle } = socket as unknown as { readonly _handle?: { readonly fd: number } };
-  const fd = _handle?.fd ?? -1;
+  const fd = descriptorOf(socket);
   const set = (option: number) =>
     libc.setsockopt(fd, SOL_SOCKET, option, SEND_BUFFER, SEND_BUFFER.byteLength) === 0;
   if (!set(SO_SNDBUFFORCE)) set(SO_SNDBUF);
+}
+
+const SO_PEERCRED = 17;
+
+/** The process at the other end of a unix socket, as it was when it connected; `undefined` when that cannot be told. */
+export function peerOf(socket: Socket): { readonly pid: number; readonly uid: number } | undefined {
+  const credentials = Buffer.alloc(12);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(credentials.length);
+  if (libc.getsockopt(descriptorOf(socket), SOL_SOCKET, SO_PEERCRED, credentials, length) !== 0)
+    return undefined;
+  return { pid: credentials.readInt32LE(0), uid: credentials.readUInt32LE(4) };
+}
+
+/** Node tells it nowhere else. */
+function descriptorOf(socket: Socket): number {
+  const { _handle } = socket as unknown as { readonly _handle?: { readonly fd: number } };
+  return _handle?.fd ?? -1;
 }
 
 /** Where things lie in the one buffer that `recvmsg` works on: `struct msghdr`, an iovec, control data. */

@@ -100,6 +100,21 @@ default login any password four`;
     expect(parseNetrc('machine a', 'a')).toBeUndefined();
   });
 
+  test('names hosts as they are written anywhere', () => {
+    expect(parseNetrc('machine Cache.Example login x password y', 'cache.example')?.user).toBe('x');
+    expect(parseNetrc('machine ::1 login x password y', '[::1]')?.user).toBe('x');
+    expect(parseNetrc('machine [2001:DB8::1] login x password y', '[2001:db8::1]')?.user).toBe('x');
+    expect(parseNetrc('machine login password y', '')).toBeUndefined();
+  });
+
+  test('is not looked into where the address has a password, with a user or without', () => {
+    const credentials = (address: string) => parseCaches(new URL(address))[0]!.credentials;
+    expect(credentials('nix+http://user:pw@host/')).toEqual({ user: 'user', password: 'pw' });
+    expect(credentials('nix+http://:pw@host/')).toEqual({ user: '', password: 'pw' });
+    expect(credentials('nix+http://user@host/')).toEqual({ user: 'user', password: '' });
+    expect(credentials('nix+http://host/')).toBeUndefined();
+  });
+
   test('may hold anything', () => {
     const word = fc.constantFrom(
       'machine',

@@ -1,9 +1,11 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { BinaryCache } from '../../../src/store/substitute/binary-cache.ts';
+import type { HttpPatience } from '../../../src/store/substitute/http-client.ts';
 import { HttpCacheFiles } from '../../../src/store/substitute/http-files.ts';
 import { Substituter } from '../../../src/store/substitute/substituter.ts';
 import type { Twist } from '../../helpers/binary-cache.ts';
@@ -28,6 +30,13 @@ async function take(arrange: (cache: CacheServer) => void): Promise<CacheServer>
   const store = await openCached(cache.address);
   await checkComplete(store, (await store.pathInfos.get(hash))!);
   return cache;
+}
+
+/** Takes paths from a cache with some patience. */
+function substituterOf(cache: CacheServer, patience: HttpPatience): Substituter {
+  const files = new HttpCacheFiles(new URL(`${cache.origin}/`), undefined, patience);
+  const trust = { keys: [KEY.publicKey], everything: false };
+  return new Substituter([new BinaryCache(files, { trust })], memoryStore());
 }
 
 /** Sends a part of the NAR and hangs up, so often. */
@@ -65,6 +74,39 @@ describe('a transfer that is cut off', () => {
       }),
     );
     expect(cache.requests.at(-1)?.headers.range).toBe('bytes=300000-');
+  });
+
+  test('that lacks nothing but its end is whole', async () => {
+    const lies = { fileHash: undefined, fileSize: undefined };
+    const packed = testPath('whole', { compression: 'gzip', compress: gzipSync, lies });
+    const { info, file: bytes } = packed;
+    const cache = await CacheServer.start([packed]);
+    const cut: Twist = ({ headers }, response) => {
+      if (!headers.range) {
+        // In pieces of which the last one, that is empty, never comes.
+        response.write(bytes);
+        return setTimeout(() => response.destroy(), 100);
+      }
+      response.writeHead(416, { 'content-range': `bytes */${bytes.length}` });
+      return response.end();
+    };
+    cache.twists.set(`/${info.url}`, cut);
+    const store = await openCached(cache.address);
+    await checkComplete(store, (await store.pathInfos.get(info.storePath.hash))!);
+    expect(cache.asked(`/${info.url}`)).toBe(2);
+  });
+
+  test('does not go on in another encoding', async () => {
+    const cache = await CacheServer.start([path]);
+    const packed: Twist = (_, response, count) => {
+      if (count > 1) return false;
+      response.setHeader('content-encoding', 'gzip');
+      return response.end(gzipSync(contents));
+    };
+    cache.twists.set(narPath, cutting(1, 200_000, packed));
+    const store = await openCached(cache.address);
+    await checkComplete(store, (await store.pathInfos.get(hash))!);
+    expect(cache.asked(narPath)).toBe(3);
   });
 
   test('is given up when nothing comes of it, and the path is not there', async () => {
@@ -146,14 +188,99 @@ describe('a server', () => {
     expect(cache.asked(narInfoPath)).toBe(3);
   });
 
-  test('that keeps failing is an error, not an absent path', async () => {
+  test('that keeps failing is an error, not an absent path, and is not asked without a pause', async () => {
     const cache = await CacheServer.start([path]);
     cache.twists.set(narInfoPath, (_, response) => response.writeHead(500, { 'retry-after': '0' }).end());
-    const store = await openCached(cache.address);
-    await expect(store.pathInfos.get(hash)).rejects.toThrow(/the server answered 500/);
-    expect(cache.asked(narInfoPath)).toBe(5);
+    const substituter = substituterOf(cache, { idleMs: 1000, pauseMs: 10, awayMs: 500 });
+    await expect(substituter.fetch(hash)).rejects.toThrow(/the server answered 500/);
+    expect(cache.asked(narInfoPath)).toBeGreaterThan(3);
+    expect(cache.asked(narInfoPath)).toBeLessThan(20);
     cache.twists.clear();
-    await checkComplete(store, (await store.pathInfos.get(hash))!);
+    expect(await substituter.fetch(hash)).toBeDefined();
+    await substituter.close();
+  });
+
+  test.each([404, 500, 302])(
+    'that answers %i with a page that never ends keeps nobody waiting',
+    async (status) => {
+      const cache = await CacheServer.start([path]);
+      cache.twists.set(narInfoPath, (_, response, count) => {
+        if (count > 0) return false;
+        response.writeHead(status, { location: narInfoPath });
+        const timer = setInterval(() => response.write('x'), 20);
+        response.on('close', () => clearInterval(timer));
+        return true;
+      });
+      const substituter = substituterOf(cache, { idleMs: 60_000, pauseMs: 10, awayMs: 10_000 });
+      const info = await substituter.fetch(hash);
+      if (status === 404) expect(info).toBeUndefined();
+      else expect(info).toBeDefined();
+      await substituter.close();
+    },
+  );
+
+  test('that never comes to the end of its headers is given up', async () => {
+    const cache = await CacheServer.start([path]);
+    cache.twists.set(narInfoPath, (_, response) => {
+      const timer = setInterval(() => response.writeProcessing(), 20);
+      response.on('close', () => clearInterval(timer));
+    });
+    const substituter = substituterOf(cache, { idleMs: 300, pauseMs: 10, awayMs: 100 });
+    expect(await codeOf(substituter.fetch(hash))).toBe('UNAVAILABLE');
+    await substituter.close();
+  });
+
+  test('that does not answer is asked again over fresh connections until it does', {
+    timeout: 30_000,
+  }, async () => {
+    const cache = await CacheServer.start([path]);
+    const SILENT = 2;
+    cache.twists.set(narInfoPath, (_, __, count) => count < SILENT);
+    const substituter = substituterOf(cache, { idleMs: 60_000, pauseMs: 10, awayMs: 60_000 });
+    expect(await substituter.fetch(hash)).toBeDefined();
+    expect(cache.asked(narInfoPath)).toBe(SILENT + 1);
+    await substituter.close();
+  });
+
+  test('that does not answer though it answers others is asked again beside, by one at a time', async () => {
+    const others = Array.from({ length: 6 }, (_, i) => testPath(`lost-${i}`));
+    const cache = await CacheServer.start([path, ...others]);
+    const lost = others.map(({ info }) => `/${info.storePath.hashText}.narinfo`);
+    for (const one of lost) cache.twists.set(one, (_, __, count) => count === 0);
+    const files = new HttpCacheFiles(new URL(`${cache.origin}/`), undefined, {
+      idleMs: 60_000,
+      pauseMs: 10,
+      awayMs: 60_000,
+    });
+    const { signal } = new AbortController();
+    const read = async (one: string) => buffer((await files.read(one.slice(1), { signal }))!);
+    let waiting = lost.length;
+    const answers = lost.map((one) => read(one).finally(() => waiting--));
+    for (; waiting > 0; await delay(50)) await read(narInfoPath);
+    for (const [i, answer] of (await Promise.all(answers)).entries())
+      expect(answer.toString()).toBe(others[i]!.info.toString());
+    for (const one of lost) expect(cache.asked(one)).toBe(2);
+    await files.close();
+  });
+
+  test('that is only slow is asked for few things again', async () => {
+    const others = Array.from({ length: 20 }, (_, i) => testPath(`slow-${i}`));
+    const cache = await CacheServer.start([path, ...others]);
+    const slow = others.map(({ info }) => `/${info.storePath.hashText}.narinfo`);
+    const enough = Promise.withResolvers<void>();
+    for (const one of slow) cache.twists.set(one, (_, response) => enough.promise.then(() => response.end()));
+    const files = new HttpCacheFiles(new URL(`${cache.origin}/`), undefined, {
+      idleMs: 60_000,
+      pauseMs: 10,
+      awayMs: 60_000,
+    });
+    const { signal } = new AbortController();
+    const answers = slow.map((one) => files.read(one.slice(1), { signal }));
+    for (let i = 0; i < 100; i++, await delay(50)) await files.read(narInfoPath.slice(1), { signal });
+    expect(cache.asked('/') - cache.asked(narInfoPath)).toBeLessThan(slow.length + 4);
+    enough.resolve();
+    await Promise.all(answers);
+    await files.close();
   });
 
   test('that wants to be left alone for long is', async () => {
@@ -171,13 +298,7 @@ describe('a server', () => {
       response.writeHead(200, { 'content-length': contents.length });
       response.write(contents.subarray(0, 10));
     });
-    const files = new HttpCacheFiles(new URL(`${cache.origin}/`), undefined, {
-      idleMs: 100,
-      pauseMs: 1,
-      awayMs: 100,
-    });
-    const trust = { keys: [KEY.publicKey], everything: false };
-    const substituter = new Substituter([new BinaryCache(files, trust)], memoryStore());
+    const substituter = substituterOf(cache, { idleMs: 100, pauseMs: 1, awayMs: 100 });
     expect(await codeOf(substituter.fetch(hash))).toBe('UNAVAILABLE');
     await substituter.close();
   });
@@ -216,6 +337,14 @@ describe('a redirect', () => {
     const basic = `Basic ${Buffer.from('user:secret@').toString('base64')}`;
     expect(cache.requests.map(({ headers }) => headers.authorization)).toEqual(Array(4).fill(basic));
     expect(other.requests.map(({ headers }) => headers.authorization)).toEqual([undefined]);
+  });
+
+  test('that leads nowhere is refused', async () => {
+    const cache = await CacheServer.start([path]);
+    cache.twists.set(narInfoPath, (_, response) => response.writeHead(302).end());
+    const store = await openCached(cache.address);
+    await expect(store.pathInfos.get(hash)).rejects.toThrow('302 without saying where to go');
+    expect(cache.asked('/undefined')).toBe(0);
   });
 
   test('that never ends, or leads off the web, is refused', async () => {

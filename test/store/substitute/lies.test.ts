@@ -76,6 +76,14 @@ describe('a narinfo', () => {
   });
 });
 
+test('what is told of a file that is not compressed does not matter', async () => {
+  for (const fileSize of [0n, 1n, BigInt(NAR.length - 1), 1n << 40n]) {
+    const cache = await CacheServer.start([lying({ fileSize, fileHash: Hash.compute('md5', NAR) })]);
+    const store = await openCached(cache.address);
+    await checkComplete(store, (await store.pathInfos.get(hash))!);
+  }
+});
+
 describe('a NAR', () => {
   test('that is cut short, or goes on, is refused', async () => {
     const short = NAR.subarray(0, 200_000);
@@ -121,6 +129,15 @@ describe('a bomb', () => {
       /its NAR is longer than 1048576 bytes/,
     );
   });
+});
+
+test('what is encoded again and again is refused', async () => {
+  await refused(
+    twisted(narInfoPath, (_, response) => {
+      response.writeHead(200, { 'content-encoding': Array(3000).fill('br').join() }).end('x');
+    }),
+    /3000 content encodings/,
+  );
 });
 
 test('a cache of another store directory is refused', async () => {

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { SecretKey } from '../../../src/nix/key.ts';
 import { toHex } from '../../../src/util/bytes.ts';
@@ -119,4 +120,22 @@ test('a signature is believed only if its key is trusted', async () => {
   const cache = await CacheServer.start([other]);
   const store = await openCached(cache.address);
   expect(await codeOf(store.pathInfos.get(other.info.storePath.hash))).toBe('PERMISSION_DENIED');
+});
+
+test('what no cache has said to have is asked for no longer than somebody waits', async () => {
+  const cache = await CacheServer.start();
+  const store = await openCached(cache.address);
+  const { hash, hashText } = testPath('in-vain').info.storePath;
+  cache.twists.set(`/${hashText}.narinfo`, (_, response) => response.writeHead(503).end());
+  const waits = [AbortSignal.timeout(300), AbortSignal.timeout(400)].map((signal) =>
+    store.pathInfos.get(hash, signal).catch(() => 'left'),
+  );
+  expect(await Promise.all(waits)).toEqual(['left', 'left']);
+  const asked = cache.asked(`/${hashText}`);
+  expect(asked).toBeGreaterThan(1);
+  await delay(1500);
+  expect(cache.asked(`/${hashText}`)).toBe(asked);
+  // Nor did it spoil it for the next.
+  cache.twists.clear();
+  expect(await store.pathInfos.get(hash)).toBeUndefined();
 });

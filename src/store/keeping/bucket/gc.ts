@@ -2,7 +2,9 @@ import type { ObjectStore } from '../../../castore/objects/object-store.ts';
 import { eachOf } from '../../../util/async/each-of.ts';
 import { latin1 } from '../../../util/bytes.ts';
 import { log } from '../../../util/log.ts';
+import { PATH_INFO_PREFIX } from '../../path-info/object-store.ts';
 import type { PathInfo } from '../../path-info/path-info.ts';
+import { PROFILE_PREFIX } from '../../profile/objects.ts';
 import { isExpired } from '../roots.ts';
 import { CollectionRun } from './collection-run.ts';
 import type { ListedPathInfo } from './listing.ts';
@@ -50,6 +52,7 @@ export async function collectBucket(objects: ObjectStore, options: BucketGcOptio
     const stay = run ? await removeUnchanged(objects, gone, run, signal) : [];
     kept.push(...stay);
     const paths = gone.length - stay.length;
+    if (run) await removeProfiles(objects, kept, run, graceMs, signal);
     const report = { paths, kept: kept.length, directories: 0, manifests: 0, chunks: 0, bytes: 0 };
     const lists = await digestsOf(objects, 'blobs', signal);
     const references = new References(objects, (digest) => lists.has(digest));
@@ -69,7 +72,7 @@ export async function collectBucket(objects: ObjectStore, options: BucketGcOptio
       return report;
     }
     // What refers goes before what is referred to.
-    for (const kind of ['dirs', 'blobs', 'chunks'] as const) {
+    for (const kind of ['dirs', 'bao', 'blobs', 'chunks'] as const) {
       let keys: string[] = [];
       const remove = async () => {
         await run?.remove(keys, signal);
@@ -77,8 +80,8 @@ export async function collectBucket(objects: ObjectStore, options: BucketGcOptio
       };
       for await (const { key, digest, size, modified } of contentsOf(objects, kind, signal)) {
         options.onProgress?.();
-        if (references.seen[kind].has(digest) || now() - modified < graceMs) continue;
-        report[COUNTS[kind]]++;
+        if (references.isSeen(kind, digest) || now() - modified < graceMs) continue;
+        if (kind !== 'bao') report[COUNTS[kind]]++;
         report.bytes += size;
         if (keys.push(key) === BATCH) await remove();
       }
@@ -132,6 +135,25 @@ async function choose(
     (heldBy === undefined ? gone : kept).push(one);
   }
   return { kept, gone };
+}
+
+/** Removes the profiles of store paths that are not there, but for young ones: their path infos may just come. */
+async function removeProfiles(
+  objects: ObjectStore,
+  kept: readonly ListedPathInfo[],
+  run: CollectionRun,
+  graceMs: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const stay = new Set(kept.map(({ key }) => PROFILE_PREFIX + key.slice(PATH_INFO_PREFIX.length)));
+  let keys: string[] = [];
+  for await (const { key, modified } of objects.list(PROFILE_PREFIX, signal)) {
+    if (stay.has(key) || run.now() - modified < graceMs) continue;
+    if (keys.push(key) < BATCH) continue;
+    await run.remove(keys, signal);
+    keys = [];
+  }
+  await run.remove(keys, signal);
 }
 
 /** Removes path infos; gives those that have been put again since they were listed, and stay. */

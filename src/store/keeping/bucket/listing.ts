@@ -1,5 +1,5 @@
 import { DigestMap } from '../../../castore/local/digest-map.ts';
-import type { Kind, ListedObject, ObjectStore } from '../../../castore/objects/object-store.ts';
+import type { ListedObject, ObjectStore, OurKind } from '../../../castore/objects/object-store.ts';
 import { mapAhead } from '../../../util/async/iterables.ts';
 import { asBuffer } from '../../../util/bytes.ts';
 import { decodePathInfo } from '../../path-info/message.ts';
@@ -17,7 +17,7 @@ export interface ListedContent extends ListedObject {
 /** The objects of a kind. What has no name of theirs is somebody else's. */
 export async function* contentsOf(
   objects: ObjectStore,
-  kind: Kind,
+  kind: OurKind,
   signal?: AbortSignal,
 ): AsyncGenerator<ListedContent> {
   for await (const object of objects.list(`${kind}/b3/`, signal)) {
@@ -27,7 +27,11 @@ export async function* contentsOf(
 }
 
 /** The digests of the objects of a kind. */
-export async function digestsOf(objects: ObjectStore, kind: Kind, signal?: AbortSignal): Promise<DigestMap> {
+export async function digestsOf(
+  objects: ObjectStore,
+  kind: OurKind,
+  signal?: AbortSignal,
+): Promise<DigestMap> {
   const digests = new DigestMap();
   for await (const { digest } of contentsOf(objects, kind, signal)) digests.set(digest);
   return digests;

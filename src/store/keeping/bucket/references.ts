@@ -3,7 +3,7 @@ import type { Digest } from '../../../castore/digest.ts';
 import { ObjectStoreDirectoryService } from '../../../castore/directory/object-store.ts';
 import { DigestMap } from '../../../castore/local/digest-map.ts';
 import type { FileNode, Node } from '../../../castore/node.ts';
-import type { Kind, ObjectStore } from '../../../castore/objects/object-store.ts';
+import type { Kind, ObjectStore, OurKind } from '../../../castore/objects/object-store.ts';
 import { filesOf } from '../../../castore/walk.ts';
 import { eachOf } from '../../../util/async/each-of.ts';
 import { StoreError } from '../../../util/errors.ts';
@@ -50,6 +50,13 @@ export class References {
       if (count === 0) watch.broken('dirs', root.digest, 'it is missing');
     });
     await eachOf(files, READ_AT_ONCE, signal, (file, abort) => this.#file(file, watch, abort));
+  }
+
+  /** Whether something belongs to what has been added. */
+  isSeen(kind: OurKind, digest: Uint8Array): boolean {
+    // An outboard goes with its blob, which may be a single chunk.
+    const kinds = kind === 'bao' ? (['blobs', 'chunks'] as const) : [kind];
+    return kinds.some((one) => this.seen[one].has(digest));
   }
 
   async #file({ digest, size }: FileNode, watch: Watch, signal: AbortSignal | undefined): Promise<void> {

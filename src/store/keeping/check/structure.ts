@@ -1,7 +1,7 @@
 import type { RawDatabase } from '../../../castore/local/raw-database.ts';
 import { EPOCH_LENGTH, rowEpoch } from '../../../castore/local/rows.ts';
 
-const CONTENTS = ['directory', 'manifest', 'chunk'];
+const CONTENTS = ['directory', 'manifest', 'outboard', 'chunk'];
 /** Tables whose rows begin with an epoch. */
 export const EPOCHAL = [...CONTENTS, 'use'];
 

@@ -8,12 +8,14 @@ import type { Verdict, VerifyRow } from '../../../castore/local/verify.ts';
 import { castoreVerifiers } from '../../../castore/local/verify.ts';
 import type { TreeSource } from '../../../castore/local/walk.ts';
 import { TreeWalker } from '../../../castore/local/walk.ts';
+import type { Node } from '../../../castore/node.ts';
 import { STORE_PATH_HASH_LENGTH, unnamedPath } from '../../../nix/store-path.ts';
 import { toHex } from '../../../util/bytes.ts';
 import { messageOf } from '../../../util/errors.ts';
 import { parseNarRow } from '../../nar/index.ts';
 import { parsePathInfoRow } from '../../path-info/local.ts';
-import type { PathInfo } from '../../path-info/path-info.ts';
+import { PROFILE, parseProfileRow } from '../../profile/table.ts';
+import { nodeOf, parseSideFileRow, SIDE_FILE } from '../../side-files/table.ts';
 import { CONDEMNED } from '../condemned.ts';
 import { parseRootRow } from '../roots.ts';
 import type { CheckReport, Damage, DamagedPath, Position, VerifyTask } from './report.ts';
@@ -65,6 +67,12 @@ export class Verification {
       nar: checking((key, row) => parseNarRow(row, key)),
       'nar-file': checking((_, row) => parseCheckedRow(row, 0, 'a NAR file')),
       'narinfo-lines': checking((_, row) => parseCheckedRow(row, 0, 'a narinfo')),
+      [SIDE_FILE]: checking((key, row) => {
+        const node = nodeOf(parseSideFileRow(row, key.toString()));
+        const problem = this.kind === 'store' ? this.#problemsOf(node)[0] : undefined;
+        if (problem !== undefined) throw new Error(problem);
+      }),
+      [PROFILE]: checking((key, row) => parseProfileRow(row, key)),
       root: checking((key, row) => parseRootRow(key, row)),
       use: checking((_, row) => {
         if (!sealedBody(row)) throw new Error('its row is damaged');
@@ -180,7 +188,7 @@ export class Verification {
         const info = parsePathInfoRow(value, key);
         const hash = toHex(info.storePath.hash);
         // A row may be whole, and its key not: then it is found by another name.
-        const problems = hash === toHex(key) ? this.#problemsOf(info) : ['its path info is not found'];
+        const problems = hash === toHex(key) ? this.#problemsOf(info.node) : ['its path info is not found'];
         add(info.storePath.absolute(), hash, problems);
       } catch (error) {
         add(unnamedPath(key), toHex(key), [messageOf(error)]);
@@ -232,7 +240,7 @@ export class Verification {
     }
   }
 
-  #problemsOf({ node }: PathInfo): string[] {
+  #problemsOf(node: Node): string[] {
     const problems: string[] = [];
     const seen = { directories: new DigestMap(), blobs: new DigestMap() };
     const walked: Uint8Array[] = [];

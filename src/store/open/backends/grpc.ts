@@ -13,6 +13,7 @@ export const GRPC: Kind = {
       throw new UsageError('for several hosts, name several stores by type "replicas"');
   },
   makes: ofStore(openGrpc),
+  isOthers: () => true,
 };
 
 async function openGrpc({ url, patience }: Site): Promise<Store> {

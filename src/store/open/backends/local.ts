@@ -15,11 +15,12 @@ export const LOCAL: Kind = {
   address: (given) => pathToFileURL(given.text('path')).href.replace(/^file:/, 'local:'),
   check: (url) => void localDirectory(url),
   makes: ofStore(openLocal),
+  isOthers: (use) => use === 'fill',
 };
 
-function openLocal({ url, use }: Site): Store {
+function openLocal({ url, use, openToFill }: Site): Store {
   const dir = localDirectory(url);
-  if (use === 'fill') return localBackend(LocalStore.openToFill(dir));
+  if (use === 'fill') return localBackend(openToFill(dir));
   if (use === 'read') return localBackend(LocalStore.openToRead(dir));
   const local = LocalStore.open(dir, use === 'change' ? undefined : 'store', use === 'serve');
   finishCollection(local.env);

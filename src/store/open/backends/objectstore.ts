@@ -1,12 +1,13 @@
 import { DEFAULT_CUTTER } from '../../../castore/blob/cutter-options.ts';
-import type { Digest } from '../../../castore/digest.ts';
 import { LocalDirectoryService } from '../../../castore/directory/local.ts';
 import type { ObjectStore } from '../../../castore/objects/object-store.ts';
 import { UsageError } from '../../../util/errors.ts';
-import { directoryOf, restrict } from '../../../util/url.ts';
+import { authorityIn } from '../../../util/system/authorities.ts';
+import { directoryOf, restrict, takeParameter } from '../../../util/url.ts';
 import { LocalPathInfoService } from '../../path-info/local.ts';
-import type { PathInfoService } from '../../path-info/service.ts';
+import { rootsIn } from '../../path-info/roots.ts';
 import type { Store } from '../../services.ts';
+import { credentialsOf, webBase } from '../../substitute/address.ts';
 import type { Given } from '../keys.ts';
 import type { Kind, Site } from '../kind.ts';
 import { ofStore } from '../kind.ts';
@@ -22,6 +23,7 @@ export const OBJECT_STORE: Kind = {
   address: addressOf,
   check: (url) => void OBJECTS[url.protocol]!(url),
   makes: ofStore(openObjectStore),
+  isOthers: () => true,
   isUnique: (url) => url.protocol === 'objectstore+memory:',
 };
 
@@ -62,6 +64,8 @@ const OBJECTS: Record<string, (url: URL) => (site: Site) => Promise<ObjectStore>
       return FileObjectStore.open(dir, use !== 'read' && use !== 'change');
     };
   },
+  'objectstore+http:': overHttp,
+  'objectstore+https:': overHttp,
   'objectstore+memory:': (url) => {
     restrict(url, { path: url.pathname === '/' });
     return async () => {
@@ -71,11 +75,26 @@ const OBJECTS: Record<string, (url: URL) => (site: Site) => Promise<ObjectStore>
   },
 };
 
+function overHttp(url: URL): (site: Site) => Promise<ObjectStore> {
+  const bare = new URL(url);
+  const ca = authorityIn(takeParameter(bare, 'ca'));
+  const netrcFile = takeParameter(bare, 'netrc-file');
+  restrict(bare, { host: true, path: true });
+  const place = { place: webBase(bare), credentials: credentialsOf(url), netrcFile, ca };
+  return async ({ patience }) => {
+    const { webFiles } = await import('../../substitute/web-files.ts');
+    const { HttpObjectStore } = await import('../../substitute/http-objects.ts');
+    return new HttpObjectStore(webFiles(place, patience));
+  };
+}
+
 /** The three services over objects; the first request is made here, so that what is wrong shows at once. */
 export async function storeOver(
   objects: ObjectStore,
   site: Pick<Site, 'cache'> & Partial<Pick<Site, 'use'>>,
 ): Promise<Store> {
+  // A server will need it: what is wrong with it is to show at once.
+  if (site.use === 'serve') site.cache();
   const { ObjectStorePathInfoService } = await import('../../path-info/object-store.ts');
   const { ObjectStoreBlobService } = await import('../../../castore/blob/object-store.ts');
   const { ObjectStoreDirectoryService } = await import('../../../castore/directory/object-store.ts');
@@ -102,9 +121,4 @@ export async function storeOver(
     far: objects.isFar,
     close: () => objects.close(),
   };
-}
-
-/** Roots of the trees whose path infos are there. */
-async function* rootsIn(pathInfos: PathInfoService): AsyncGenerator<Digest> {
-  for await (const { node } of pathInfos.list()) if (node.kind === 'directory') yield node.digest;
 }

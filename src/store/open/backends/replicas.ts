@@ -15,7 +15,7 @@ const HOSTS = /^(grpc\+https?:\/\/)([^/?#]*,[^/?#]*)(.*)$/is;
  * one is slow; what is put goes to one of them.
  */
 export const REPLICAS: Kind = {
-  keys: { of: { is: 'services', required: true } },
+  keys: { of: { is: 'services', required: true, failsAtOnce: true } },
   makes: {
     blobs: async (site) => {
       const { ReplicatedBlobService } = await import('../../../castore/blob/replicated.ts');
@@ -37,7 +37,6 @@ export const REPLICAS: Kind = {
       return { ...replicas, service: new ReplicatedPathInfoService(replicas.service) };
     },
   },
-  waitsForParts: true,
 };
 
 async function replicated<K extends ServiceName>(
@@ -48,7 +47,8 @@ async function replicated<K extends ServiceName>(
   // Loaded when it is needed: most stores do without.
   const { ReplicaGroup, Replicas } = await import('../../../util/async/replicas.ts');
   const { Replica } = await import('../../../util/async/replica.ts');
-  const parts = await site.parts('of', service);
+  const named = site.parts('of', service);
+  const parts = await Promise.all(named.map(async ({ name, part }) => ({ name, part: await part })));
   for (const { name, part } of parts)
     if (part.paths)
       throw new UsageError(`${name} has whole store paths only: name several binary caches by substituter=`);

@@ -1,5 +1,6 @@
 import type { S3Location } from '../../../castore/objects/s3.ts';
 import { UsageError } from '../../../util/errors.ts';
+import { authorityIn } from '../../../util/system/authorities.ts';
 
 /** Parameters by their names; in the address they may begin with `aws_`, in any case. */
 const PARAMETERS = [
@@ -12,6 +13,7 @@ const PARAMETERS = [
   'virtual_hosted_style_request',
   'allow_http',
   'skip_signature',
+  'ca',
 ] as const;
 type Parameter = (typeof PARAMETERS)[number];
 
@@ -51,6 +53,7 @@ export function s3Location(url: URL): S3Location {
     virtualHosted: flag('virtual_hosted_style_request'),
     anonymous: flag('skip_signature'),
     credentials: credentialsOf(given, wrong),
+    ca: authorityIn(given.ca),
   };
 }
 

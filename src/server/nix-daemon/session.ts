@@ -1,0 +1,200 @@
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import {
+  CLIENT_MAGIC,
+  DAEMON_MAGIC,
+  NEWEST_VERSION,
+  OLDEST_VERSION,
+  OPERATION,
+  REPLY,
+  SINCE,
+  TRUST,
+} from '../../nix/worker/protocol.ts';
+import { WireReader } from '../../nix/worker/reader.ts';
+import { WireWriter } from '../../nix/worker/writer.ts';
+import { invalid, messageOf, StoreError } from '../../util/errors.ts';
+import { log } from '../../util/log.ts';
+import type { Awaited, Holding, Share } from '../shares/holding.ts';
+import type { Client, Operations, Request } from './request.ts';
+
+/** What we say we are: some clients show it. */
+const DAEMON_NAME = 'tvix-store';
+/** How important an error is: the most that there is. */
+const ERROR_LEVEL = 0;
+/** How long a request that has begun may stand still, in milliseconds: either way. */
+const SILENCE_MS = 60_000;
+
+const NAMES = new Map(
+  Object.entries(OPERATION).map(([name, number]) => [BigInt(number), name as keyof typeof OPERATION]),
+);
+
+/** The surroundings of a session. */
+export interface SessionOptions {
+  readonly operations: Operations;
+  /** Throws for a client that may only read. */
+  readonly mayWrite: () => void;
+  /** What it holds in memory is counted there. */
+  readonly share: () => Share;
+  /** Hears whether the client has asked for something, or for nothing now. */
+  readonly onIdle: (isIdle: boolean) => void;
+}
+
+/** One client of the daemon, from its first word to its last. */
+export class Session {
+  readonly #socket: Socket;
+  readonly #options: SessionOptions;
+  readonly #from: WireReader;
+  readonly #to = new WireWriter();
+  readonly #gone = new AbortController();
+  /** Whether the client owes us the rest of something. */
+  #isWaiting = true;
+  #isStopping = false;
+  /** Of the request that is under way. */
+  #holding: Holding | undefined;
+
+  constructor(socket: Socket, options: SessionOptions) {
+    this.#socket = socket;
+    this.#options = options;
+    const parts = socket[Symbol.asyncIterator]();
+    const next = async () => {
+      const part = await (this.#isWaiting ? this.#inTime('send', () => parts.next()) : parts.next());
+      this.#holding?.moved(part.value?.length ?? 0);
+      return part;
+    };
+    this.#from = new WireReader({ next });
+    socket.once('close', () => this.#gone.abort(new StoreError('CANCELLED', 'the client has hung up')));
+    socket.once('timeout', () => {
+      log.warn('a client of the Nix daemon stands still', { seconds: SILENCE_MS / 1000 });
+      socket.destroy();
+    });
+  }
+
+  /** Serves until the client has gone, or it has been told to stop. */
+  async run(): Promise<void> {
+    try {
+      const client = await this.#greet();
+      while (!this.#isStopping) {
+        // Between requests it may take as long as it likes.
+        this.#isWaiting = false;
+        this.#options.onIdle(true);
+        if (await this.#from.isAtEnd()) break;
+        this.#isWaiting = true;
+        this.#options.onIdle(false);
+        this.#holding = this.#options.share().open((error) => this.#socket.destroy(error));
+        await this.#answer(client);
+        this.#holding.close();
+      }
+    } catch (error) {
+      log.debug('a client of the Nix daemon is sent away', { error: messageOf(error) });
+    } finally {
+      this.#holding?.close();
+      this.#socket.destroySoon();
+    }
+  }
+
+  /** Ends when nothing is under way. */
+  stop(): void {
+    this.#isStopping = true;
+    if (!this.#isWaiting) this.#socket.destroy();
+  }
+
+  async #greet(): Promise<Client> {
+    if ((await this.#from.number()) !== CLIENT_MAGIC) throw invalid('this is not a client of Nix');
+    await this.#send(this.#to.number(DAEMON_MAGIC).number(NEWEST_VERSION));
+    const theirs = await this.#from.count('the version');
+    if (theirs < OLDEST_VERSION)
+      throw invalid(`a client of version ${theirs >> 8}.${theirs & 255} is too old`);
+    const version = Math.min(theirs, NEWEST_VERSION);
+    if (version >= SINCE.FEATURES) {
+      await this.#from.texts();
+      await this.#send(this.#to.texts([]));
+    }
+    // A processor that older daemons pinned themselves to, and whether to reserve space.
+    if (await this.#from.flag()) await this.#from.number();
+    await this.#from.flag();
+    this.#to.text(DAEMON_NAME);
+    if (version >= SINCE.TRUST) this.#to.number(this.#isTrusted() ? TRUST.TRUSTED : TRUST.NOT_TRUSTED);
+    await this.#send(this.#to.number(REPLY.LAST));
+    return { version, mayWrite: this.#options.mayWrite, signal: this.#gone.signal };
+  }
+
+  #isTrusted(): boolean {
+    try {
+      this.#options.mayWrite();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Answers one request. Throws when no other can be read. */
+  async #answer(client: Client): Promise<void> {
+    this.#from.begin((bytes) => this.#holding?.take(bytes));
+    const request = await this.#read();
+    try {
+      this.#to.number(REPLY.LAST);
+      await request.run(this.#to, client);
+      await request.contents?.skip();
+    } catch (error) {
+      await this.#fail(error);
+      // The next request comes behind what is left of this one.
+      await request.contents?.skip();
+      return;
+    }
+    const answer = this.#to.take();
+    this.#holding?.add(answer.length);
+    await this.#write(answer);
+    for await (const part of request.behind?.(client.signal) ?? []) await this.#write(part);
+  }
+
+  async #read(): Promise<Request> {
+    const number = await this.#from.number();
+    try {
+      const name = NAMES.get(number);
+      const read = name && this.#options.operations[name];
+      if (!read)
+        throw new StoreError(
+          'UNIMPLEMENTED',
+          `tvix-store does not do this: ${name ?? `operation ${number}`}`,
+        );
+      return await read(this.#from);
+    } catch (error) {
+      if (!this.#gone.signal.aborted) await this.#fail(error);
+      throw error;
+    }
+  }
+
+  /** Tells of an error in place of an answer. */
+  async #fail(error: unknown): Promise<void> {
+    this.#to.take();
+    const message = messageOf(error);
+    log.debug('a request of a Nix client failed', { error: message });
+    this.#to.number(REPLY.ERROR).text('Error').number(ERROR_LEVEL).text('Error').text(message);
+    // No position in a file, and no trace.
+    await this.#send(this.#to.number(0).number(0));
+  }
+
+  async #send(writer: WireWriter): Promise<void> {
+    await this.#write(writer.take());
+  }
+
+  /** Resolves when the client has taken it, or there is room for more. */
+  async #write(bytes: Uint8Array): Promise<void> {
+    if (this.#gone.signal.aborted) throw this.#gone.signal.reason;
+    if (bytes.length > 0 && !this.#socket.write(bytes))
+      await this.#inTime('read', () => once(this.#socket, 'drain', { signal: this.#gone.signal }));
+    this.#holding?.moved(bytes.length);
+  }
+
+  /** Waits for the client, which is sent away when it stands still meanwhile. */
+  async #inTime<T>(what: Awaited, work: () => Promise<T>): Promise<T> {
+    this.#socket.setTimeout(SILENCE_MS);
+    this.#holding?.await(what);
+    try {
+      return await work();
+    } finally {
+      this.#holding?.await(undefined);
+      this.#socket.setTimeout(0);
+    }
+  }
+}

@@ -1,0 +1,240 @@
+import { once } from 'node:events';
+import type { Socket } from 'node:net';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { beforeAll, expect, test } from 'vitest';
+import {
+  CLIENT_MAGIC,
+  DAEMON_MAGIC,
+  NEWEST_VERSION,
+  OPERATION,
+  REPLY,
+} from '../../src/nix/worker/protocol.ts';
+import { WireReader } from '../../src/nix/worker/reader.ts';
+import { WireWriter } from '../../src/nix/worker/writer.ts';
+import { tvixStore } from '../helpers/cli.ts';
+import type { TestDaemon } from '../helpers/daemon.ts';
+import { startNixDaemon } from '../helpers/daemon.ts';
+import { randomBytes } from '../helpers/random.ts';
+import { tempDir } from '../helpers/temp.ts';
+
+const ABSENT = '/nix/store/66120w4fki3x3ps0dgwr3m5sgd2ys5l4-absent';
+
+/** A client that says whatever it is told to. */
+class RawClient {
+  readonly socket: Socket;
+  readonly from: WireReader;
+  readonly to = new WireWriter();
+
+  constructor(path: string) {
+    this.socket = connect(path);
+    this.socket.on('error', () => {});
+    this.from = new WireReader(this.socket[Symbol.asyncIterator]());
+  }
+
+  send(bytes: Uint8Array = this.to.take()): void {
+    this.socket.write(bytes);
+  }
+
+  async greet(): Promise<void> {
+    this.to.number(CLIENT_MAGIC).number(NEWEST_VERSION).texts(['a-feature']).number(0).number(0);
+    this.send();
+    expect(await this.from.number()).toBe(DAEMON_MAGIC);
+    expect(await this.from.count('version')).toBe(NEWEST_VERSION);
+    expect(await this.from.texts()).toEqual([]);
+    expect(await this.from.text()).toBe('tvix-store');
+    expect(await this.from.number()).toBe(1n);
+    expect(await this.from.count('reply')).toBe(REPLY.LAST);
+  }
+
+  /** The message of the error that is answered. */
+  async refusal(): Promise<string> {
+    expect(await this.from.count('reply')).toBe(REPLY.ERROR);
+    await this.from.text();
+    await this.from.number();
+    await this.from.text();
+    const message = await this.from.text();
+    await this.from.number();
+    await this.from.number();
+    return message;
+  }
+
+  /** Asks for something simple, and is answered. */
+  async works(): Promise<void> {
+    this.to.number(OPERATION.IsValidPath).text(ABSENT);
+    this.send();
+    expect(await this.from.count('reply')).toBe(REPLY.LAST);
+    expect(await this.from.flag()).toBe(false);
+  }
+}
+
+let daemon: TestDaemon;
+beforeAll(async () => {
+  const dir = tempDir();
+  await tvixStore(['import', '--store', `local://${dir}/store`, import.meta.filename]);
+  daemon = await startNixDaemon(`local://${dir}/store`, join(dir, 'socket'));
+});
+
+const greeted = async () => {
+  const client = new RawClient(daemon.at);
+  await client.greet();
+  return client;
+};
+
+test('what is wrong in the middle of a request ends the connection, with a word', async () => {
+  const cases: [(to: WireWriter) => void, string][] = [
+    [(to) => to.number(99), 'operation 99'],
+    [(to) => to.number(OPERATION.BuildDerivation), 'BuildDerivation'],
+    [(to) => to.number(OPERATION.IsValidPath).text('/etc/passwd'), 'not below /nix/store'],
+    [(to) => to.number(OPERATION.QueryPathFromHashPart).text('x'), 'not the hash of a store path'],
+    [(to) => to.number(OPERATION.QueryValidPaths).number(2n ** 40n), 'no more than'],
+    [(to) => to.number(OPERATION.IsValidPath).number(2n ** 62n), 'no more than'],
+  ];
+  for (const [write, message] of cases) {
+    const client = await greeted();
+    write(client.to);
+    client.send();
+    expect(await client.refusal()).toContain(message);
+    expect(await client.from.isAtEnd()).toBe(true);
+  }
+});
+
+test('what cannot be done is told, and the next request is answered', async () => {
+  const client = await greeted();
+  const described = (path: string, narSize: number) =>
+    client.to
+      .text(path)
+      .text('')
+      .text('0'.repeat(64))
+      .texts([])
+      .number(0)
+      .number(narSize)
+      .number(0)
+      .texts([])
+      .text('');
+  const frame = (bytes: Uint8Array) => {
+    client.to.number(bytes.length);
+    client.send();
+    client.send(bytes);
+  };
+  // What is not a NAR, too long, too short, or not of this hash.
+  for (const [size, bytes, why] of [
+    [100, randomBytes(100, 'noise'), 'NAR'],
+    [10, randomBytes(100, 'noise'), 'longer than 10 bytes'],
+    [1000, Buffer.from('0d000000000000006e69782d617263686976652d31000000', 'hex'), 'shorter'],
+  ] as const) {
+    client.to.number(OPERATION.AddToStoreNar);
+    described(ABSENT, size).number(0).number(0);
+    frame(bytes);
+    client.to.number(0);
+    client.send();
+    expect(await client.refusal()).toContain(why);
+    await client.works();
+  }
+  // An address that is not that of the path, among several paths.
+  client.to.number(OPERATION.AddMultipleToStore).number(0).number(0);
+  frame(new WireWriter().number(2).text('nonsense').take());
+  client.to.number(0);
+  client.send();
+  expect(await client.refusal()).toContain('not below /nix/store');
+  await client.works();
+  client.socket.destroy();
+});
+
+test('clients that hang up, say nothing or write noise are no trouble for others', async () => {
+  const good = await greeted();
+  const others: RawClient[] = [];
+  for (let i = 0; i < 60; i++) {
+    const client = i % 2 ? await greeted() : new RawClient(daemon.at);
+    others.push(client);
+    if (i % 3 === 0) client.send(randomBytes(1 + ((i * 37) % 300), `noise ${i}`));
+    if (i % 3 === 1) {
+      client.to.number(OPERATION.AddToStoreNar).text(ABSENT);
+      client.send(client.to.take().subarray(0, i));
+    }
+    if (i % 5 === 0) client.socket.destroy();
+    await good.works();
+  }
+  for (const { socket } of others) socket.destroy();
+  await good.works();
+  good.socket.destroy();
+  expect(daemon.child.exitCode).toBe(null);
+});
+
+test('more clients than it takes at once keep nobody out who asks', async () => {
+  const others: RawClient[] = [];
+  for (let i = 0; i < 700; i++) {
+    const client = new RawClient(daemon.at);
+    others.push(client);
+    // Some are clients of Nix that ask for nothing.
+    if (i % 10 === 0) await client.greet();
+    else await once(client.socket, 'connect');
+    if (i % 50 === 0) await (await greeted()).works();
+  }
+  const good = await greeted();
+  await good.works();
+  for (const { socket } of [...others, good]) socket.destroy();
+});
+
+test('clients that send long requests but for their end take only so much memory', async () => {
+  const dir = tempDir();
+  const other = await startNixDaemon(`local://${dir}/store`, join(dir, 'socket'), ['--max-memory', '32M']);
+  const text = new WireWriter().text('x'.repeat(1000)).take();
+  const most = Buffer.concat(Array.from({ length: 12_000 }, () => text));
+  const before = other.memory();
+  const clients: RawClient[] = [];
+  for (let i = 0; i < 40; i++) {
+    const client = new RawClient(other.at);
+    clients.push(client);
+    await client.greet();
+    client.to.number(OPERATION.QueryValidPaths).number(1 << 20);
+    client.send();
+    client.send(most);
+  }
+  const good = new RawClient(other.at);
+  await good.greet();
+  // For as long as it takes to cut off some who stand still: 40 of them have 480 MB.
+  for (let round = 0; round < 20; round++) {
+    await good.works();
+    expect(other.memory() - before).toBeLessThan(250 << 20);
+    await delay(100);
+  }
+  for (const { socket } of [...clients, good]) socket.destroy();
+  expect(await other.stop()).toBe(0);
+});
+
+test('one that stops does not wait for clients that say nothing, and does for a request', async () => {
+  const dir = tempDir();
+  const other = await startNixDaemon(`local://${dir}/store`, join(dir, 'socket'));
+  const idle = new RawClient(other.at);
+  await idle.greet();
+  const busy = new RawClient(other.at);
+  await busy.greet();
+  busy.to.number(OPERATION.IsValidPath).number(ABSENT.length);
+  busy.send();
+  await idle.works();
+  const stopped = other.stop();
+  expect(await idle.from.isAtEnd()).toBe(true);
+  busy.send(new WireWriter().text(ABSENT).take().subarray(8));
+  expect(await busy.from.count('reply')).toBe(REPLY.LAST);
+  expect(await busy.from.flag()).toBe(false);
+  expect(await busy.from.isAtEnd()).toBe(true);
+  expect(await stopped).toBe(0);
+});
+
+test('an upload that stops half way leaves the next one be', async () => {
+  const client = await greeted();
+  client.to
+    .number(OPERATION.AddToStore)
+    .text('name')
+    .text('text:sha256')
+    .texts([])
+    .number(0)
+    .number(1000)
+    .number(7);
+  client.send();
+  client.socket.end();
+  await once(client.socket, 'close');
+  await (await greeted()).works();
+});
