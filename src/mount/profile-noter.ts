@@ -48,7 +48,7 @@ export class ProfileNoter {
     const key = latin1(hash);
     const known = this.#builders.get(key);
     if (known) return known;
-    const node = this.#keeper.infos.get(hash)?.node;
+    const node = this.#keeper.infoOf(hash)?.node;
     if (node?.kind !== 'directory') return undefined;
     const builder = new ProfileBuilder(node.digest, this.#table.get(node.digest.bytes));
     this.#builders.set(key, builder);

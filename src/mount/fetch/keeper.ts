@@ -10,7 +10,7 @@ import type { Table } from '../../castore/local/table.ts';
 import type { FreshItem } from '../../fs/fresh-source.ts';
 import { encodeChunks } from '../../fs/fresh-source.ts';
 import { PathInfoTable } from '../../store/path-info/local.ts';
-import { encodePathInfo } from '../../store/path-info/message.ts';
+import { decodePathInfo, encodePathInfo } from '../../store/path-info/message.ts';
 import type { PathInfo } from '../../store/path-info/path-info.ts';
 import { latin1 } from '../../util/bytes.ts';
 
@@ -137,6 +137,13 @@ export class Keeper {
   lists(digest: Digest): boolean {
     const name = nameOf('chunk', digest.bytes);
     return this.#pending.has(name) || this.#homeless.has(name) || this.cache.reader.listsChunk(digest.bytes);
+  }
+
+  /** A path info that those who serve have. */
+  infoOf(hash: Uint8Array): PathInfo | undefined {
+    const name = nameOf('pathInfo', hash);
+    const fresh = this.#pending.get(name) ?? this.#homeless.get(name)?.bytes;
+    return fresh ? decodePathInfo(fresh) : this.infos.get(hash);
   }
 
   /** The encoding of a directory that those who serve have. */
