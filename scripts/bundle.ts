@@ -10,6 +10,7 @@ const PROGRAMS = [
   'cli/main',
   'mount/worker',
   'castore/blob/cut-thread',
+  'castore/local/ahead/thread',
   'castore/large-directory-thread',
   'nix/nar/sha256-thread',
   'util/compression/bzip2-thread',

@@ -5,16 +5,27 @@ import { DEFAULT_CUTTER } from '../castore/blob/cutter-options.ts';
 import type { Chunk } from '../castore/blob/service.ts';
 import { asBuffer, latin1, toHex } from '../util/bytes.ts';
 import { damaged } from '../util/errors.ts';
+import type { FilePart } from '../util/system/file-splice.ts';
 import type { Source } from './source.ts';
 
 /** Chunk lists kept, counted in chunks. */
 const MAX_CACHED_CHUNKS = 1 << 16;
 const MAX_REFUSED = 10_000;
+/** Whoever has read so many bytes in order is expected to go on. */
+const LONG_RUN = 2 << 20;
+/** The kernel's own reads ahead come in any order, so many bytes apart. */
+const SAME_RUN = 1 << 20;
+/** Chunks expected behind the one that is read. */
+const EXPECTED = 8;
 
 /** A chunk list, with where each chunk ends. */
 interface Manifest {
   readonly chunks: readonly Chunk[];
   readonly ends: Float64Array;
+  /** Where the last read ended, how many bytes were read in order, and the first chunk that is not expected yet. */
+  last: number;
+  run: number;
+  expected: number;
 }
 
 /** Reads blobs from what is local. */
@@ -54,20 +65,48 @@ export class BlobReader {
     }
     const manifest = this.#manifest(digest, size);
     if (!manifest || !this.#mayRead(digest, offset, length)) return undefined;
-    const { chunks, ends } = manifest;
-    let index = firstAfter(ends, offset);
-    for (let done = 0; done < length; index++) {
-      const start = index === 0 ? 0 : ends[index - 1]!;
-      const within = offset + done - start;
-      const wanted = Math.min(length - done, ends[index]! - offset - done);
-      const chunk = chunks[index]!.digest.bytes;
-      const count = this.#source.readChunk(chunk, within, wanted, out, at + done);
+    let done = 0;
+    for (const { chunk, within, length: wanted } of piecesOf(manifest, offset, length)) {
+      const count = this.#source.readChunk(chunk.digest.bytes, within, wanted, out, at + done);
       if (count === undefined) return undefined;
-      if (count !== wanted)
-        throw damaged(`chunk ${toHex(chunk)} is shorter than its size ${chunks[index]!.size}`);
+      if (count !== wanted) throw damaged(`chunk ${chunk.digest.hex} is shorter than its size ${chunk.size}`);
       done += count;
     }
+    this.#expect(manifest, offset, length);
     return length;
+  }
+
+  /** The parts of files that hold a range as `read` takes it, in order; none unless they hold all of it. */
+  inFiles(digest: Uint8Array, size: number, offset: number, length: number): FilePart[] {
+    const single = size <= DEFAULT_CUTTER.max ? this.#source.chunkFile(digest) : undefined;
+    if (single) return single.size === size ? [{ fd: single.fd, offset, length }] : [];
+    const manifest = this.#manifest(digest, size);
+    if (!manifest || !this.#mayRead(digest, offset, length)) return [];
+    const parts: FilePart[] = [];
+    for (const { chunk, within, length: wanted } of piecesOf(manifest, offset, length)) {
+      const file = this.#source.chunkFile(chunk.digest.bytes);
+      if (file?.size !== chunk.size) return [];
+      parts.push({ fd: file.fd, offset: within, length: wanted });
+    }
+    this.#expect(manifest, offset, length);
+    return parts;
+  }
+
+  /** Has the source make ready what a reader in order comes to behind what it has read. */
+  #expect(manifest: Manifest, offset: number, length: number): void {
+    const { chunks, ends, last } = manifest;
+    if (Math.abs(offset - last) > SAME_RUN) {
+      manifest.run = 0;
+      manifest.expected = 0;
+    }
+    manifest.run += length;
+    manifest.last = offset + length;
+    if (manifest.run < LONG_RUN) return;
+    const index = firstAfter(ends, offset + length);
+    const end = Math.min(index + EXPECTED, chunks.length);
+    let next = Math.max(manifest.expected, index);
+    while (next < end && this.#source.expect(chunks[next]!.digest.bytes)) next++;
+    manifest.expected = next;
   }
 
   #mayRead(digest: Uint8Array, offset: number, length: number): boolean {
@@ -119,9 +158,29 @@ export class BlobReader {
       ends[i] = end;
     }
     if (end !== size) throw damaged(`the chunks of blob ${toHex(digest)} have ${end} bytes, want ${size}`);
-    const manifest = { chunks, ends };
+    const manifest = { chunks, ends, last: 0, run: 0, expected: 0 };
     this.#manifests.set(key, manifest);
     return manifest;
+  }
+}
+
+/** A part of a chunk, in bytes. */
+interface Piece {
+  readonly chunk: Chunk;
+  readonly within: number;
+  readonly length: number;
+}
+
+/** The parts of chunks that a range consists of. */
+function* piecesOf({ chunks, ends }: Manifest, offset: number, length: number): Generator<Piece> {
+  const end = offset + length;
+  let at = offset;
+  for (let index = firstAfter(ends, offset); at < end; index++) {
+    const chunk = chunks[index]!;
+    const within = at - (ends[index]! - chunk.size);
+    const piece = { chunk, within, length: Math.min(end, ends[index]!) - at };
+    at += piece.length;
+    yield piece;
   }
 }
 

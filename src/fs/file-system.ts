@@ -4,6 +4,7 @@
  * `MISSING`.
  */
 
+import type { FilePart } from '../util/system/file-splice.ts';
 import type { InodeNumber } from './inode-number.ts';
 
 /** The root's node id, as the kernel has it. */
@@ -92,6 +93,8 @@ export interface FileSystem {
   readlink(id: number, out: Uint8Array, at: number): number;
   /** Writes contents at `out[at]`; gives their length, less than `length` only at the end of the file. */
   read(id: number, offset: number, length: number, out: Uint8Array, at: number): number;
+  /** The parts of open files in which contents lie as they are, until the next call; none when not all do. */
+  readFiles(id: number, offset: number, length: number): FilePart[];
   /**
    * Begins a listing behind `cookie` (0: at the start); a negative number is an error. `resumed` tells that
    * what the same call lacked has been fetched.

@@ -2,6 +2,7 @@ import type { Groups } from '../castore/bao/group-set.ts';
 import type { Chunk } from '../castore/blob/service.ts';
 import { Digest } from '../castore/digest.ts';
 import type { DirectoryIndex } from '../castore/directory.ts';
+import type { ChunkFile } from '../castore/local/reader.ts';
 import { decodePathInfo } from '../store/path-info/message.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
 import { asBuffer, latin1 } from '../util/bytes.ts';
@@ -79,6 +80,14 @@ export class FreshSource implements Source {
     at: number,
   ): number | undefined {
     return this.#local.readChunk(digest, offset, length, out, at, this.#fresh('chunk', digest));
+  }
+
+  chunkFile(digest: Uint8Array): ChunkFile | undefined {
+    return this.#local.chunkFile(digest);
+  }
+
+  expect(digest: Uint8Array): boolean {
+    return this.#local.expect(digest);
   }
 
   refresh(): void {

@@ -1,4 +1,5 @@
 import type { Chunk } from '../castore/blob/service.ts';
+import type { ChunkFile } from '../castore/local/reader.ts';
 import { latin1 } from '../util/bytes.ts';
 import { PassingSource } from './passing-source.ts';
 import type { Source } from './source.ts';
@@ -40,5 +41,9 @@ export class NotingSource extends PassingSource {
 
   override readChunk(...part: Parameters<Source['readChunk']>): number | undefined {
     return this.#note(part[0], super.readChunk(...part));
+  }
+
+  override chunkFile(digest: Uint8Array): ChunkFile | undefined {
+    return this.#note(digest, super.chunkFile(digest));
   }
 }

@@ -1,4 +1,5 @@
 import type { Chunk } from '../castore/blob/service.ts';
+import type { ChunkFile } from '../castore/local/reader.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
 import type { Source } from './source.ts';
 
@@ -28,6 +29,14 @@ export class PassingSource implements Source {
 
   readChunk(...part: Parameters<Source['readChunk']>): number | undefined {
     return this.#source.readChunk(...part);
+  }
+
+  chunkFile(digest: Uint8Array): ChunkFile | undefined {
+    return this.#source.chunkFile(digest);
+  }
+
+  expect(digest: Uint8Array): boolean {
+    return this.#source.expect(digest);
   }
 
   refresh(): void {

@@ -1,5 +1,6 @@
 import type { Chunk } from '../castore/blob/service.ts';
 import type { Environment } from '../castore/local/environment.ts';
+import type { ChunkFile } from '../castore/local/reader.ts';
 import { LocalReader } from '../castore/local/reader.ts';
 import { PathInfoTable } from '../store/path-info/local.ts';
 import type { PathInfo } from '../store/path-info/path-info.ts';
@@ -22,6 +23,10 @@ export interface Source {
     at: number,
     fresh?: Uint8Array,
   ): number | undefined;
+  /** The file of a chunk, open until the next calls, if it is in one and is what its digest says. */
+  chunkFile(digest: Uint8Array): ChunkFile | undefined;
+  /** Makes ready a chunk that will be read soon. False when that should be said again later. */
+  expect(digest: Uint8Array): boolean;
   refresh(): void;
 }
 
@@ -29,8 +34,8 @@ export interface Source {
 export class LocalSource extends LocalReader implements Source {
   readonly #infos: PathInfoTable;
 
-  constructor(env: Environment) {
-    super(env);
+  constructor(env: Environment, options: ConstructorParameters<typeof LocalReader>[1] = {}) {
+    super(env, options);
     this.#infos = new PathInfoTable(env);
   }
 

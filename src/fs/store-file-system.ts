@@ -10,6 +10,7 @@ import type { PathInfo } from '../store/path-info/path-info.ts';
 import { BLOCK } from '../store/profile/profile.ts';
 import { asBuffer } from '../util/bytes.ts';
 import { log } from '../util/log.ts';
+import type { FilePart } from '../util/system/file-splice.ts';
 import { BlobReader } from './blob-reader.ts';
 import { DirectoryCache } from './directory-cache.ts';
 import type { Attributes, FileSystem, Listing, Need, Usage } from './file-system.ts';
@@ -196,15 +197,29 @@ export class StoreFileSystem implements FileSystem, EntryNodes {
     const digest = this.#nodes.digest(id);
     const count = this.#blobs.read(digest, size, offset, wanted, out, at);
     if (count !== undefined) {
-      const isFirst = this.#nodes.markRead(id);
-      if (isFirst) this.#options.witness?.readFile();
-      if (size > SINGLE_CHUNK_LIMIT) this.#note(id, READING.part, offset, wanted);
-      else if (isFirst) this.#note(id, READING.file);
+      this.#wasRead(id, size, offset, wanted);
       return count;
     }
     const copy = Uint8Array.from(digest);
     const need = needBlob(this.#storePathHash(id), copy, size, offset, wanted, this.#wayTo(id));
     return this.#lacks(need, ERRNO.EIO);
+  }
+
+  readFiles(id: number, offset: number, length: number): FilePart[] {
+    if (id === ROOT_ID || this.#nodes.kind(id) !== RECORD.file) return [];
+    const size = this.#nodes.fileSize(id);
+    if (offset >= size) return [];
+    const wanted = Math.min(length, size - offset);
+    const parts = this.#blobs.inFiles(this.#nodes.digest(id), size, offset, wanted);
+    if (parts.length > 0) this.#wasRead(id, size, offset, wanted);
+    return parts;
+  }
+
+  #wasRead(id: number, size: number, offset: number, length: number): void {
+    const isFirst = this.#nodes.markRead(id);
+    if (isFirst) this.#options.witness?.readFile();
+    if (size > SINGLE_CHUNK_LIMIT) this.#note(id, READING.part, offset, length);
+    else if (isFirst) this.#note(id, READING.file);
   }
 
   #wayTo(id: number): DirectoryEntry[] {

@@ -1,6 +1,10 @@
+import { readSync } from 'node:fs';
 import { ERRNO } from '../fs/file-system.ts';
+import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import { CallBuffer } from '../util/system/call-buffer.ts';
+import type { FilePart } from '../util/system/file-splice.ts';
+import { FileSplice } from '../util/system/file-splice.ts';
 import { errno, errnoName, libc } from '../util/system/libc.ts';
 import { PollSet } from '../util/system/poll-set.ts';
 import type { DispatcherOptions } from './dispatcher.ts';
@@ -32,11 +36,14 @@ export class DeviceSession {
   readonly #dispatcher: Dispatcher<undefined>;
   readonly #patience = new Patience(SPIN_MS);
   readonly #request = new CallBuffer(fuse.REQUEST_BUFFER_LENGTH);
+  readonly #splice = new FileSplice();
   readonly #poll = new PollSet(POLLED);
 
   constructor(options: DeviceSessionOptions) {
     this.#options = options;
-    this.#dispatcher = new Dispatcher(options, (length) => this.#send(length));
+    this.#dispatcher = new Dispatcher({ ...options, sendsFiles: true }, (length, _, files) =>
+      this.#send(length, files),
+    );
     this.#poll.watch(DEVICE, options.fd);
     this.#poll.watch(WAKE, options.wakeFd);
   }
@@ -72,13 +79,43 @@ export class DeviceSession {
     this.#dispatcher.serve(bytes, undefined);
   }
 
-  #send(length: number): void {
-    if (length === 0) return;
-    if (libc.write(this.#options.fd, this.#dispatcher.reply.address, length) >= 0) return;
+  #send(length: number, files: readonly FilePart[]): void {
+    if (length === 0 || this.#write(length, files) >= 0) return;
     const error = errno();
     // ENOENT: the process that asked is gone. ENODEV: so is the mount, as the next read will tell.
     if (error !== ERRNO.ENOENT && error !== ENODEV && error !== ECONNABORTED) {
       log.error('a reply was refused', { error: errnoName(error) });
     }
   }
+
+  #write(length: number, files: readonly FilePart[]): number {
+    const { fd } = this.#options;
+    const { bytes, address } = this.#dispatcher.reply;
+    if (files.length === 0) return libc.write(fd, address, length);
+    const sent = this.#splice.write(fd, address, fuse.OUT_HEADER_LENGTH, files);
+    if (sent !== undefined) return sent;
+    return libc.write(fd, address, readInto(bytes, files) ? length : failed(bytes));
+  }
+}
+
+/** Copies parts of files behind the header of a reply; false when one of them has become shorter, or cannot be read. */
+function readInto(reply: Buffer, files: readonly FilePart[]): boolean {
+  let at = fuse.OUT_HEADER_LENGTH;
+  try {
+    for (const { fd, offset, length } of files) {
+      if (readSync(fd, reply, at, length, offset) !== length) return false;
+      at += length;
+    }
+    return true;
+  } catch (error) {
+    log.error('a chunk that was open cannot be read', { error: messageOf(error) });
+    return false;
+  }
+}
+
+/** Makes a reply an I/O error; gives its length. */
+function failed(reply: Buffer): number {
+  reply.writeUInt32LE(fuse.OUT_HEADER_LENGTH, 0);
+  reply.writeInt32LE(-ERRNO.EIO, 4);
+  return fuse.OUT_HEADER_LENGTH;
 }

@@ -6,6 +6,7 @@ import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
 import { CallBuffer } from '../util/system/call-buffer.ts';
 import { drainEventfd } from '../util/system/eventfd.ts';
+import type { FilePart } from '../util/system/file-splice.ts';
 import type { Handler, Request } from './handler.ts';
 import { argsLength, NO_REPLY } from './handler.ts';
 import { OP } from './opcodes.ts';
@@ -61,6 +62,7 @@ interface Parked<Origin> {
   tries: number;
 }
 
+const NO_FILES: readonly FilePart[] = [];
 /** A request that is not satisfied after so many fetches never will be. */
 const MAX_TRIES = 64;
 /** While requests are parked, the fetch side is asked so often whether it is there, in milliseconds. */
@@ -83,12 +85,17 @@ export interface DispatcherOptions {
   readonly port: MessagePort;
   readonly fs: FileSystem;
   readonly handler: Handler;
+  /** Whether the transport can send parts of files. */
+  readonly sendsFiles?: boolean;
   /** Takes what the fetch side sends for the file system. */
   readonly onPayload: (payload: unknown) => void;
 }
 
-/** Takes a reply, which lies in the dispatcher's `reply[0, length)`. Length 0: none is expected. */
-export type Answer<Origin> = (length: number, origin: Origin) => void;
+/**
+ * Takes a reply of so many bytes, which lies in the dispatcher's `reply`; or its header does, and the rest in `files`.
+ * Length 0: none is expected.
+ */
+export type Answer<Origin> = (length: number, origin: Origin, files: readonly FilePart[]) => void;
 
 /**
  * Runs requests, whichever transport brings them: what is not local is asked of the fetch side, and the same
@@ -183,6 +190,7 @@ export class Dispatcher<Origin> {
       this.#send(bytes, NO_REPLY, origin);
       return;
     }
+    const files: FilePart[] | undefined = this.#options.sendsFiles && opcode === OP.READ ? [] : undefined;
     const request: Request = {
       opcode,
       nodeId: view.getUint32(16, true),
@@ -192,10 +200,11 @@ export class Dispatcher<Origin> {
       payload: bytes,
       payloadAt: fuse.IN_HEADER_LENGTH + argsLength(opcode),
       payloadEnd: bytes.length,
+      files,
     };
     const result = this.#handle(request);
     if (result === MISSING) this.#park(bytes, origin, tries + 1);
-    else this.#send(bytes, result, origin);
+    else this.#send(bytes, result, origin, files);
     if (opcode === OP.READ && result > 0) counters[COUNTER.READ_BYTES]! += result;
   }
 
@@ -258,9 +267,9 @@ export class Dispatcher<Origin> {
   }
 
   /** Hands over the reply whose body lies behind the header already, or an error. */
-  #send(request: Buffer, result: number, origin: Origin): void {
+  #send(request: Buffer, result: number, origin: Origin, files: readonly FilePart[] = NO_FILES): void {
     if (result === NO_REPLY) {
-      this.#answer(0, origin);
+      this.#answer(0, origin, NO_FILES);
       return;
     }
     const length = fuse.OUT_HEADER_LENGTH + Math.max(result, 0);
@@ -269,7 +278,7 @@ export class Dispatcher<Origin> {
     bytes.writeInt32LE(Math.min(result, 0), 4);
     bytes.writeUInt32LE(request.readUInt32LE(8), 8);
     bytes.writeUInt32LE(request.readUInt32LE(12), 12);
-    this.#answer(length, origin);
+    this.#answer(length, origin, files);
   }
 
   #post(message: SessionMessage): void {

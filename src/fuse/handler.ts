@@ -2,10 +2,14 @@ import type { FileSystem } from '../fs/file-system.ts';
 import { ABSENT_FOREVER, Attributes, ERRNO, ROOT_ID } from '../fs/file-system.ts';
 import type { Owner } from '../fs/stat.ts';
 import { ROOT } from '../fs/stat.ts';
+import type { FilePart } from '../util/system/file-splice.ts';
 import { writeInitReply } from './init.ts';
 import { CHANGING_OPS, OP } from './opcodes.ts';
 import * as fuse from './protocol.ts';
 import { Reply } from './reply.ts';
+
+/** Reads of so many bytes are sent from files, where these have what is asked for. */
+const FROM_FILES = 128 << 10;
 
 /** No answer is expected. */
 export const NO_REPLY = -0x20000;
@@ -23,6 +27,8 @@ export interface Request {
   readonly payload: Buffer;
   readonly payloadAt: number;
   readonly payloadEnd: number;
+  /** Takes the parts of files that are the body of the reply, in place of `out`, where the transport can send those. */
+  readonly files?: FilePart[] | undefined;
 }
 
 export interface HandlerOptions {
@@ -100,7 +106,11 @@ export function createHandler(fs: FileSystem, options: HandlerOptions): Handler 
       case OP.READ: {
         const offset = readU64(request.args, request.argsAt + 8);
         const length = Math.min(request.args.getUint32(request.argsAt + 16, true), fuse.MAX_READ);
-        return fs.read(request.nodeId, offset, length, out, at);
+        const inFiles =
+          request.files && length >= FROM_FILES ? fs.readFiles(request.nodeId, offset, length) : [];
+        if (inFiles.length === 0) return fs.read(request.nodeId, offset, length, out, at);
+        request.files?.push(...inFiles);
+        return inFiles.reduce((sum, part) => sum + part.length, 0);
       }
       case OP.READDIR:
         return list(request, at, false);

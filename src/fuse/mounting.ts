@@ -7,13 +7,14 @@ import { Fusermount } from './fusermount.ts';
 import type { MountOptions } from './mount-options.ts';
 import { ALWAYS, flagsOf, NAME } from './mount-options.ts';
 import { mountAt, TYPE } from './mount-table.ts';
+import { MAX_READ } from './protocol.ts';
 import { Unmounting } from './unmounting.ts';
 
 const EPERM = 1;
 const EINVAL = 22;
 /** Root of a mount: a directory, read and search for all. */
 const ROOT_MODE = '40555';
-const READ_AHEAD_KIB = 1024;
+const READ_AHEAD_KIB = MAX_READ / 1024;
 
 /** A mounted FUSE device. */
 export interface Mounted {

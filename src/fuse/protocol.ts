@@ -45,9 +45,12 @@ export const INIT_OUT_LENGTH = 64;
 export const OPEN_OUT_LENGTH = 16;
 export const DIRENT_LENGTH = 24;
 
-/** The most that one READ may ask for, and the kernel's pages for it. */
-export const MAX_READ = 1 << 20;
-export const MAX_PAGES = MAX_READ / 4096;
+/**
+ * The most pages, and bytes, that one READ may ask for: what a pipe of 1 MiB holds beside a header, and beside pages of
+ * which only a part is wanted.
+ */
+export const MAX_PAGES = 240;
+export const MAX_READ = MAX_PAGES * 4096;
 /** Nothing is ever written; the kernel wants a number. */
 export const MAX_WRITE = 128 * 1024;
 /** A request must fit: the kernel refuses to hand out one to a shorter buffer. */

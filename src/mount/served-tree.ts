@@ -1,3 +1,4 @@
+import type { StartAhead } from '../castore/local/ahead/hashed-ahead.ts';
 import type { Environment } from '../castore/local/environment.ts';
 import { PinWriter } from '../castore/local/pins.ts';
 import { BelievedSource } from '../fs/believed-source.ts';
@@ -26,6 +27,8 @@ export interface ServedTreeOptions {
   readonly remote: boolean;
   /** Whose signatures count, printed, if the local store is a cache of what others may have made. */
   readonly trustedKeys: readonly string[] | undefined;
+  /** Starts a thread that hashes chunks before they are read; without it, that is done when they are. */
+  readonly startAhead?: StartAhead | undefined;
   /** Hears now and then what was read, by digests with one character a byte. */
   readonly onUsed: ((digests: readonly string[]) => void) | undefined;
   /** Memory of the log of what is read, if anybody takes note of it. */
@@ -45,9 +48,8 @@ export interface ServedTree {
 }
 
 export function openTree(options: ServedTreeOptions): ServedTree {
-  const { env, pinPath, onUsed } = options;
-  const kept = new LocalSource(env);
-  const { trustedKeys, remote } = options;
+  const { env, pinPath, onUsed, startAhead, trustedKeys, remote } = options;
+  const kept = new LocalSource(env, { startAhead });
   const local = trustedKeys ? new BelievedSource(kept, { env, trustedKeys, remote }) : kept;
   const source = new FreshSource(onUsed ? new NotingSource(local, onUsed) : local);
   const pins = pinPath === undefined ? undefined : new PinWriter(pinPath);

@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import { startAhead } from '../castore/local/ahead/start.ts';
 import { NodeTable } from '../fs/node-table.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
 import { CONTROL, COUNTER } from '../fuse/dispatcher.ts';
@@ -9,7 +10,7 @@ import { makeEventfd, raiseEventfd } from '../util/system/eventfd.ts';
 import type { Server } from './hand-over.ts';
 import type { ServeContext, ServeOptions } from './serve-store.ts';
 import type { EnteredMessage, EnteredPath, MountStatistics, UsedMessage } from './statistics.ts';
-import type { TransportName, WorkerData } from './worker.ts';
+import type { AheadMessage, TransportName, WorkerData } from './worker.ts';
 
 /** How long a thread may take to begin, in milliseconds. Its program could lie in the very mount that it is to serve. */
 const START_MS = 60_000;
@@ -99,8 +100,9 @@ export class ServingThread implements Server {
   /** Lets it serve the kernel on a descriptor, which must not block. */
   serve(fd: number, { handOver, onUsed }: Pick<ServeContext, 'handOver' | 'onUsed'>): void {
     handOver.add(this);
-    this.#worker.on('message', (message: SessionMessage | EnteredMessage | UsedMessage) => {
+    this.#worker.on('message', (message: SessionMessage | EnteredMessage | UsedMessage | AheadMessage) => {
       if (message.type === 'entered') this.entered.push(message.path);
+      else if (message.type === 'ahead') startAhead(message.memory);
       else if (message.type === 'used') onUsed?.(message.digests);
       else handOver.receive(this, message);
     });

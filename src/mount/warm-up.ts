@@ -40,6 +40,8 @@ export function warmUp(local: Source, storeDir: string): void {
       out.fill(0, at, at + length);
       return length;
     },
+    chunkFile: () => undefined,
+    expect: () => true,
     refresh: () => local.refresh(),
   };
   const nowhere = openSync('/dev/null', 'r+');

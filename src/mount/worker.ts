@@ -45,6 +45,12 @@ export interface WorkerData {
   readonly logLevel: Level;
 }
 
+/** Message of a serving thread: chunks are to be hashed ahead, in this memory. */
+export interface AheadMessage {
+  readonly type: 'ahead';
+  readonly memory: SharedArrayBuffer;
+}
+
 const data = workerData as WorkerData;
 const port = parentPort!;
 setLogLevel(data.logLevel);
@@ -60,6 +66,7 @@ const { fs, source, accept } = openTree({
   remote: data.remote,
   readLog: data.readLog,
   trustedKeys: data.trustedKeys,
+  startAhead: (memory) => port.postMessage({ type: 'ahead', memory } satisfies AheadMessage),
   onUsed: data.notesUse
     ? (digests) => port.postMessage({ type: 'used', digests } satisfies UsedMessage)
     : undefined,

@@ -59,6 +59,8 @@ function makeSource(): { source: Source; info: PathInfo } {
     manifest: (): readonly Chunk[] | undefined => undefined,
     readChunk: (key, offset, length, out, at) =>
       Digest.of(key).equals(digest) ? CONTENTS.copy(out, at, offset, offset + length) : undefined,
+    chunkFile: () => undefined,
+    expect: () => true,
     refresh: () => {},
   };
   return { source, info };

@@ -1,20 +1,29 @@
-import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
 import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
-import { isAbsence, StoreError, systemCode } from '../../util/errors.ts';
+import { isAbsence, StoreError } from '../../util/errors.ts';
 import type { Chunk } from '../blob/service.ts';
 import { type Digest, isDigestOf } from '../digest.ts';
+import type { StartAhead } from './ahead/hashed-ahead.ts';
+import { HashedAhead } from './ahead/hashed-ahead.ts';
 import { ChunkFiles } from './chunk-files.ts';
 import type { Environment } from './environment.ts';
 import type { ChunkRow } from './rows.ts';
 import { EPOCH_LENGTH, parseChunkRow, parseManifestRow } from './rows.ts';
 import { SoundChunks } from './sound-chunks.ts';
 import type { Table } from './table.ts';
+import { readsWhole } from './whole-chunk.ts';
 
 const OPEN_FILES = 128;
 const MAX_ROTTEN = 10_000;
 const FIRST_BUFFER = 512 << 10;
 const NOTHING_HASHED = { key: '', bytes: new Uint8Array() };
+
+/** An open file that has a chunk of so many bytes. */
+export interface ChunkFile {
+  readonly fd: number;
+  readonly size: number;
+}
 
 /**
  * Synchronous reads from a local store: what the mount's kernel-facing thread works with. Reads come from
@@ -24,7 +33,7 @@ export class LocalReader {
   readonly #env: Environment;
   readonly #files: ChunkFiles;
   /** Chunk files by digest, kept open: content under a digest never changes. */
-  readonly #open = new LRUCache<string, { fd: number; size: number }>({
+  readonly #open = new LRUCache<string, ChunkFile>({
     max: OPEN_FILES,
     dispose: ({ fd }) => closeSync(fd),
   });
@@ -36,11 +45,19 @@ export class LocalReader {
   #buffer = Buffer.allocUnsafeSlow(FIRST_BUFFER);
   /** The chunk that was hashed last, while it lies in `#buffer`. */
   #hashed: { readonly key: string; readonly bytes: Uint8Array } = NOTHING_HASHED;
+  readonly #ahead: HashedAhead | undefined;
 
-  /** With `checks: false` nothing is hashed, which is for callers who hash all that they read. */
-  constructor(env: Environment, { checks = true } = {}) {
+  /**
+   * With `checks: false` nothing is hashed, which is for callers who hash all that they read. `startAhead` starts a
+   * thread that hashes what is expected to be read.
+   */
+  constructor(
+    env: Environment,
+    { checks = true, startAhead }: { checks?: boolean; startAhead?: StartAhead | undefined } = {},
+  ) {
     this.#env = env;
     this.#checks = checks;
+    this.#ahead = startAhead && new HashedAhead(startAhead);
     this.#files = new ChunkFiles(env.dir);
   }
 
@@ -179,6 +196,37 @@ export class LocalReader {
     return undefined;
   }
 
+  /**
+   * The file of a chunk, if it is visible, in a file, and what its digest says. It is open until many others have been
+   * asked for.
+   */
+  chunkFile(digest: Uint8Array): ChunkFile | undefined {
+    this.#env.useListener?.used(digest);
+    const key = latin1(digest);
+    const open = this.#open.get(key);
+    if (open) return open;
+    const row = this.#visibleRow(digest);
+    if (row?.kind !== 'file') return undefined;
+    return this.#openFile(key, digest, row, undefined) === 'opened' ? this.#open.get(key) : undefined;
+  }
+
+  #visibleRow(digest: Uint8Array): ChunkRow | undefined {
+    const bytes = this.#env.chunks.view(digest);
+    return bytes && parseChunkRow(bytes, digest);
+  }
+
+  /**
+   * Has a chunk hashed before it is read: whoever reads a large blob in order says so of the next ones. False when that
+   * should be said again later.
+   */
+  expect(digest: Uint8Array): boolean {
+    if (!this.#ahead || this.#sound.has(digest)) return true;
+    const row = this.#visibleRow(digest);
+    if (row?.kind !== 'file') return true;
+    const path = this.#files.path(toHex(digest), row.suffix);
+    return this.#ahead.expect(latin1(digest), { path, size: row.size, digest });
+  }
+
   /** Opens the file of a chunk. If it is to be hashed, that is done in `whole`, which then holds it: gives its size. */
   #openFile(
     key: string,
@@ -195,6 +243,7 @@ export class LocalReader {
       if (isAbsence(error)) return 'gone';
       throw error;
     }
+    if (this.#ahead?.isSound(key)) this.#sound.add(digest);
     if (this.#checks && !this.#sound.has(digest)) {
       const bytes = whole ?? this.#emptied(size);
       if (!readsWhole(fd, bytes) || !this.#isSound(digest, bytes)) {
@@ -238,15 +287,5 @@ export class LocalReader {
 
   close(): void {
     this.#open.clear();
-  }
-}
-
-/** Reads a file that has as many bytes as there are; false where it has others, or the disk does not give them. */
-function readsWhole(fd: number, bytes: Uint8Array): boolean {
-  try {
-    return fstatSync(fd).size === bytes.length && readSync(fd, bytes, 0, bytes.length, 0) === bytes.length;
-  } catch (error) {
-    if (systemCode(error) === 'EIO') return false;
-    throw error;
   }
 }
