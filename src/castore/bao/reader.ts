@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache';
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { asBuffer } from '../../util/bytes.ts';
-import { damaged, invalid, type StoreError } from '../../util/errors.ts';
+import { damaged, invalid, StoreError } from '../../util/errors.ts';
 import type { Chunk, Outboard } from '../blob/service.ts';
 import { isDigestOf } from '../digest.ts';
 import {
@@ -20,6 +20,13 @@ const PAGE_GROUPS = 256;
 /** Pages that are remembered, 8 KiB each; and parents above the pages. */
 const PAGES = 32;
 const PARENTS_ABOVE = 4096;
+
+/** A DATA_LOSS of an outboard: nothing is known of the contents. */
+export class WrongOutboard extends StoreError {
+  constructor({ digest, size }: Chunk) {
+    super('DATA_LOSS', `the outboard of blob ${digest} is damaged, or the blob does not have ${size} bytes`);
+  }
+}
 
 /**
  * Proves parts of a blob by an outboard, of which it reads what it needs. What is proven is what the digest says,
@@ -42,7 +49,7 @@ export class OutboardReader {
   }
 
   /**
-   * Throws DATA_LOSS unless `bytes` are those at `offset` of the blob. They are whole groups: `offset` is a multiple of
+   * Throws WrongOutboard, or another DATA_LOSS unless `bytes` are those at `offset` of the blob. They are whole groups: `offset` is a multiple of
    * the group's length, and only the blob's last group is shorter.
    */
   async prove(offset: number, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
@@ -117,7 +124,7 @@ export class OutboardReader {
 
   async #exactly(at: number, length: number, signal: AbortSignal): Promise<Uint8Array> {
     const bytes = length > 0 ? await this.#outboard.read(at, length, signal) : new Uint8Array(0);
-    if (bytes.length !== length) throw this.#wrongOutboard();
+    if (bytes.length !== length) throw new WrongOutboard(this.#blob);
     // Of its own: what is remembered must not keep a larger buffer, nor change.
     return Uint8Array.from(bytes);
   }
@@ -139,16 +146,11 @@ export class OutboardReader {
 
   #checkParent(tree: Subtree, parent: Uint8Array, value: Uint8Array): void {
     // Only the root is at the beginning.
-    if (!isEqual(parentValue(parent, tree.at === 0), value)) throw this.#wrongOutboard();
+    if (!isEqual(parentValue(parent, tree.at === 0), value)) throw new WrongOutboard(this.#blob);
   }
 
   #wrong(from: number, end: number): StoreError {
     return damaged(`bytes ${from} to ${end} of blob ${this.#blob.digest} are not what its digest says`);
-  }
-
-  #wrongOutboard(): StoreError {
-    const { digest, size } = this.#blob;
-    return damaged(`the outboard of blob ${digest} is damaged, or the blob does not have ${size} bytes`);
   }
 }
 

@@ -66,11 +66,11 @@ export class BlobFetcher {
       });
       list.arrived(chunk);
     };
-    if (this.#options.verifyWhole && list.provisional) {
+    const completely = async () => {
       await this.#all(list, (chunk) => get(chunk, URGENCY.NEXT, progress, signal));
       await this.#verification.check(digest, list);
-      return;
-    }
+    };
+    if (this.#isHidden(list)) return completely();
     const proof = this.#verification.proofOf(list);
     const part = proof?.aligned(need.offset, need.length) ?? need;
     const wanted = list.overlapping(part.offset, part.length);
@@ -91,6 +91,7 @@ export class BlobFetcher {
       }),
     );
     await this.#verification.prove(digest, list, wanted, signal);
+    if (this.#isHidden(list)) return completely();
     if (this.#streams.has(key)) return;
     this.#verification.checkWhenComplete(digest, list);
     if (!isInOrder) return;
@@ -111,7 +112,7 @@ export class BlobFetcher {
     if (size <= SINGLE_CHUNK_LIMIT) return get(blob);
     const list = await this.#list(digest, size, () => {}, signal);
     // Of others, all is needed before any of it is served.
-    if (!list || (this.#options.verifyWhole && list.provisional)) return;
+    if (!list || this.#isHidden(list)) return;
     const { first, end } = list.overlapping(offset, length);
     await Promise.all(
       list.chunks.slice(first, end).map(async (chunk) => {
@@ -121,6 +122,11 @@ export class BlobFetcher {
     );
     await this.#verification.prove(digest, list, { first, end }, signal);
     this.#verification.checkWhenComplete(digest, list);
+  }
+
+  /** Whether all of a blob is to be there before any of it is served. */
+  #isHidden(list: ChunkList): boolean {
+    return (this.#options.verifyWhole && list.provisional) || this.#verification.isHidden(list);
   }
 
   /** Begins a stream for a reader who reads a large blob in order from its start, if nearly all of it is to come. */

@@ -1,5 +1,6 @@
 import { LRUCache } from 'lru-cache';
 import type { Groups } from '../../castore/bao/group-set.ts';
+import { WrongOutboard } from '../../castore/bao/reader.ts';
 import type { Chunk } from '../../castore/blob/service.ts';
 import type { Digest } from '../../castore/digest.ts';
 import { DigestHasher } from '../../castore/digest.ts';
@@ -33,6 +34,8 @@ export class Verification {
   readonly #lists = new LRUCache<string, ChunkList>({ max: MAX_LISTS });
   /** What proves the contents of a list while it is provisional, where there is an outboard. */
   readonly #proofs = new WeakMap<ChunkList, Proof>();
+  /** Lists of which nothing is served before all of it has been proven. */
+  readonly #hidden = new WeakSet<ChunkList>();
   readonly #tried = new WeakSet<ChunkList>();
   /** Lists for which somebody has asked for an outboard. */
   readonly #asked = new WeakSet<ChunkList>();
@@ -78,6 +81,7 @@ export class Verification {
     }
     const list = this.#remember(digest, chunks, true);
     this.#asked.add(list);
+    if (hidden) this.#hidden.add(list);
     if (proof) this.#proofs.set(list, proof);
     return list;
   }
@@ -89,13 +93,18 @@ export class Verification {
     return true;
   }
 
+  /** Whether nothing of a blob is to be served yet, as not all of it has been proven. */
+  isHidden(list: ChunkList): boolean {
+    return list.provisional && this.#hidden.has(list);
+  }
+
   proofOf(list: ChunkList): Proof | undefined {
     return list.provisional ? this.#proofs.get(list) : undefined;
   }
 
   /**
-   * Has what is there of a list with a proof proven, and hands it on. Throws DATA_LOSS where the list, or the outboard, is
-   * wrong: nothing of that has been served.
+   * Has what is there of a list with a proof proven, and hands it on. Throws DATA_LOSS where the list is wrong: nothing of
+   * that has been served. Where the outboard is, the list is hidden from then on, like one of a peer that has none.
    */
   async prove(digest: Digest, list: ChunkList, wanted: ChunkRange, signal?: AbortSignal): Promise<void> {
     const proof = this.proofOf(list);
@@ -106,6 +115,14 @@ export class Verification {
       groups = await proof.prove(list, wanted, read, signal);
     } catch (error) {
       if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+      if (error instanceof WrongOutboard) {
+        log.warn(`${error.message}; of this blob nothing more is read before all of it is there`, {
+          store: this.#keeper.peer,
+        });
+        this.#proofs.delete(list);
+        this.#hidden.add(list);
+        return;
+      }
       this.doubt(digest, list);
       throw damaged(`${this.#keeper.peer} lies about blob ${digest}, or is damaged: ${error.message}`);
     }
@@ -170,7 +187,7 @@ export class Verification {
         await this.prove(digest, list, { first, end });
         if (turns.isDue) await turns.take();
       }
-      return;
+      if (!this.isHidden(list)) return;
     }
     const hasher = new DigestHasher();
     for (const chunk of list.chunks) {
