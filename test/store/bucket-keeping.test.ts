@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { FileObjectStore } from '../../src/castore/objects/file.ts';
 import { GRACE_MS } from '../../src/castore/objects/reliance.ts';
 import { StorePath } from '../../src/nix/store-path.ts';
-import { tvixStore } from '../helpers/cli.ts';
+import { run, tvixStore } from '../helpers/cli.ts';
+import { mount } from '../helpers/mount.ts';
 import { storeAmong } from '../helpers/objects.ts';
 import { randomBytes } from '../helpers/random.ts';
 import { rot } from '../helpers/rot.ts';
@@ -204,6 +205,30 @@ describe.concurrent('fsck of a bucket', () => {
     expect(await listed()).toEqual([]);
     expect(await importTree('tree')).toBe(path);
     await isWhole(path);
+  });
+
+  test('finds a damaged outboard, and repair takes it away: the file can be read with and without it', async () => {
+    const { dir, bucket, store, good, objects, isWhole } = newBucket();
+    const file = join(dir, 'large');
+    // Of one chunk, as nothing in it is a place to cut, and of several.
+    for (const contents of [Buffer.alloc(500_000), randomBytes(3_000_000)]) {
+      writeFileSync(file, contents);
+      const path = (await good('import', ...store, '--outboards', file)).trim();
+      expect(await good('fsck', ...store)).toContain('all is well');
+      const [key] = objects('bao');
+      rot(join(bucket, key!));
+      const found = await tvixStore(['fsck', ...store]);
+      expect(found).toMatchObject({ status: 1 });
+      expect(found.stdout).toMatch(new RegExp(`bao ${key}: the outboard of blob .* is damaged`));
+      const mounted = await mount([...store, '--cache', tempDir()]);
+      expect(await run('cmp', [join(mounted.dir, path.slice('/nix/store/'.length)), file])).toMatchObject({
+        status: 0,
+      });
+      await mounted.stop();
+      await tvixStore(['fsck', ...store, '--repair']);
+      expect(objects('bao')).toEqual([]);
+      await isWhole(path);
+    }
   });
 
   test('tells of a path info that is damaged, and repair removes it', async () => {

@@ -1,11 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { OutboardReader } from '../../../castore/bao/reader.ts';
+import { heldOutboard, MAX_OUTBOARD_LENGTH } from '../../../castore/bao/whole.ts';
 import { ObjectStoreBlobService } from '../../../castore/blob/object-store.ts';
 import { ServiceTreeCopier } from '../../../castore/copy/services.ts';
 import { Digest, EMPTY_DIGEST } from '../../../castore/digest.ts';
 import { ObjectStoreDirectoryService } from '../../../castore/directory/object-store.ts';
 import { DigestMap } from '../../../castore/local/digest-map.ts';
 import type { Node } from '../../../castore/node.ts';
-import type { Kind, ObjectStore } from '../../../castore/objects/object-store.ts';
+import type { Kind, ObjectStore, OurKind } from '../../../castore/objects/object-store.ts';
 import { keyOf } from '../../../castore/objects/object-store.ts';
 import { eachOf } from '../../../util/async/each-of.ts';
 import { latin1, toHex } from '../../../util/bytes.ts';
@@ -42,6 +44,7 @@ export async function checkBucket(
   const infos = await check.pathInfos();
   await check.chunks(rate);
   await check.lists();
+  await check.outboards();
   return check.report(infos);
 }
 
@@ -89,6 +92,18 @@ class BucketCheck {
     await this.#each('blobs', async ({ key, digest }, abort) => {
       this.#lists.set(digest);
       await this.#reading('blobs', key, () => this.#blobs.chunks(Digest.of(digest), abort));
+    });
+  }
+
+  async outboards(): Promise<void> {
+    await this.#each('bao', async ({ key, digest }, abort) => {
+      const blob = Digest.of(digest);
+      const size = await sizeOf(this.#blobs, blob, abort).catch(ifDamaged);
+      const object = await this.#objects.get(key, MAX_OUTBOARD_LENGTH, abort);
+      // One of a blob that is not there, or damaged itself, is of no use and does no harm.
+      if (size === undefined || !object) return;
+      const outboard = new OutboardReader({ digest: blob, size }, heldOutboard(object.bytes));
+      await this.#reading('bao', key, () => outboard.load(0, size, abort));
     });
   }
 
@@ -144,7 +159,7 @@ class BucketCheck {
   }
 
   async #each(
-    kind: Kind,
+    kind: OurKind,
     work: (object: ListedContent, signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
     await eachOf(
@@ -158,7 +173,7 @@ class BucketCheck {
     );
   }
 
-  async #reading(kind: Kind, key: string, read: () => Promise<unknown>): Promise<void> {
+  async #reading(kind: OurKind, key: string, read: () => Promise<unknown>): Promise<void> {
     try {
       await read();
     } catch (error) {
@@ -175,6 +190,25 @@ class BucketCheck {
   #note(table: string, key: string, problem: string): void {
     if (!this.#damages.has(key)) this.#damages.set(key, { table, key, problem });
   }
+}
+
+/** Length of a blob in bytes; `undefined` when it is not there. */
+async function sizeOf(
+  blobs: ObjectStoreBlobService,
+  digest: Digest,
+  signal: AbortSignal,
+): Promise<number | undefined> {
+  const chunks = await blobs.chunks(digest, signal);
+  // One chunk, which need not be as long as its object.
+  const parts = chunks?.length === 0 ? await blobs.read(digest, { signal }) : undefined;
+  let size = chunks?.reduce((sum, chunk) => sum + chunk.size, 0);
+  for await (const part of parts ?? []) size = (size ?? 0) + part.length;
+  return size;
+}
+
+/** Turns DATA_LOSS into `undefined`. */
+function ifDamaged(error: unknown): undefined {
+  if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
 }
 
 /** What is wrong with a chunk, if anything is. */
