@@ -81,9 +81,10 @@ export class BlobFetcher {
     // On a slow line, what is under way of a stream would keep the others waiting.
     if (this.#transfers.line.isSlow) void stream?.stop();
     else if (isInOrder) stream ??= this.#stream(key, digest, list, wanted);
-    // If it fails, every chunk can still be had by itself.
-    if (stream?.brings(wanted)) await stream.reach(wanted.end, progress, signal).catch(() => {});
     const chunks = list.chunks.slice(wanted.first, wanted.end);
+    // If it fails, every chunk can still be had by itself. Those that have come may only have to be proven.
+    if (stream?.brings(wanted) && chunks.some((chunk) => list.isMissing(chunk)))
+      await stream.reach(wanted.end, progress, signal).catch(() => {});
     await Promise.all(
       chunks.map((chunk, i) => {
         const isFirst = !isInOrder || wanted.first + i === 0;
@@ -174,20 +175,21 @@ export class BlobFetcher {
     if (known && !this.#options.verifyWhole && this.#verification.wantsProof(known))
       return this.#getProof({ digest, size }, known, signal);
     if (known) return known;
-    const list = await this.#listFlights.run(
-      digest.hex,
-      (shared) => this.#getList(digest, size, shared),
-      signal,
-    );
-    progress();
-    return list;
+    const get = (shared: AbortSignal) => this.#getList(digest, size, progress, shared);
+    return this.#listFlights.run(digest.hex, get, signal);
   }
 
-  async #getList(digest: Digest, size: number, signal: AbortSignal): Promise<ChunkList | undefined> {
+  async #getList(
+    digest: Digest,
+    size: number,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<ChunkList | undefined> {
     const begun = performance.now();
     const { verifyWhole } = this.#options;
     const [chunks, outboard] = await Promise.all([
-      this.#far.chunks(digest, size, signal),
+      // That an outboard has been waited for in vain is no progress.
+      this.#far.chunks(digest, size, signal).finally(progress),
       verifyWhole ? undefined : this.#far.outboard(digest, signal),
     ]);
     this.#transfers.line.answered(performance.now() - begun);
