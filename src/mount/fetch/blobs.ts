@@ -82,15 +82,17 @@ export class BlobFetcher {
     if (this.#transfers.line.isSlow) void stream?.stop();
     else if (isInOrder) stream ??= this.#stream(key, digest, list, wanted);
     const chunks = list.chunks.slice(wanted.first, wanted.end);
-    // If it fails, every chunk can still be had by itself. Those that have come may only have to be proven.
+    const getAll = (until: AbortSignal) =>
+      Promise.all(
+        chunks.map((chunk, i) => {
+          const isFirst = !isInOrder || wanted.first + i === 0;
+          return get(chunk, isFirst ? URGENCY.FIRST : URGENCY.NEXT, progress, until);
+        }),
+      );
+    // Those that have come may only have to be proven.
     if (stream?.brings(wanted) && chunks.some((chunk) => list.isMissing(chunk)))
-      await stream.reach(wanted.end, progress, signal).catch(() => {});
-    await Promise.all(
-      chunks.map((chunk, i) => {
-        const isFirst = !isInOrder || wanted.first + i === 0;
-        return get(chunk, isFirst ? URGENCY.FIRST : URGENCY.NEXT, progress, signal);
-      }),
-    );
+      await alongStream(stream, wanted, getAll, progress, signal);
+    await getAll(signal);
     await this.#verification.prove(digest, list, wanted, signal);
     if (this.#streams.has(key)) return;
     this.#verification.checkWhenComplete(digest, list);
@@ -245,6 +247,33 @@ export class BlobFetcher {
     this.#closing.abort();
     await Promise.all([...this.#streams.values()].map((stream) => stream.stop()));
     await this.#verification.close();
+  }
+}
+
+/**
+ * Waits for a stream to bring chunks. When it falls silent, they are had beside it by themselves; and when they have come
+ * before it speaks again, it is given up.
+ */
+async function alongStream(
+  stream: BlobStream,
+  { end }: ChunkRange,
+  getAll: (signal: AbortSignal) => Promise<unknown>,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  const over = new AbortController();
+  const until = AbortSignal.any([signal, over.signal]);
+  try {
+    const reached = stream.reach(end, progress, until);
+    const silent = stream.silence(until);
+    const isSilent = await Promise.race([reached.then(() => false), silent.then(() => true)]);
+    if (!isSilent) return;
+    await Promise.any([reached, getAll(until)]);
+    if (stream.isSilent) void stream.stop();
+  } catch {
+    // They are still to be had.
+  } finally {
+    over.abort();
   }
 }
 
