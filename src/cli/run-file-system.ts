@@ -10,6 +10,7 @@ import { StoreError, UsageError } from '../util/errors.ts';
 import type { Fields } from '../util/log.ts';
 import { log, neverWaitToLog } from '../util/log.ts';
 import { groupNumber, userNumber } from '../util/system/accounts.ts';
+import { letThrough } from '../util/system/signal-mask.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { accountArgument, durationArgument } from './arguments.ts';
 import type { BackgroundFlags } from './background.ts';
@@ -159,6 +160,7 @@ export async function runFileSystem<Served extends ServedStore>(
     log.info(what, toFields(statistics, fetched));
   };
   process.on('SIGUSR1', () => tell('so far'));
+  letThrough('SIGUSR1');
   const timeoutMs = timeoutOf(flags);
   const patience = { awayMs: timeoutMs };
   // Nobody who lists the root is to wait for whole paths.

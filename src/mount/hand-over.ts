@@ -42,7 +42,7 @@ export class HandOver {
   readonly #options: HandOverOptions;
   readonly #servers: Server[] = [];
   readonly #flights = new SingleFlight<void>();
-  readonly #failed = new FailedNeeds();
+  readonly #failed: FailedNeeds;
   /** Refusals that have been logged. */
   readonly #refusals = new LRUCache<string, true>({ max: MAX_REFUSALS });
   /** By server and key: how to leave. */
@@ -50,6 +50,7 @@ export class HandOver {
 
   constructor(options: HandOverOptions) {
     this.#options = options;
+    this.#failed = new FailedNeeds(options.timeoutMs);
   }
 
   add(server: Server): void {
@@ -133,7 +134,9 @@ export class HandOver {
     const left = addAbortListener(signal, () => stop.abort());
     const begun = performance.now();
     let ended = false;
+    let came = false;
     const progress = () => {
+      came = true;
       if (ended) return;
       clearTimeout(timer);
       timer = after(timeoutMs);
@@ -148,8 +151,9 @@ export class HandOver {
     try {
       const fetching = watchArrivals(onArrival, () => fetch(need, progress, stop.signal));
       await Promise.race([fetching, late.promise]);
+      if (came) this.#failed.met(need);
     } catch (error) {
-      if (!signal.aborted && isAway(error)) this.#failed.note(need, performance.now() - begun);
+      if (!signal.aborted && isAway(error)) this.#failed.failed(need, performance.now() - begun);
       throw error;
     } finally {
       ended = true;

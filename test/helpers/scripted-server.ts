@@ -3,8 +3,8 @@ import { Server, ServerCredentials, status } from '@grpc/grpc-js';
 import type { Dialect } from '../../src/proto/grpc/methods.ts';
 import { BLOB, CAPABILITIES, CAS, DIRECTORY, methodPath, PATH_INFO } from '../../src/proto/grpc/methods.ts';
 
-/** An answer to a request: encoded messages, or a status by its name. */
-export type Reply = readonly Uint8Array[] | keyof typeof status;
+/** An answer to a request: encoded messages, perhaps one now and then, or a status by its name. */
+export type Reply = readonly Uint8Array[] | AsyncIterable<Uint8Array> | keyof typeof status;
 /**
  * Answers to calls, by `Service/Method`; gets the encoded requests. NOT_FOUND without one, and UNIMPLEMENTED of the Remote
  * Execution API unless there is one from the start.
@@ -41,7 +41,7 @@ export async function scriptedServer(script: Script, dialect: Dialect = 'tvix'):
         call.emit('error', { code: status[reply], details: `scripted ${reply}` });
         return;
       }
-      for (const message of reply) call.write(Buffer.from(message));
+      for await (const message of reply) call.write(Buffer.from(message));
       call.end();
     };
     server.register(methodPath(dialect, method), handle as never, asIs as never, asIs as never, 'bidi');

@@ -105,9 +105,13 @@ describe('mount --background', () => {
       const standard = [0, 1, 2].map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
       expect(standard).toEqual(['/dev/null', logFile, logFile]);
 
+      process.kill(pid, 'SIGUSR1');
+      await expect.poll(() => readFileSync(logFile, 'utf8'), { timeout: 10_000 }).toContain('info: so far ');
+
       expect((await run('umount', [at])).status).toBe(0);
       expect(await hasEnded(pid)).toBe(true);
       expect(readFileSync(logFile, 'utf8')).toContain('info: unmounted ');
+      writeFileSync(logFile, '');
     },
   );
 

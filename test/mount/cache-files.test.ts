@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { parseChunkRow } from '../../src/castore/local/rows.ts';
@@ -85,3 +85,20 @@ test.each([[[]], [['--cache-size', '1G']]])(
     await daemon.stop();
   },
 );
+
+test('a cache that is deleted is no longer filled, keeps nobody from reading, and begins anew with the next mount', async () => {
+  const { tree, name, daemon } = await served();
+  const cache = join(tempDir(), 'cache');
+  const args = ['--store', daemon.url, '--cache', cache];
+  const first = await mount(args);
+  expect((await run('cat', [join(first.dir, name, 'f0')])).status).toBe(0);
+  rmSync(cache, { recursive: true });
+  expect(await run('diff', ['-r', tree, join(first.dir, name)])).toMatchObject({ status: 0, stderr: '' });
+  expect(existsSync(cache)).toBe(false);
+  const second = await mount(args);
+  expect(await run('diff', ['-r', tree, join(second.dir, name)])).toMatchObject({ status: 0, stderr: '' });
+  for (const one of [first, second]) expect((await one.stop()).status).toBe(0);
+  expect(first.log()).toContain(`${cache} has been deleted`);
+  expect((await filesOf(cache)).unnamed).toEqual([]);
+  await daemon.stop();
+});

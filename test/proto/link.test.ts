@@ -75,6 +75,18 @@ test('a network that lets nothing through is tried until it does, and then there
   expect(await took(waiting)).toBeLessThan(5000);
 });
 
+test('who asks again after somebody has given up finds a fresh connection sooner', async () => {
+  const { server, proxy, channel } = await place({});
+  server.script['BlobService/Stat'] = () => [Buffer.alloc(0)];
+  await channel.unary(BLOB.stat, DIGEST);
+  proxy.forget();
+  proxy.stall();
+  await expect(channel.unary(BLOB.stat, DIGEST, AbortSignal.timeout(3000))).rejects.toThrow();
+  await delay(1000);
+  proxy.flow();
+  expect(await took(channel.unary(BLOB.stat, DIGEST))).toBeLessThan(1500);
+});
+
 test('a call that something in between has lost is made once more beside it, whatever the call', async () => {
   const { server, proxy, channel } = await place({});
   const never = new Promise<never>(() => {});

@@ -1,6 +1,15 @@
-import { closeSync, fdatasyncSync, fsyncSync, openSync, readdirSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fdatasyncSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
-import { StoreError, systemCode } from '../../util/errors.ts';
+import { damaged, StoreError, systemCode } from '../../util/errors.ts';
 import { unlinkIfThere } from '../../util/system/file-lock.ts';
 import { libc, syncFileSystem } from '../../util/system/libc.ts';
 import { Ownership } from '../../util/system/ownership.ts';
@@ -64,6 +73,8 @@ export class ChunkFiles {
       if (systemCode(error) === 'EEXIST') return undefined;
       if (systemCode(error) !== 'ENOENT') throw noSpace(error, this.#dir);
     }
+    // Contents without a database would be in the way of whoever begins anew.
+    if (!existsSync(this.#dir)) throw damaged(`${dirname(this.#dir)} has been deleted`);
     try {
       this.#owner.makeDirectory(dirname(path));
       return make();

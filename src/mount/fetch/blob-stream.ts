@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { alongChunks } from '../../castore/blob/along-chunks.ts';
 import type { Chunk } from '../../castore/blob/service.ts';
 import { Digest } from '../../castore/digest.ts';
@@ -14,6 +15,8 @@ const AHEAD = 512 << 10;
 const MAX_JUMP = 8 << 20;
 /** A stream that nobody follows, or that brings nothing, is given up after this long, in milliseconds. */
 const IDLE_MS = 5_000;
+/** One of which nothing has come for so long is silent: it may have been lost on its way, in milliseconds. */
+const SILENT_MS = 1500;
 
 /** Source and recipient of a stream. */
 export interface StreamOptions {
@@ -40,6 +43,8 @@ export class BlobStream {
   #next = 0;
   #until = 0;
   #resume: PromiseWithResolvers<void> | undefined;
+  /** When something came last, or was to come at the earliest. */
+  #heardAt = performance.now();
   /** Those who wait. */
   readonly #waiting = new Set<ArrivalListener>();
   /** Settles when the next chunk has come. */
@@ -63,7 +68,7 @@ export class BlobStream {
   async reach(end: number, progress: Progress, signal: AbortSignal): Promise<void> {
     const until = this.#list.overlapping(this.#list.start(end) + AHEAD, 1).end;
     this.#until = Math.max(this.#until, until);
-    this.#resume?.resolve();
+    this.#goOn();
     this.#idle.refresh();
     const listener = arrivalListener();
     const onArrival = (bytes: number) => listener?.(bytes);
@@ -78,7 +83,31 @@ export class BlobStream {
     }
   }
 
+  /** Has a stream that waits for its reader bring more. */
+  #goOn(): void {
+    if (!this.#resume) return;
+    this.#heardAt = performance.now();
+    this.#resume.resolve();
+    this.#resume = undefined;
+  }
+
+  /** Whether something was to come, and nothing has for some time. */
+  get isSilent(): boolean {
+    return !this.#resume && performance.now() - this.#heardAt >= SILENT_MS;
+  }
+
+  /** Resolves when it is silent. */
+  async silence(signal: AbortSignal): Promise<void> {
+    while (!this.isSilent) await delay(SILENT_MS / 4, undefined, { signal, ref: false });
+  }
+
+  #heard(): void {
+    this.#heardAt = performance.now();
+    this.#idle.refresh();
+  }
+
   #arrived(bytes: number): void {
+    this.#heard();
     for (const tell of this.#waiting) tell(bytes);
     this.#options.onArrival(bytes);
   }
@@ -94,7 +123,7 @@ export class BlobStream {
       if (!Digest.hash(bytes).equals(chunk.digest)) throw damaged('a blob is not what its chunks are');
       if (this.#list.isMissing(chunk)) this.#options.take(chunk, bytes);
       this.#next++;
-      this.#idle.refresh();
+      this.#heard();
       this.#step.resolve();
       this.#step = quietly(Promise.withResolvers<void>());
       if (this.#next < this.#until || this.#next === chunks.length) continue;

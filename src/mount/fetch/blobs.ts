@@ -81,15 +81,18 @@ export class BlobFetcher {
     // On a slow line, what is under way of a stream would keep the others waiting.
     if (this.#transfers.line.isSlow) void stream?.stop();
     else if (isInOrder) stream ??= this.#stream(key, digest, list, wanted);
-    // If it fails, every chunk can still be had by itself.
-    if (stream?.brings(wanted)) await stream.reach(wanted.end, progress, signal).catch(() => {});
     const chunks = list.chunks.slice(wanted.first, wanted.end);
-    await Promise.all(
-      chunks.map((chunk, i) => {
-        const isFirst = !isInOrder || wanted.first + i === 0;
-        return get(chunk, isFirst ? URGENCY.FIRST : URGENCY.NEXT, progress, signal);
-      }),
-    );
+    const getAll = (until: AbortSignal) =>
+      Promise.all(
+        chunks.map((chunk, i) => {
+          const isFirst = !isInOrder || wanted.first + i === 0;
+          return get(chunk, isFirst ? URGENCY.FIRST : URGENCY.NEXT, progress, until);
+        }),
+      );
+    // Those that have come may only have to be proven.
+    if (stream?.brings(wanted) && chunks.some((chunk) => list.isMissing(chunk)))
+      await alongStream(stream, wanted, getAll, progress, signal);
+    await getAll(signal);
     await this.#verification.prove(digest, list, wanted, signal);
     if (this.#isHidden(list)) return completely();
     if (this.#streams.has(key)) return;
@@ -180,20 +183,21 @@ export class BlobFetcher {
     if (known && !this.#options.verifyWhole && this.#verification.wantsProof(known))
       return this.#getProof({ digest, size }, known, signal);
     if (known) return known;
-    const list = await this.#listFlights.run(
-      digest.hex,
-      (shared) => this.#getList(digest, size, shared),
-      signal,
-    );
-    progress();
-    return list;
+    const get = (shared: AbortSignal) => this.#getList(digest, size, progress, shared);
+    return this.#listFlights.run(digest.hex, get, signal);
   }
 
-  async #getList(digest: Digest, size: number, signal: AbortSignal): Promise<ChunkList | undefined> {
+  async #getList(
+    digest: Digest,
+    size: number,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<ChunkList | undefined> {
     const begun = performance.now();
     const { verifyWhole } = this.#options;
     const [chunks, outboard] = await Promise.all([
-      this.#far.chunks(digest, size, signal),
+      // That an outboard has been waited for in vain is no progress.
+      this.#far.chunks(digest, size, signal).finally(progress),
       verifyWhole ? undefined : this.#far.outboard(digest, signal),
     ]);
     this.#transfers.line.answered(performance.now() - begun);
@@ -249,6 +253,33 @@ export class BlobFetcher {
     this.#closing.abort();
     await Promise.all([...this.#streams.values()].map((stream) => stream.stop()));
     await this.#verification.close();
+  }
+}
+
+/**
+ * Waits for a stream to bring chunks. When it falls silent, they are had beside it by themselves; and when they have come
+ * before it speaks again, it is given up.
+ */
+async function alongStream(
+  stream: BlobStream,
+  { end }: ChunkRange,
+  getAll: (signal: AbortSignal) => Promise<unknown>,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  const over = new AbortController();
+  const until = AbortSignal.any([signal, over.signal]);
+  try {
+    const reached = stream.reach(end, progress, until);
+    const silent = stream.silence(until);
+    const isSilent = await Promise.race([reached.then(() => false), silent.then(() => true)]);
+    if (!isSilent) return;
+    await Promise.any([reached, getAll(until)]);
+    if (stream.isSilent) void stream.stop();
+  } catch {
+    // They are still to be had.
+  } finally {
+    over.abort();
   }
 }
 

@@ -63,20 +63,24 @@ export class Link {
     const connection = this.#connection;
     const now = performance.now();
     const { received } = connection;
-    if (!connection.isWaiting || received !== this.#seen) {
+    if (received !== this.#seen) {
       // What came may be no more than the sign of life: then the peer is slow, and there is no hurry to ask again.
-      if (received !== this.#seen) this.#silentMs = this.#askedAt === undefined ? SILENT_MS : this.#longer();
+      this.#silentMs = this.#askedAt === undefined ? SILENT_MS : this.#longer();
       this.#seen = received;
       this.#since = now;
       this.#askedAt = undefined;
       this.#dropFresh();
-      if (!connection.isWaiting && this.#tries.areIdle) this.#rest();
+    } else if (!connection.isWaiting) {
+      // A peer that owes a sign of life is not waited for as long again by the next who asks.
+      this.#since = now;
+      this.#dropFresh();
+    } else if (this.#askedAt !== undefined) {
+      if (now - this.#askedAt >= ANSWER_MS) this.#tryFresh(now);
     } else if (now - this.#since >= this.#silentMs) {
-      if (this.#askedAt === undefined) {
-        this.#askedAt = now;
-        connection.probe();
-      } else if (now - this.#askedAt >= ANSWER_MS) this.#tryFresh(now);
+      this.#askedAt = now;
+      connection.probe();
     }
+    if (!connection.isWaiting && this.#tries.areIdle) this.#rest();
     this.#tries.look(now);
   }
 

@@ -42,6 +42,7 @@ const PROTOTYPES = {
   munmap: 'int munmap(uintptr_t address, size_t length)',
   getpwnam: 'uintptr_t getpwnam(const char *name)',
   getgrnam: 'uintptr_t getgrnam(const char *name)',
+  pthread_sigmask: 'int pthread_sigmask(int how, const void *set, void *before)',
   mallopt: 'int mallopt(int parameter, int value)',
   malloc_trim: 'int malloc_trim(size_t kept)',
   _exit: 'int _exit(int status)',
@@ -83,6 +84,7 @@ interface Arguments {
   munmap: [number, number];
   getpwnam: [string];
   getgrnam: [string];
+  pthread_sigmask: [number, Uint8Array, null];
   mallopt: [number, number];
   malloc_trim: [number];
   _exit: [number];
