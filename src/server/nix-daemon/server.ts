@@ -15,6 +15,7 @@ import { keeping } from './keeping.ts';
 import { queries } from './queries.ts';
 import { Session } from './session.ts';
 import { sideFiles } from './side-files.ts';
+import { SocketParts } from './socket-parts.ts';
 
 /** Clients at once; beyond, the one makes room that has asked for nothing for the longest time. */
 const MAX_CONNECTIONS = 512;
@@ -54,9 +55,11 @@ export async function serveNixDaemon({
   /** Those who ask for nothing now, since when the longest first. */
   const idle = new Set<Socket>();
   const make = () => {
-    const server = createServer({ noDelay: true });
-    server.on('connection', (socket) => {
+    const server = createServer({ pauseOnConnect: true });
+    server.on('connection', (accepted) => {
       const { peer } = Connection.current!;
+      const parts = new SocketParts(accepted);
+      const { socket } = parts;
       const onIdle = (isIdle: boolean) => {
         idle.delete(socket);
         if (isIdle) idle.add(socket);
@@ -68,7 +71,7 @@ export async function serveNixDaemon({
       }
       onIdle(!socket.destroyed);
       const mayWrite = writerCheck(writers, socket);
-      const session = new Session(socket, { operations, mayWrite, share: () => budget.share(peer), onIdle });
+      const session = new Session(parts, { operations, mayWrite, share: () => budget.share(peer), onIdle });
       sessions.set(socket, session);
       socket.once('close', () => {
         sessions.delete(socket);

@@ -33,7 +33,7 @@ export class UseTable {
   }
 
   get(hash: Uint8Array): Use {
-    const row = this.table.get(hash);
+    const row = this.table.view(hash);
     // What is damaged only says that nothing is known.
     const body = row && sealedBody(row);
     if (!body) return NOTHING_KNOWN;
@@ -60,11 +60,16 @@ export class UseTable {
     }
   }
 
+  /** Whether a use has been noted that holds for a session of this epoch, and not long ago. */
+  isNoted(hash: Uint8Array, epoch: number): boolean {
+    const use = this.get(hash);
+    return use.epoch >= epoch && Math.abs(now() - use.time) < EXACTNESS;
+  }
+
   /** Notes a use; tells whether the path info is in its table, and stays there while the session lives. */
   async noted(hash: Uint8Array, epoch: number, infos: Table): Promise<boolean> {
     const isThere = () => infos.has(hash);
-    const use = this.get(hash);
-    if (use.epoch >= epoch && Math.abs(now() - use.time) < EXACTNESS) return isThere();
+    if (this.isNoted(hash, epoch)) return isThere();
     const note = () => {
       this.note(hash, epoch);
       return isThere();

@@ -1,10 +1,11 @@
 import { crc32 } from 'node:zlib';
+import { LRUCache } from 'lru-cache';
 import { LocalDirectoryService } from '../../castore/directory/local.ts';
 import type { Environment } from '../../castore/local/environment.ts';
 import { scan } from '../../castore/local/scan.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import type { Table } from '../../castore/local/table.ts';
-import { asBuffer, toHex } from '../../util/bytes.ts';
+import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import { keepTree } from '../keeping/keep-tree.ts';
 import { UseTable } from '../keeping/uses.ts';
@@ -15,11 +16,18 @@ import type { PathInfoService } from './service.ts';
 import { united } from './united.ts';
 
 const CHECKSUM_LENGTH = 4;
+/** Rows of which it is remembered what they say, in bytes: whoever goes through a closure asks again and again. */
+const REMEMBERED = 4 << 20;
 
 /** The table of path infos, by the hash of the store path: an encoded PathInfo and its CRC-32. */
 export class PathInfoTable {
   readonly table: Table;
   readonly #env: Environment;
+  /** What rows say, by the hash. */
+  readonly #remembered = new LRUCache<string, { readonly row: Buffer; readonly info: PathInfo }>({
+    maxSize: REMEMBERED,
+    sizeCalculation: ({ row }) => row.length,
+  });
 
   constructor(env: Environment) {
     this.#env = env;
@@ -28,12 +36,19 @@ export class PathInfoTable {
 
   /** Throws DATA_LOSS for a damaged row. */
   get(hash: Uint8Array): PathInfo | undefined {
-    let row = this.table.get(hash);
-    if (!row) {
+    let view = this.table.view(hash);
+    if (!view) {
       this.#env.refresh();
-      row = this.table.get(hash);
+      view = this.table.view(hash);
     }
-    return row && parsePathInfoRow(row, hash);
+    if (!view) return undefined;
+    const key = latin1(hash);
+    const remembered = this.#remembered.get(key);
+    if (remembered?.row.equals(view)) return remembered.info;
+    const row = Buffer.from(view);
+    const info = parsePathInfoRow(row, hash);
+    this.#remembered.set(key, { row, info });
+    return info;
   }
 
   /** All whose hash is at least `from`, in the order of the hashes. */
@@ -95,9 +110,10 @@ export class LocalPathInfoService implements PathInfoService {
   async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
     signal?.throwIfAborted();
     const info = this.#infos.get(hash);
+    if (!info || this.#isNoted(hash)) return info;
     // Somebody may rely on it from now on: unless a collector has just been faster.
     const isThere = () => this.#infos.table.has(hash);
-    return info && (await this.#store.noting(() => this.#note(hash), isThere)) ? info : undefined;
+    return (await this.#store.noting(() => this.#note(hash), isThere)) ? info : undefined;
   }
 
   describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
@@ -144,6 +160,13 @@ export class LocalPathInfoService implements PathInfoService {
       await writer.row(table, hash, row, unite);
     }
     await writer.flush();
+  }
+
+  /** Whether somebody may rely on its path info already, or nothing is promised. */
+  #isNoted(hash: Uint8Array): boolean {
+    if (!this.#store.isWritable) return true;
+    const epoch = this.#store.writer.begunEpoch;
+    return epoch !== undefined && this.#uses.isNoted(hash, epoch);
   }
 
   /** Notes a use before a collector may look; tells whether the path info is there. */

@@ -21,7 +21,14 @@ export async function readPaths(from: WireReader): Promise<StorePath[]> {
 
 /** In the order that Nix keeps sets of them. */
 export function writePaths(to: WireWriter, paths: readonly StorePath[]): void {
-  to.texts([...new Set(paths.map((path) => path.absolute()))].sort());
+  const texts = paths.map((path) => path.absolute());
+  to.texts(isAscending(texts) ? texts : [...new Set(texts)].sort());
+}
+
+/** As they mostly come: in order, and each once. */
+function isAscending(texts: readonly string[]): boolean {
+  for (let i = 1; i < texts.length; i++) if (texts[i - 1]! >= texts[i]!) return false;
+  return true;
 }
 
 /** Writes what is known of a path, without the path. `added` in seconds since 1970. */
