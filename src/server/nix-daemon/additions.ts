@@ -21,8 +21,8 @@ import type { Operations } from './request.ts';
 
 /** Paths that may be added by one request. */
 const MAX_PATHS = 1 << 20;
-/** Of those, that wait to be durable at once. */
-const MAX_IN_FLIGHT = 64;
+/** What may wait to be durable at once: paths, with their references and signatures. */
+const MAX_IN_FLIGHT = 4096;
 
 /** Requests that add something. Each is answered when that is durable. */
 export function additions(store: OpenedStore, tables: UploadTables): Operations {
@@ -68,7 +68,7 @@ export function additions(store: OpenedStore, tables: UploadTables): Operations 
             const before = info.references.map(({ hash }) => taken.get(latin1(hash)));
             const done = Promise.all(before).then(() => take(info, nar, client.signal));
             taken.set(latin1(info.storePath.hash), done);
-            inFlight.add(done);
+            inFlight.add(done, 1 + info.references.length + info.signatures.length);
             await inFlight.room();
             inFlight.check();
           }

@@ -150,6 +150,16 @@ export class LocalPathInfoService implements PathInfoService {
     const { table } = this.#infos;
     const { hash } = info.storePath;
     const row = this.#infos.row(info);
+    this.#store.env.refresh();
+    // With what is new, its use is noted before a collector can see either.
+    if (!table.has(hash)) {
+      await this.#nars.put(info.narSha256, info);
+      const use = this.#uses.row(writer.epoch);
+      const united = (theirs: Uint8Array) => this.#uses.united(theirs, use);
+      await writer.row(this.#uses.table, hash, use, united);
+      await writer.row(table, hash, row, unite);
+      return writer.flush();
+    }
     const isThere = await this.#note(hash);
     this.#store.env.refresh();
     const theirs = table.get(hash);
