@@ -16,6 +16,7 @@ import { WireWriter } from '../../nix/worker/writer.ts';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Awaited, Holding, Share } from '../shares/holding.ts';
+import type { Place } from './places.ts';
 import type { Client, Operations, Request } from './request.ts';
 import type { SocketParts } from './socket-parts.ts';
 
@@ -23,6 +24,8 @@ import type { SocketParts } from './socket-parts.ts';
 const DAEMON_NAME = 'tvix-store';
 /** How important an error is: the most that there is. */
 const ERROR_LEVEL = 0;
+/** Of an error, so many characters are told. */
+const MAX_MESSAGE_LENGTH = 10_000;
 /** How long a request that has begun may stand still, in milliseconds: either way. */
 const SILENCE_MS = 60_000;
 /** What a request may take in memory, and its answer, without being counted: most are far below it. In bytes. */
@@ -39,8 +42,7 @@ export interface SessionOptions {
   readonly mayWrite: () => void;
   /** What it holds in memory is counted there. */
   readonly share: () => Share;
-  /** Hears whether the client has asked for something, or for nothing now. */
-  readonly onIdle: (isIdle: boolean) => void;
+  readonly place: Place;
 }
 
 /** One client of the daemon, from its first word to its last. */
@@ -80,10 +82,10 @@ export class Session {
         this.#holding?.close();
         this.#holding = undefined;
         this.#isWaiting = false;
-        this.#options.onIdle(true);
+        this.#options.place.await('request');
         if (await this.#from.isAtEnd()) break;
         this.#isWaiting = true;
-        this.#options.onIdle(false);
+        this.#options.place.await(undefined);
         await this.#answer(client);
       }
     } catch (error) {
@@ -101,6 +103,7 @@ export class Session {
   }
 
   async #greet(): Promise<Client> {
+    this.#begin();
     if ((await this.#from.number()) !== CLIENT_MAGIC) throw invalid('this is not a client of Nix');
     await this.#send(this.#to.number(DAEMON_MAGIC).number(NEWEST_VERSION));
     const theirs = await this.#from.count('the version');
@@ -131,8 +134,7 @@ export class Session {
 
   /** Answers one request. Throws when no other can be read. */
   async #answer(client: Client): Promise<void> {
-    this.#uncounted = UNCOUNTED;
-    this.#from.begin(this.#take);
+    this.#begin();
     const request = await this.#read();
     try {
       this.#to.number(REPLY.LAST);
@@ -148,6 +150,11 @@ export class Session {
     if (answer.length > UNCOUNTED) this.#hold().add(answer.length);
     await this.#write(answer);
     if (request.behind) for await (const part of request.behind(client.signal)) await this.#write(part);
+  }
+
+  #begin(): void {
+    this.#uncounted = UNCOUNTED;
+    this.#from.begin(this.#take);
   }
 
   /** Takes memory for what is read. */
@@ -181,7 +188,8 @@ export class Session {
   /** Tells of an error in place of an answer. */
   async #fail(error: unknown): Promise<void> {
     this.#to.take();
-    const message = messageOf(error);
+    // It may repeat what the client has sent.
+    const message = messageOf(error).slice(0, MAX_MESSAGE_LENGTH);
     log.debug('a request of a Nix client failed', { error: message });
     this.#to.number(REPLY.ERROR).text('Error').number(ERROR_LEVEL).text('Error').text(message);
     // No position in a file, and no trace.
@@ -212,10 +220,12 @@ export class Session {
     this.#socket.setTimeout(SILENCE_MS);
     const holding = this.#hold();
     holding.await(what);
+    this.#options.place.await('rest');
     try {
       return await work();
     } finally {
       holding.await(undefined);
+      this.#options.place.await(undefined);
       this.#socket.setTimeout(0);
     }
   }

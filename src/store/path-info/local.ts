@@ -185,7 +185,7 @@ export class LocalPathInfoService implements PathInfoService {
   }
 
   async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
-    for (const info of this.#infos.list()) {
+    for await (const info of this.#infos.all()) {
       signal?.throwIfAborted();
       yield info;
     }
