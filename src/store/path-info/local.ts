@@ -16,18 +16,13 @@ import type { PathInfoService } from './service.ts';
 import { united } from './united.ts';
 
 const CHECKSUM_LENGTH = 4;
-/** Rows of which it is remembered what they say, in bytes: whoever goes through a closure asks again and again. */
+/** Rows of which a service remembers what they say, in bytes: whoever goes through a closure asks again and again. */
 const REMEMBERED = 4 << 20;
 
 /** The table of path infos, by the hash of the store path: an encoded PathInfo and its CRC-32. */
 export class PathInfoTable {
   readonly table: Table;
   readonly #env: Environment;
-  /** What rows say, by the hash. */
-  readonly #remembered = new LRUCache<string, { readonly row: Buffer; readonly info: PathInfo }>({
-    maxSize: REMEMBERED,
-    sizeCalculation: ({ row }) => row.length,
-  });
 
   constructor(env: Environment) {
     this.#env = env;
@@ -36,19 +31,17 @@ export class PathInfoTable {
 
   /** Throws DATA_LOSS for a damaged row. */
   get(hash: Uint8Array): PathInfo | undefined {
-    let view = this.table.view(hash);
-    if (!view) {
+    let row = this.table.view(hash);
+    if (!row) {
       this.#env.refresh();
-      view = this.table.view(hash);
+      row = this.table.view(hash);
     }
-    if (!view) return undefined;
-    const key = latin1(hash);
-    const remembered = this.#remembered.get(key);
-    if (remembered?.row.equals(view)) return remembered.info;
-    const row = Buffer.from(view);
-    const info = parsePathInfoRow(row, hash);
-    this.#remembered.set(key, { row, info });
-    return info;
+    return row && this.read(row, hash);
+  }
+
+  /** The row is a view of the database. */
+  protected read(row: Buffer, hash: Uint8Array): PathInfo {
+    return parsePathInfoRow(Buffer.from(row), hash);
   }
 
   /** All whose hash is at least `from`, in the order of the hashes. */
@@ -69,6 +62,24 @@ export class PathInfoTable {
     row.set(bytes);
     row.writeUInt32LE(crc32(bytes), bytes.length);
     return row;
+  }
+}
+
+/** One that remembers what rows say. */
+class RememberingTable extends PathInfoTable {
+  readonly #remembered = new LRUCache<string, { readonly row: Buffer; readonly info: PathInfo }>({
+    maxSize: REMEMBERED,
+    sizeCalculation: ({ row }) => row.length,
+  });
+
+  protected override read(view: Buffer, hash: Uint8Array): PathInfo {
+    const key = latin1(hash);
+    const remembered = this.#remembered.get(key);
+    if (remembered?.row.equals(view)) return remembered.info;
+    const row = Buffer.from(view);
+    const info = parsePathInfoRow(row, hash);
+    this.#remembered.set(key, { row, info });
+    return info;
   }
 }
 
@@ -103,7 +114,7 @@ export class LocalPathInfoService implements PathInfoService {
     this.#store = store;
     this.isCache = store.env.kind === 'cache';
     this.#nars = new NarIndex(store);
-    this.#infos = new PathInfoTable(store.env);
+    this.#infos = new RememberingTable(store.env);
     this.#uses = new UseTable(store.env);
   }
 
