@@ -90,6 +90,10 @@ test('what is wrong in the middle of a request ends the connection, with a word'
     [(to) => to.number(OPERATION.QueryPathFromHashPart).text('x'), 'not the hash of a store path'],
     [(to) => to.number(OPERATION.QueryValidPaths).number(2n ** 40n), 'no more than'],
     [(to) => to.number(OPERATION.IsValidPath).number(2n ** 62n), 'no more than'],
+    [
+      (to) => to.number(OPERATION.AddSignatures).text(ABSENT).texts(Array(1001).fill('key:x')),
+      '1001 signatures',
+    ],
   ];
   for (const [write, message] of cases) {
     const client = await greeted();

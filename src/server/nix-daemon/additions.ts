@@ -1,14 +1,19 @@
 import { createHash } from 'node:crypto';
 import type { CaType } from '../../nix/content-address.ts';
 import { CA_TYPES, caAlgorithm } from '../../nix/content-address.ts';
-import { parseSignature } from '../../nix/signature.ts';
 import { checkName, StorePath } from '../../nix/store-path.ts';
 import { Frames, WireReader } from '../../nix/worker/reader.ts';
 import { calculateNar } from '../../store/nar/calculate.ts';
 import type { IngestedNar } from '../../store/nar/ingest.ts';
 import { ingestNar } from '../../store/nar/ingest.ts';
 import type { PathDescription, PathInfo } from '../../store/path-info/path-info.ts';
-import { readDescription, readPath, readPaths, writeDescription } from '../../store/path-info/worker.ts';
+import {
+  readDescription,
+  readPath,
+  readPaths,
+  readSignatures,
+  writeDescription,
+} from '../../store/path-info/worker.ts';
 import type { OpenedStore } from '../../store/services.ts';
 import { PathInfoTaker } from '../../store/upload/path-info.ts';
 import type { UploadTables } from '../../store/upload/tables.ts';
@@ -99,7 +104,7 @@ export function additions(store: OpenedStore, tables: UploadTables): Operations 
 
     async AddSignatures(from) {
       const path = await readPath(from);
-      const signatures = (await from.texts()).map(parseSignature);
+      const signatures = await readSignatures(from);
       return {
         async run(answer, client) {
           client.mayWrite();
