@@ -10,7 +10,7 @@ export interface NamedBytes {
 
 /**
  * Reads `name:base64` of so many bytes, the form of keys and signatures. The name is anything without a colon or
- * white space, as in Nix. The text may be a secret: errors show no more of it than the name. Throws
+ * white space, as in Nix, of at most 255 characters. The text may be a secret: errors show no more of it than the name. Throws
  * INVALID_ARGUMENT.
  */
 export function parseNamed(text: string, length: number, what: string): NamedBytes {
@@ -30,6 +30,7 @@ export function printNamed({ name, data }: NamedBytes): string {
   return `${name}:${asBuffer(data).toString('base64')}`;
 }
 
+/** Whether a key can have this name: not one so long that a narinfo with some signatures could not be read. */
 export function isKeyName(name: string): boolean {
-  return /^[^:\s]+$/.test(name);
+  return /^[^:\s]{1,255}$/.test(name);
 }

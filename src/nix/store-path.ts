@@ -23,6 +23,8 @@ export class StorePath {
   /** 20 bytes. */
   readonly hash: Uint8Array;
   readonly name: string;
+  /** The base name, as soon as it has been asked for. */
+  #text: string | undefined;
 
   private constructor(hash: Uint8Array, name: string) {
     this.hash = hash;
@@ -39,8 +41,8 @@ export class StorePath {
 
   /** Reads the base name, `<hash>-<name>`. Throws INVALID_ARGUMENT. */
   static parse(baseName: string): StorePath {
-    const shown = JSON.stringify(baseName.slice(0, 300));
     if (baseName[HASH_CHARACTERS] !== '-') {
+      const shown = JSON.stringify(baseName.slice(0, 300));
       throw invalid(`not a store path: ${shown}, want 32 characters of hash, a dash and a name`);
     }
     const name = baseName.slice(HASH_CHARACTERS + 1);
@@ -88,7 +90,8 @@ export class StorePath {
 
   /** The base name. */
   toString(): string {
-    return `${this.hashText}-${this.name}`;
+    this.#text ??= `${this.hashText}-${this.name}`;
+    return this.#text;
   }
 
   absolute(): string {
@@ -119,14 +122,14 @@ export function isStorePathName(baseName: string): boolean {
 
 /** Throws INVALID_ARGUMENT for what cannot be the name of a store path. */
 export function checkName(name: string): void {
-  const shown = JSON.stringify(name.slice(0, 300));
   if (name.length === 0) throw invalid('the name of a store path must not be empty');
+  const shown = () => JSON.stringify(name.slice(0, 300));
   if (name.length > MAX_NAME_LENGTH)
-    throw invalid(`the name ${shown} is longer than ${MAX_NAME_LENGTH} characters`);
+    throw invalid(`the name ${shown()} is longer than ${MAX_NAME_LENGTH} characters`);
   const bad = /[^A-Za-z0-9+\-_?=.]/u.exec(name);
   if (bad) {
     throw invalid(
-      `the name ${shown} contains ${JSON.stringify(bad[0])}; letters, digits and + - _ ? = . are allowed`,
+      `the name ${shown()} contains ${JSON.stringify(bad[0])}; letters, digits and + - _ ? = . are allowed`,
     );
   }
 }

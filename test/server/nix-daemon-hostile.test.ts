@@ -90,6 +90,10 @@ test('what is wrong in the middle of a request ends the connection, with a word'
     [(to) => to.number(OPERATION.QueryPathFromHashPart).text('x'), 'not the hash of a store path'],
     [(to) => to.number(OPERATION.QueryValidPaths).number(2n ** 40n), 'no more than'],
     [(to) => to.number(OPERATION.IsValidPath).number(2n ** 62n), 'no more than'],
+    [
+      (to) => to.number(OPERATION.AddSignatures).text(ABSENT).texts(Array(1001).fill('key:x')),
+      '1001 signatures',
+    ],
   ];
   for (const [write, message] of cases) {
     const client = await greeted();
@@ -177,7 +181,32 @@ test('more clients than it takes at once keep nobody out who asks', async () => 
   for (const { socket } of [...others, good]) socket.destroy();
 });
 
-test('clients that send long requests but for their end take only so much memory', async () => {
+test('nor do as many who all stop in the middle of a request', async () => {
+  const others: RawClient[] = [];
+  for (let i = 0; i < 600; i++) {
+    const client = await greeted();
+    others.push(client);
+    client.to.number(OPERATION.IsValidPath).number(ABSENT.length);
+    client.send();
+  }
+  const good = await greeted();
+  await good.works();
+  for (const { socket } of [...others, good]) socket.destroy();
+});
+
+test('an error does not repeat all that the client has sent', async () => {
+  const client = await greeted();
+  client.to.number(OPERATION.QueryRealisation).text('x'.repeat(1 << 20));
+  client.send();
+  expect((await client.refusal()).length).toBeLessThan(20_000);
+  await client.works();
+  client.socket.destroy();
+});
+
+test.for([
+  ['requests', (to: WireWriter) => to.number(OPERATION.QueryValidPaths)],
+  ['greetings', (to: WireWriter) => to.number(CLIENT_MAGIC).number(NEWEST_VERSION)],
+] as const)('clients that send long %s but for their end take only so much memory', async ([what, begin]) => {
   const dir = tempDir();
   const other = await startNixDaemon(`local://${dir}/store`, join(dir, 'socket'), ['--max-memory', '32M']);
   const text = new WireWriter().text('x'.repeat(1000)).take();
@@ -187,8 +216,8 @@ test('clients that send long requests but for their end take only so much memory
   for (let i = 0; i < 40; i++) {
     const client = new RawClient(other.at);
     clients.push(client);
-    await client.greet();
-    client.to.number(OPERATION.QueryValidPaths).number(1 << 20);
+    if (what === 'requests') await client.greet();
+    begin(client.to).number(1 << 20);
     client.send();
     client.send(most);
   }

@@ -104,7 +104,7 @@ describe('an encoded path info', () => {
 
   test('that is brought is refused for a signature that nothing could show, and for too many', async () => {
     const [one] = SIGNED.signatures;
-    for (const name of ['', 'a b', 'a\n', 'a:b'])
+    for (const name of ['', 'a b', 'a\n', 'a:b', 'a'.repeat(256)])
       expect(await codeOf(() => takenPathInfo(messageOf([{ ...one!, name }]))), name).toBe(
         'INVALID_ARGUMENT',
       );

@@ -49,6 +49,8 @@ export class RowCommits {
   async #put(row: Row): Promise<void> {
     const { table, key, value, unite, file } = row;
     if (unite) {
+      // Mostly there is none, and then the database's thread need not wait for this one.
+      if (await this.#env.committed(table.putNew(key, value))) return;
       await this.#env.transactionSoon(() => {
         const theirs = table.get(key);
         table.putSync(key, theirs ? unite(theirs) : value);

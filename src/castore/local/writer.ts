@@ -109,6 +109,11 @@ export class LocalWriter {
     if (this.#retired) this.#renewLater();
   }
 
+  /** The epoch, if this writer has begun. */
+  get begunEpoch(): number | undefined {
+    return this.#session?.epoch;
+  }
+
   /** The least epoch of the rows that this writer writes or relies on. */
   get epoch(): number {
     return this.#current.epoch;

@@ -1,3 +1,4 @@
+import { asBuffer } from '../../util/bytes.ts';
 import { invalid, StoreError } from '../../util/errors.ts';
 
 /** Longest text: names, messages and settings are far below it. */
@@ -16,6 +17,8 @@ const TEXT_COST = 32;
 export class WireReader {
   readonly #source: AsyncIterator<Uint8Array>;
   #part: Buffer = Buffer.alloc(0);
+  /** How much of it has been read. */
+  #at = 0;
   #budget = MAX_REQUEST_LENGTH;
   #take: ((bytes: number) => Promise<void> | undefined) | undefined;
 
@@ -31,19 +34,18 @@ export class WireReader {
 
   /** Whether nothing more comes, where a request may begin. */
   async isAtEnd(): Promise<boolean> {
-    return this.#part.length === 0 && !(await this.#more());
+    return this.#left === 0 && !(await this.#more());
   }
 
   async number(): Promise<bigint> {
-    if (this.#part.length < 8) await this.#gather(8);
-    return this.#cut(8).readBigUInt64LE();
+    if (this.#left < 8) await this.#gather(8);
+    return this.#part.readBigUInt64LE(this.#pass(8));
   }
 
   /** A number that must not exceed a limit. */
   async count(what: string, most = Number.MAX_SAFE_INTEGER): Promise<number> {
-    const number = await this.number();
-    if (number > BigInt(most)) throw invalid(`${what} is ${number}, no more than ${most} is possible`);
-    return Number(number);
+    if (this.#left < 8) await this.#gather(8);
+    return this.#count(what, most);
   }
 
   async flag(): Promise<boolean> {
@@ -51,17 +53,20 @@ export class WireReader {
   }
 
   async text(): Promise<string> {
-    const length = await this.count('the length of a text', MAX_TEXT_LENGTH);
+    if (this.#left < 8) await this.#gather(8);
+    const length = this.#count('the length of a text', MAX_TEXT_LENGTH);
     this.#budget -= length + 8;
     if (this.#budget < 0) throw new StoreError('RESOURCE_EXHAUSTED', 'a request is too large');
     const room = this.#take?.(length + TEXT_COST);
     if (room) await room;
     const padded = length + (-length & 7);
-    if (this.#part.length < padded) await this.#gather(padded);
-    const bytes = this.#cut(padded);
-    const text = bytes.toString('utf8', 0, length);
+    if (this.#left < padded) await this.#gather(padded);
+    const start = this.#pass(padded);
+    const end = start + length;
+    const text = this.#part.toString('utf8', start, end);
     if (Buffer.byteLength(text) !== length || text.includes('\ufffd')) throw invalid('a text is not UTF-8');
-    for (let at = length; at < padded; at++) if (bytes[at] !== 0) throw invalid('padding that is not zero');
+    for (let at = end; at < start + padded; at++)
+      if (this.#part[at] !== 0) throw invalid('padding that is not zero');
     return text;
   }
 
@@ -74,38 +79,53 @@ export class WireReader {
 
   /** So many bytes, which stay what they are only until the next are asked for. */
   async bytes(length: number): Promise<Buffer> {
-    if (this.#part.length < length) await this.#gather(length);
-    return this.#cut(length);
-  }
-
-  /** Waits until so many bytes are there. */
-  async #gather(length: number): Promise<void> {
-    const parts = [this.#part];
-    let have = this.#part.length;
-    while (have < length) {
-      if (!(await this.#more())) throw new StoreError('CANCELLED', 'the client has hung up');
-      parts.push(this.#part);
-      have += this.#part.length;
-    }
-    this.#part = Buffer.concat(parts, have);
-  }
-
-  #cut(length: number): Buffer {
-    const bytes = this.#part.subarray(0, length);
-    this.#part = this.#part.subarray(length);
-    return bytes;
+    if (this.#left < length) await this.#gather(length);
+    const start = this.#pass(length);
+    return this.#part.subarray(start, start + length);
   }
 
   /** So many bytes in pieces as they come. */
   async *pieces(length: number): AsyncGenerator<Buffer> {
     for (let left = length; left > 0; ) {
-      if (this.#part.length === 0 && !(await this.#more()))
+      if (this.#left === 0 && !(await this.#more()))
         throw new StoreError('CANCELLED', 'the client has hung up');
-      const piece = this.#part.subarray(0, left);
-      this.#part = this.#part.subarray(piece.length);
-      left -= piece.length;
-      yield piece;
+      const start = this.#pass(Math.min(left, this.#left));
+      left -= this.#at - start;
+      yield this.#part.subarray(start, this.#at);
     }
+  }
+
+  get #left(): number {
+    return this.#part.length - this.#at;
+  }
+
+  /** Passes over so many bytes, which are there, and gives where they begin. */
+  #pass(length: number): number {
+    const start = this.#at;
+    this.#at += length;
+    return start;
+  }
+
+  /** A number that is there, as one that every number can be. */
+  #count(what: string, most: number): number {
+    const at = this.#pass(8);
+    const number = this.#part.readUInt32LE(at) + this.#part.readUInt32LE(at + 4) * 2 ** 32;
+    if (number > most)
+      throw invalid(`${what} is ${this.#part.readBigUInt64LE(at)}, no more than ${most} is possible`);
+    return number;
+  }
+
+  /** Waits until so many bytes are there. */
+  async #gather(length: number): Promise<void> {
+    const parts: Buffer[] = [];
+    let have = 0;
+    while (have + this.#left < length) {
+      parts.push(this.#part.subarray(this.#at));
+      have += this.#left;
+      if (!(await this.#more())) throw new StoreError('CANCELLED', 'the client has hung up');
+    }
+    this.#part = Buffer.concat([...parts, this.#part], have + this.#left);
+    this.#at = 0;
   }
 
   /** Puts the next part that comes behind nothing. */
@@ -114,7 +134,8 @@ export class WireReader {
       const { value, done } = await this.#source.next();
       if (done) return false;
       if (value.length === 0) continue;
-      this.#part = Buffer.from(value.buffer as ArrayBuffer, value.byteOffset, value.length);
+      this.#part = asBuffer(value);
+      this.#at = 0;
       return true;
     }
   }

@@ -8,7 +8,11 @@ export class WireWriter {
 
   number(value: number | bigint): this {
     const at = this.#extend(8);
-    this.#bytes.writeBigUInt64LE(BigInt(value), at);
+    if (typeof value === 'bigint') this.#bytes.writeBigUInt64LE(value, at);
+    else {
+      this.#bytes.writeUInt32LE(value % 2 ** 32, at);
+      this.#bytes.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
+    }
     return this;
   }
 
@@ -21,13 +25,20 @@ export class WireWriter {
     this.number(length);
     const at = this.#extend(length + (-length & 7));
     this.#bytes.write(value, at);
-    this.#bytes.fill(0, at + length, this.#length);
+    for (let end = at + length; end < this.#length; end++) this.#bytes[end] = 0;
     return this;
   }
 
   texts(values: readonly string[]): this {
     this.number(values.length);
     for (const value of values) this.text(value);
+    return this;
+  }
+
+  /** What another writer has gathered. */
+  bytes(bytes: Uint8Array): this {
+    const at = this.#extend(bytes.length);
+    this.#bytes.set(bytes, at);
     return this;
   }
 

@@ -1,14 +1,19 @@
 import { createHash } from 'node:crypto';
 import type { CaType } from '../../nix/content-address.ts';
 import { CA_TYPES, caAlgorithm } from '../../nix/content-address.ts';
-import { parseSignature } from '../../nix/signature.ts';
 import { checkName, StorePath } from '../../nix/store-path.ts';
 import { Frames, WireReader } from '../../nix/worker/reader.ts';
 import { calculateNar } from '../../store/nar/calculate.ts';
 import type { IngestedNar } from '../../store/nar/ingest.ts';
 import { ingestNar } from '../../store/nar/ingest.ts';
 import type { PathDescription, PathInfo } from '../../store/path-info/path-info.ts';
-import { readDescription, readPath, readPaths, writeDescription } from '../../store/path-info/worker.ts';
+import {
+  readDescription,
+  readPath,
+  readPaths,
+  readSignatures,
+  writeDescription,
+} from '../../store/path-info/worker.ts';
 import type { OpenedStore } from '../../store/services.ts';
 import { PathInfoTaker } from '../../store/upload/path-info.ts';
 import type { UploadTables } from '../../store/upload/tables.ts';
@@ -21,8 +26,8 @@ import type { Operations } from './request.ts';
 
 /** Paths that may be added by one request. */
 const MAX_PATHS = 1 << 20;
-/** Of those, that wait to be durable at once. */
-const MAX_IN_FLIGHT = 64;
+/** What may wait to be durable at once: paths, with their references and signatures. */
+const MAX_IN_FLIGHT = 4096;
 
 /** Requests that add something. Each is answered when that is durable. */
 export function additions(store: OpenedStore, tables: UploadTables): Operations {
@@ -68,7 +73,7 @@ export function additions(store: OpenedStore, tables: UploadTables): Operations 
             const before = info.references.map(({ hash }) => taken.get(latin1(hash)));
             const done = Promise.all(before).then(() => take(info, nar, client.signal));
             taken.set(latin1(info.storePath.hash), done);
-            inFlight.add(done);
+            inFlight.add(done, 1 + info.references.length + info.signatures.length);
             await inFlight.room();
             inFlight.check();
           }
@@ -99,7 +104,7 @@ export function additions(store: OpenedStore, tables: UploadTables): Operations 
 
     async AddSignatures(from) {
       const path = await readPath(from);
-      const signatures = (await from.texts()).map(parseSignature);
+      const signatures = await readSignatures(from);
       return {
         async run(answer, client) {
           client.mayWrite();

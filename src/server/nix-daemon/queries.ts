@@ -1,5 +1,6 @@
 import { decodeBase32 } from '../../nix/base32.ts';
 import type { StorePath } from '../../nix/store-path.ts';
+import { WireWriter } from '../../nix/worker/writer.ts';
 import { UseTable } from '../../store/keeping/uses.ts';
 import { renderHeld } from '../../store/nar/held.ts';
 import type { PathDescription, PathInfo } from '../../store/path-info/path-info.ts';
@@ -19,6 +20,18 @@ export function queries(store: OpenedStore): Operations {
   const { pathInfos } = store;
   const uses = store.local && new UseTable(store.local.env);
   const referrers = new Referrers(pathInfos);
+  /** What was answered about path infos, for as long as those are remembered. */
+  const answers = new WeakMap<PathDescription, Uint8Array>();
+  const answerAbout = (info: PathDescription) => {
+    let answer = answers.get(info);
+    if (!answer) {
+      const writer = new WireWriter().flag(true);
+      writeDescription(writer, info, uses?.get(info.storePath.hash).added);
+      answer = writer.take();
+      answers.set(info, answer);
+    }
+    return answer;
+  };
   return {
     async IsValidPath(from) {
       const path = await readPath(from);
@@ -33,9 +46,9 @@ export function queries(store: OpenedStore): Operations {
       const path = await readPath(from);
       return {
         run: async (answer, { signal }) => {
-          const info = await find(store, path, signal);
-          answer.flag(info !== undefined);
-          if (info) writeDescription(answer, info, uses?.get(path.hash).added);
+          const info = named(path, await pathInfos.describe(path.hash, signal));
+          if (info) answer.bytes(answerAbout(info));
+          else answer.flag(false);
         },
       };
     },
@@ -130,7 +143,11 @@ export async function find(
   path: StorePath,
   signal: AbortSignal,
 ): Promise<PathDescription | undefined> {
-  const info = await pathInfos.describe(path.hash, signal);
+  return named(path, await pathInfos.describe(path.hash, signal));
+}
+
+/** What was found by the hash of a path, if it has the path's name, too. */
+function named(path: StorePath, info: PathDescription | undefined): PathDescription | undefined {
   return info?.storePath.name === path.name ? info : undefined;
 }
 

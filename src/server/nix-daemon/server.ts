@@ -5,6 +5,7 @@ import { UploadTables } from '../../store/upload/tables.ts';
 import { StoreError } from '../../util/errors.ts';
 import type { SocketOwnership, UnixAddress } from '../../util/listen-address.ts';
 import { log } from '../../util/log.ts';
+import { peerOf } from '../../util/system/unix-socket.ts';
 import { Connection, isOwner } from '../connection.ts';
 import type { RunningServer } from '../listen.ts';
 import { closeListener, grace, listen } from '../listen.ts';
@@ -12,11 +13,13 @@ import { Budget } from '../shares/budget.ts';
 import { additions } from './additions.ts';
 import { builds } from './builds.ts';
 import { keeping } from './keeping.ts';
+import { Places } from './places.ts';
 import { queries } from './queries.ts';
 import { Session } from './session.ts';
 import { sideFiles } from './side-files.ts';
+import { SocketParts } from './socket-parts.ts';
 
-/** Clients at once; beyond, the one makes room that has asked for nothing for the longest time. */
+/** Clients at once; see `Places`. */
 const MAX_CONNECTIONS = 512;
 /** How long requests may take when the server stops. */
 const GRACE_MS = 5000;
@@ -51,28 +54,20 @@ export async function serveNixDaemon({
   };
   const budget = new Budget(maxMemory);
   const sessions = new Map<Socket, Session>();
-  /** Those who ask for nothing now, since when the longest first. */
-  const idle = new Set<Socket>();
+  const places = new Places(MAX_CONNECTIONS);
   const make = () => {
-    const server = createServer({ noDelay: true });
-    server.on('connection', (socket) => {
+    const server = createServer({ pauseOnConnect: true });
+    server.on('connection', (accepted) => {
       const { peer } = Connection.current!;
-      const onIdle = (isIdle: boolean) => {
-        idle.delete(socket);
-        if (isIdle) idle.add(socket);
-      };
-      if (sessions.size >= MAX_CONNECTIONS) {
-        const [longest = socket] = idle;
-        idle.delete(longest);
-        longest.destroy();
-      }
-      onIdle(!socket.destroyed);
+      const parts = new SocketParts(accepted);
+      const { socket } = parts;
+      const place = places.take(peerOf(accepted)?.uid, () => socket.destroy());
       const mayWrite = writerCheck(writers, socket);
-      const session = new Session(socket, { operations, mayWrite, share: () => budget.share(peer), onIdle });
+      const session = new Session(parts, { operations, mayWrite, share: () => budget.share(peer), place });
       sessions.set(socket, session);
       socket.once('close', () => {
         sessions.delete(socket);
-        idle.delete(socket);
+        place.leave();
       });
       socket.on('error', (error) => log.debug('a connection broke', { error: error.message }));
       void session.run();

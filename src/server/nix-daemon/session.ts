@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
+import type { Operation } from '../../nix/worker/protocol.ts';
 import {
   CLIENT_MAGIC,
   DAEMON_MAGIC,
@@ -15,17 +16,23 @@ import { WireWriter } from '../../nix/worker/writer.ts';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Awaited, Holding, Share } from '../shares/holding.ts';
+import type { Place } from './places.ts';
 import type { Client, Operations, Request } from './request.ts';
+import type { SocketParts } from './socket-parts.ts';
 
 /** What we say we are: some clients show it. */
 const DAEMON_NAME = 'tvix-store';
 /** How important an error is: the most that there is. */
 const ERROR_LEVEL = 0;
+/** Of an error, so many characters are told. */
+const MAX_MESSAGE_LENGTH = 10_000;
 /** How long a request that has begun may stand still, in milliseconds: either way. */
 const SILENCE_MS = 60_000;
+/** What a request may take in memory, and its answer, without being counted: most are far below it. In bytes. */
+const UNCOUNTED = 4096;
 
-const NAMES = new Map(
-  Object.entries(OPERATION).map(([name, number]) => [BigInt(number), name as keyof typeof OPERATION]),
+const NAMES = new Map<number, Operation>(
+  Object.entries(OPERATION).map(([name, number]) => [number, name as Operation]),
 );
 
 /** The surroundings of a session. */
@@ -35,8 +42,7 @@ export interface SessionOptions {
   readonly mayWrite: () => void;
   /** What it holds in memory is counted there. */
   readonly share: () => Share;
-  /** Hears whether the client has asked for something, or for nothing now. */
-  readonly onIdle: (isIdle: boolean) => void;
+  readonly place: Place;
 }
 
 /** One client of the daemon, from its first word to its last. */
@@ -49,18 +55,16 @@ export class Session {
   /** Whether the client owes us the rest of something. */
   #isWaiting = true;
   #isStopping = false;
-  /** Of the request that is under way. */
+  /** Of the request that is under way, as soon as there is something to be counted. */
   #holding: Holding | undefined;
+  /** What it may still take before that. */
+  #uncounted = 0;
 
-  constructor(socket: Socket, options: SessionOptions) {
+  constructor(parts: SocketParts, options: SessionOptions) {
+    const { socket } = parts;
     this.#socket = socket;
     this.#options = options;
-    const parts = socket[Symbol.asyncIterator]();
-    const next = async () => {
-      const part = await (this.#isWaiting ? this.#inTime('send', () => parts.next()) : parts.next());
-      this.#holding?.moved(part.value?.length ?? 0);
-      return part;
-    };
+    const next = () => (this.#isWaiting ? this.#owed(parts) : parts.next());
     this.#from = new WireReader({ next });
     socket.once('close', () => this.#gone.abort(new StoreError('CANCELLED', 'the client has hung up')));
     socket.once('timeout', () => {
@@ -75,14 +79,14 @@ export class Session {
       const client = await this.#greet();
       while (!this.#isStopping) {
         // Between requests it may take as long as it likes.
+        this.#holding?.close();
+        this.#holding = undefined;
         this.#isWaiting = false;
-        this.#options.onIdle(true);
+        this.#options.place.await('request');
         if (await this.#from.isAtEnd()) break;
         this.#isWaiting = true;
-        this.#options.onIdle(false);
-        this.#holding = this.#options.share().open((error) => this.#socket.destroy(error));
+        this.#options.place.await(undefined);
         await this.#answer(client);
-        this.#holding.close();
       }
     } catch (error) {
       log.debug('a client of the Nix daemon is sent away', { error: messageOf(error) });
@@ -99,6 +103,7 @@ export class Session {
   }
 
   async #greet(): Promise<Client> {
+    this.#begin();
     if ((await this.#from.number()) !== CLIENT_MAGIC) throw invalid('this is not a client of Nix');
     await this.#send(this.#to.number(DAEMON_MAGIC).number(NEWEST_VERSION));
     const theirs = await this.#from.count('the version');
@@ -129,12 +134,12 @@ export class Session {
 
   /** Answers one request. Throws when no other can be read. */
   async #answer(client: Client): Promise<void> {
-    this.#from.begin((bytes) => this.#holding?.take(bytes));
+    this.#begin();
     const request = await this.#read();
     try {
       this.#to.number(REPLY.LAST);
       await request.run(this.#to, client);
-      await request.contents?.skip();
+      if (request.contents) await request.contents.skip();
     } catch (error) {
       await this.#fail(error);
       // The next request comes behind what is left of this one.
@@ -142,13 +147,29 @@ export class Session {
       return;
     }
     const answer = this.#to.take();
-    this.#holding?.add(answer.length);
+    if (answer.length > UNCOUNTED) this.#hold().add(answer.length);
     await this.#write(answer);
-    for await (const part of request.behind?.(client.signal) ?? []) await this.#write(part);
+    if (request.behind) for await (const part of request.behind(client.signal)) await this.#write(part);
+  }
+
+  #begin(): void {
+    this.#uncounted = UNCOUNTED;
+    this.#from.begin(this.#take);
+  }
+
+  /** Takes memory for what is read. */
+  readonly #take = (bytes: number): Promise<void> | undefined => {
+    this.#uncounted -= bytes;
+    return this.#uncounted < 0 ? this.#hold().take(bytes) : undefined;
+  };
+
+  #hold(): Holding {
+    this.#holding ??= this.#options.share().open((error) => this.#socket.destroy(error));
+    return this.#holding;
   }
 
   async #read(): Promise<Request> {
-    const number = await this.#from.number();
+    const number = await this.#from.count('the number of an operation');
     try {
       const name = NAMES.get(number);
       const read = name && this.#options.operations[name];
@@ -167,11 +188,19 @@ export class Session {
   /** Tells of an error in place of an answer. */
   async #fail(error: unknown): Promise<void> {
     this.#to.take();
-    const message = messageOf(error);
+    // It may repeat what the client has sent.
+    const message = messageOf(error).slice(0, MAX_MESSAGE_LENGTH);
     log.debug('a request of a Nix client failed', { error: message });
     this.#to.number(REPLY.ERROR).text('Error').number(ERROR_LEVEL).text('Error').text(message);
     // No position in a file, and no trace.
     await this.#send(this.#to.number(0).number(0));
+  }
+
+  /** The next part of what the client owes us. */
+  async #owed(parts: SocketParts): ReturnType<SocketParts['next']> {
+    const part = await this.#inTime('send', () => parts.next());
+    this.#holding?.moved(part.value?.length ?? 0);
+    return part;
   }
 
   async #send(writer: WireWriter): Promise<void> {
@@ -189,11 +218,14 @@ export class Session {
   /** Waits for the client, which is sent away when it stands still meanwhile. */
   async #inTime<T>(what: Awaited, work: () => Promise<T>): Promise<T> {
     this.#socket.setTimeout(SILENCE_MS);
-    this.#holding?.await(what);
+    const holding = this.#hold();
+    holding.await(what);
+    this.#options.place.await('rest');
     try {
       return await work();
     } finally {
-      this.#holding?.await(undefined);
+      holding.await(undefined);
+      this.#options.place.await(undefined);
       this.#socket.setTimeout(0);
     }
   }

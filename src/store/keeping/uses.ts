@@ -33,21 +33,31 @@ export class UseTable {
   }
 
   get(hash: Uint8Array): Use {
-    const row = this.table.get(hash);
-    // What is damaged only says that nothing is known.
-    const body = row && sealedBody(row);
-    if (!body) return NOTHING_KNOWN;
-    const added = body.length > SHORT ? body.readUInt32LE(SHORT) : 0;
-    return { epoch: rowEpoch(row), time: body.readUInt32LE(0), added };
+    const row = this.table.view(hash);
+    return row ? parsed(row) : NOTHING_KNOWN;
   }
 
   /** Notes a use, within a transaction of the caller's. */
   note(hash: Uint8Array, epoch: number): void {
-    const before = this.get(hash);
+    const before = this.table.get(hash);
+    const row = this.row(epoch);
+    this.table.putSync(hash, before ? this.united(before, row) : row);
+  }
+
+  /** The row of a path that is used now, and put for the first time. */
+  row(epoch: number): Uint8Array {
     const body = Buffer.alloc(LENGTH);
     body.writeUInt32LE(now());
-    body.writeUInt32LE(this.table.has(hash) ? before.added : now(), SHORT);
-    this.table.putSync(hash, sealedRow(Math.max(epoch, before.epoch), body));
+    body.writeUInt32LE(now(), SHORT);
+    return sealedRow(epoch, body);
+  }
+
+  /** The row of a use after another one. */
+  united(before: Uint8Array, row: Uint8Array): Uint8Array {
+    const known = parsed(before);
+    const body = Buffer.from(sealedBody(row)!);
+    body.writeUInt32LE(known.added, SHORT);
+    return sealedRow(Math.max(known.epoch, rowEpoch(row)), body);
   }
 
   /** Uses that a clock which was ahead has noted count from now on, and not until that time comes. */
@@ -60,17 +70,30 @@ export class UseTable {
     }
   }
 
+  /** Whether a use has been noted that holds for a session of this epoch, and not long ago. */
+  isNoted(hash: Uint8Array, epoch: number): boolean {
+    const use = this.get(hash);
+    return use.epoch >= epoch && Math.abs(now() - use.time) < EXACTNESS;
+  }
+
   /** Notes a use; tells whether the path info is in its table, and stays there while the session lives. */
   async noted(hash: Uint8Array, epoch: number, infos: Table): Promise<boolean> {
     const isThere = () => infos.has(hash);
-    const use = this.get(hash);
-    if (use.epoch >= epoch && Math.abs(now() - use.time) < EXACTNESS) return isThere();
+    if (this.isNoted(hash, epoch)) return isThere();
     const note = () => {
       this.note(hash, epoch);
       return isThere();
     };
     return this.#env.noteSoon(note, isThere);
   }
+}
+
+function parsed(row: Uint8Array): Use {
+  // What is damaged only says that nothing is known.
+  const body = sealedBody(row);
+  if (!body) return NOTHING_KNOWN;
+  const added = body.length > SHORT ? body.readUInt32LE(SHORT) : 0;
+  return { epoch: rowEpoch(row), time: body.readUInt32LE(0), added };
 }
 
 export function now(): number {

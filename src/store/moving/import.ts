@@ -75,12 +75,12 @@ async function read(
 
 /** Stores a path info when what it names is durable. Throws UNAVAILABLE when a collection has taken a part of that. */
 export async function register(
-  store: Services & Pick<Store, 'bucket'>,
+  store: Services & Pick<Store, 'bucket' | 'local'>,
   info: PathInfo,
   signal?: AbortSignal,
 ): Promise<PathInfo> {
-  await store.directories.flush();
-  await store.blobs.flush();
+  // A local store puts nothing before what it refers to.
+  if (!store.local) await Promise.all([store.directories.flush(), store.blobs.flush()]);
   if (store.bucket && !(await store.bucket.keep(info.node, signal)))
     throw new StoreError('UNAVAILABLE', `a collection has taken a part of ${info.storePath}: send it again`);
   return store.pathInfos.put(info, signal);

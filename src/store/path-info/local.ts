@@ -1,10 +1,11 @@
 import { crc32 } from 'node:zlib';
+import { LRUCache } from 'lru-cache';
 import { LocalDirectoryService } from '../../castore/directory/local.ts';
 import type { Environment } from '../../castore/local/environment.ts';
 import { scan } from '../../castore/local/scan.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import type { Table } from '../../castore/local/table.ts';
-import { asBuffer, toHex } from '../../util/bytes.ts';
+import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
 import { damaged } from '../../util/errors.ts';
 import { keepTree } from '../keeping/keep-tree.ts';
 import { UseTable } from '../keeping/uses.ts';
@@ -15,6 +16,8 @@ import type { PathInfoService } from './service.ts';
 import { united } from './united.ts';
 
 const CHECKSUM_LENGTH = 4;
+/** Rows of which a service remembers what they say, in bytes: whoever goes through a closure asks again and again. */
+const REMEMBERED = 4 << 20;
 
 /** The table of path infos, by the hash of the store path: an encoded PathInfo and its CRC-32. */
 export class PathInfoTable {
@@ -28,12 +31,17 @@ export class PathInfoTable {
 
   /** Throws DATA_LOSS for a damaged row. */
   get(hash: Uint8Array): PathInfo | undefined {
-    let row = this.table.get(hash);
+    let row = this.table.view(hash);
     if (!row) {
       this.#env.refresh();
-      row = this.table.get(hash);
+      row = this.table.view(hash);
     }
-    return row && parsePathInfoRow(row, hash);
+    return row && this.read(row, hash);
+  }
+
+  /** The row is a view of the database. */
+  protected read(row: Buffer, hash: Uint8Array): PathInfo {
+    return parsePathInfoRow(Buffer.from(row), hash);
   }
 
   /** All whose hash is at least `from`, in the order of the hashes. */
@@ -54,6 +62,24 @@ export class PathInfoTable {
     row.set(bytes);
     row.writeUInt32LE(crc32(bytes), bytes.length);
     return row;
+  }
+}
+
+/** One that remembers what rows say. */
+class RememberingTable extends PathInfoTable {
+  readonly #remembered = new LRUCache<string, { readonly row: Buffer; readonly info: PathInfo }>({
+    maxSize: REMEMBERED,
+    sizeCalculation: ({ row }) => row.length,
+  });
+
+  protected override read(view: Buffer, hash: Uint8Array): PathInfo {
+    const key = latin1(hash);
+    const remembered = this.#remembered.get(key);
+    if (remembered?.row.equals(view)) return remembered.info;
+    const row = Buffer.from(view);
+    const info = parsePathInfoRow(row, hash);
+    this.#remembered.set(key, { row, info });
+    return info;
   }
 }
 
@@ -88,16 +114,17 @@ export class LocalPathInfoService implements PathInfoService {
     this.#store = store;
     this.isCache = store.env.kind === 'cache';
     this.#nars = new NarIndex(store);
-    this.#infos = new PathInfoTable(store.env);
+    this.#infos = new RememberingTable(store.env);
     this.#uses = new UseTable(store.env);
   }
 
   async get(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
     signal?.throwIfAborted();
     const info = this.#infos.get(hash);
+    if (!info || this.#isNoted(hash)) return info;
     // Somebody may rely on it from now on: unless a collector has just been faster.
     const isThere = () => this.#infos.table.has(hash);
-    return info && (await this.#store.noting(() => this.#note(hash), isThere)) ? info : undefined;
+    return (await this.#store.noting(() => this.#note(hash), isThere)) ? info : undefined;
   }
 
   describe(hash: Uint8Array, signal?: AbortSignal): Promise<PathInfo | undefined> {
@@ -134,6 +161,16 @@ export class LocalPathInfoService implements PathInfoService {
     const { table } = this.#infos;
     const { hash } = info.storePath;
     const row = this.#infos.row(info);
+    this.#store.env.refresh();
+    // With what is new, its use is noted before a collector can see either.
+    if (!table.has(hash)) {
+      await this.#nars.put(info.narSha256, info);
+      const use = this.#uses.row(writer.epoch);
+      const united = (theirs: Uint8Array) => this.#uses.united(theirs, use);
+      await writer.row(this.#uses.table, hash, use, united);
+      await writer.row(table, hash, row, unite);
+      return writer.flush();
+    }
     const isThere = await this.#note(hash);
     this.#store.env.refresh();
     const theirs = table.get(hash);
@@ -146,13 +183,20 @@ export class LocalPathInfoService implements PathInfoService {
     await writer.flush();
   }
 
+  /** Whether somebody may rely on its path info already, or nothing is promised. */
+  #isNoted(hash: Uint8Array): boolean {
+    if (!this.#store.isWritable) return true;
+    const epoch = this.#store.writer.begunEpoch;
+    return epoch !== undefined && this.#uses.isNoted(hash, epoch);
+  }
+
   /** Notes a use before a collector may look; tells whether the path info is there. */
   async #note(hash: Uint8Array): Promise<boolean> {
     return this.#uses.noted(hash, this.#store.writer.epoch, this.#infos.table);
   }
 
   async *list(signal?: AbortSignal): AsyncGenerator<PathInfo> {
-    for (const info of this.#infos.list()) {
+    for await (const info of this.#infos.all()) {
       signal?.throwIfAborted();
       yield info;
     }

@@ -1,7 +1,8 @@
 import { parseKnownContentAddress, printContentAddress } from '../../nix/content-address.ts';
 import { Hash } from '../../nix/hash.ts';
 import { printNamed } from '../../nix/named-bytes.ts';
-import { parseSignature } from '../../nix/signature.ts';
+import type { Signature } from '../../nix/signature.ts';
+import { MAX_SIGNATURES, parseSignature } from '../../nix/signature.ts';
 import { StorePath } from '../../nix/store-path.ts';
 import type { WireReader } from '../../nix/worker/reader.ts';
 import type { WireWriter } from '../../nix/worker/writer.ts';
@@ -19,9 +20,23 @@ export async function readPaths(from: WireReader): Promise<StorePath[]> {
   return (await from.texts()).map((path) => StorePath.parseAbsolute(path));
 }
 
+export async function readSignatures(from: WireReader): Promise<Signature[]> {
+  const texts = await from.texts();
+  if (texts.length > MAX_SIGNATURES)
+    throw invalid(`${texts.length} signatures, at most ${MAX_SIGNATURES} are allowed`);
+  return texts.map(parseSignature);
+}
+
 /** In the order that Nix keeps sets of them. */
 export function writePaths(to: WireWriter, paths: readonly StorePath[]): void {
-  to.texts([...new Set(paths.map((path) => path.absolute()))].sort());
+  const texts = paths.map((path) => path.absolute());
+  to.texts(isAscending(texts) ? texts : [...new Set(texts)].sort());
+}
+
+/** As they mostly come: in order, and each once. */
+function isAscending(texts: readonly string[]): boolean {
+  for (let i = 1; i < texts.length; i++) if (texts[i - 1]! >= texts[i]!) return false;
+  return true;
 }
 
 /** Writes what is known of a path, without the path. `added` in seconds since 1970. */
@@ -46,7 +61,7 @@ export async function readDescription(from: WireReader, known?: StorePath): Prom
   await from.number();
   const narSize = await from.number();
   await from.flag();
-  const signatures = (await from.texts()).map(parseSignature);
+  const signatures = await readSignatures(from);
   const ca = await from.text();
   return {
     storePath,

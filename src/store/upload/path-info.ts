@@ -58,8 +58,7 @@ export class PathInfoTaker {
         throw invalid(`the NAR of ${described.storePath.absolute()} has another SHA-256 than it should`);
       checkSize(described, nar);
       // A content address is checked by reading it back.
-      await this.#store.directories.flush();
-      await this.#store.blobs.flush();
+      if (described.ca) await Promise.all([this.#store.directories.flush(), this.#store.blobs.flush()]);
       await this.#checkReferences(described, signal);
       const present = await this.#store.pathInfos.describe(described.storePath.hash, signal);
       return register(this.#store, await this.#checked(described, nar.node, present, signal), signal);

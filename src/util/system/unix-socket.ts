@@ -119,6 +119,15 @@ export function peerOf(socket: Socket): { readonly pid: number; readonly uid: nu
   return { pid: credentials.readInt32LE(0), uid: credentials.readUInt32LE(4) };
 }
 
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Another descriptor of a connection. Throws INTERNAL when there are too many. */
+export function duplicate(socket: Socket): number {
+  const fd = libc.fcntl(descriptorOf(socket), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) throw new StoreError('INTERNAL', `cannot use a connection: ${errnoName(errno())}`);
+  return fd;
+}
+
 /** Node tells it nowhere else. */
 function descriptorOf(socket: Socket): number {
   const { _handle } = socket as unknown as { readonly _handle?: { readonly fd: number } };
