@@ -50,6 +50,14 @@ export class DeviceSession {
 
   /** Returns when the file system has been unmounted, or when told to leave. Throws when the device fails. */
   run(): void {
+    try {
+      this.#serve();
+    } finally {
+      this.#splice.close();
+    }
+  }
+
+  #serve(): void {
     const { fd, fs } = this.#options;
     const { bytes, address } = this.#request;
     for (;;) {

@@ -27,13 +27,18 @@ interface Pipe {
 /** Writes parts of files without copying them into this process: the kernel takes them from where it has them. */
 export class FileSplice {
   readonly #offset = new CallBuffer(BigInt64Array.BYTES_PER_ELEMENT);
-  #pipe: Pipe | undefined = openPipe();
+  /** Opened when it is first needed; `false` where there can be none. */
+  #pipe: Pipe | false | undefined;
+  /** Something may lie in the pipe that was refused. */
+  #isLittered = false;
 
   /**
    * Writes what lies at an address, and parts of files behind it, in one go. Gives what `write` would; `undefined`, and
    * nothing is written, where that is not possible, or a file has become shorter.
    */
   write(fd: number, address: number, length: number, parts: readonly FilePart[]): number | undefined {
+    if (this.#isLittered) this.close();
+    this.#pipe ??= openPipe();
     if (!this.#pipe || !hasRoom(this.#pipe, length, parts)) return undefined;
     let total = length;
     let isFull = libc.write(this.#pipe.in, address, length) === length;
@@ -41,12 +46,9 @@ export class FileSplice {
       isFull &&= this.#fill(this.#pipe, part);
       total += part.length;
     }
-    if (!isFull) {
-      this.#renew();
-      return undefined;
-    }
-    // Without an offset, and with what is in the pipe taken out, whether it is wanted or not.
-    return libc.splice(this.#pipe.out, 0, fd, 0, total, SPLICE_F_NONBLOCK);
+    const sent = isFull ? libc.splice(this.#pipe.out, 0, fd, 0, total, SPLICE_F_NONBLOCK) : undefined;
+    this.#isLittered = sent !== total;
+    return sent;
   }
 
   #fill(pipe: Pipe, { fd, offset, length }: FilePart): boolean {
@@ -59,23 +61,18 @@ export class FileSplice {
     return true;
   }
 
-  /** Gets rid of what lies in the pipe. */
-  #renew(): void {
-    this.close();
-    this.#pipe = openPipe();
-  }
-
   close(): void {
     if (!this.#pipe) return;
     closeSync(this.#pipe.in);
     closeSync(this.#pipe.out);
     this.#pipe = undefined;
+    this.#isLittered = false;
   }
 }
 
-function openPipe(): Pipe | undefined {
+function openPipe(): Pipe | false {
   const fds = Buffer.alloc(8);
-  if (libc.pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0) return undefined;
+  if (libc.pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0) return false;
   const pipe = { out: fds.readInt32LE(0), in: fds.readInt32LE(4) };
   libc.fcntl(pipe.in, F_SETPIPE_SZ, PIPE_LENGTH);
   return { ...pipe, pages: libc.fcntl(pipe.in, F_GETPIPE_SZ, 0) / PAGE };
