@@ -53,8 +53,12 @@ export class DeviceSession {
     try {
       this.#serve();
     } finally {
-      this.#splice.close();
+      this.close();
     }
+  }
+
+  close(): void {
+    this.#splice.close();
   }
 
   #serve(): void {

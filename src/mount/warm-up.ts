@@ -21,6 +21,11 @@ const ENTRIES = 24;
 const ROUNDS = 12;
 const MADE_UP = StorePath.ofNar('warm-up', new Uint8Array(32));
 const NODES = 4096;
+/** A file that is read in order, in bytes, by chunks and reads of this length. */
+const CHUNK = 200_000;
+const LARGE = 80 * CHUNK;
+const READ = 128 << 10;
+const READS = 40;
 
 /**
  * Serves a small made-up tree for a few dozen milliseconds. A fresh thread interprets its code: the first
@@ -34,23 +39,25 @@ export function warmUp(local: Source, storeDir: string): void {
     pathInfosFrom: () => [tree.info],
     directory: (digest) =>
       local.directory(digest) ?? tree.directories.get(Buffer.from(digest).toString('latin1')),
-    manifest: () => undefined,
+    manifest: (digest) => (tree.large.equals(Digest.of(digest)) ? tree.chunks : undefined),
     readChunk: (digest, offset, length, out, at) => {
       local.readChunk(digest, offset, length, out, at);
       out.fill(0, at, at + length);
       return length;
     },
-    chunkFile: () => undefined,
-    expect: () => true,
+    chunkFile: (digest) => local.chunkFile(digest) ?? { fd: zeros, size: CHUNK },
+    expect: (digest) => local.expect(digest),
     refresh: () => local.refresh(),
   };
   const nowhere = openSync('/dev/null', 'r+');
+  const zeros = openSync('/dev/zero', 'r');
   for (let round = 0; round < ROUNDS; round++) {
     const nodes = new NodeTable(NodeTable.allocate(NODES));
     const fs = new StoreFileSystem(source, nodes, { remote: false, storeDir });
     walk(fs, createHandler(fs, { listRoot: true, showXattr: false, notifies: true }), nowhere);
   }
   closeSync(nowhere);
+  closeSync(zeros);
 }
 
 type Handler = ReturnType<typeof createHandler>;
@@ -96,6 +103,12 @@ function walk(fs: FileSystem, handle: Handler, nowhere: number): void {
     ask(OP.READDIR, id);
   };
   list(top);
+  ask(OP.LOOKUP, top, name('large'));
+  for (let i = 0, large = id; i < READS; i++) {
+    range(i * READ, READ);
+    ask(OP.READ, large);
+  }
+  session.close();
   for (let d = 0; d < DIRECTORIES; d++) {
     ask(OP.LOOKUP, top, name(`d${d}`));
     const directory = id;
@@ -136,6 +149,12 @@ function madeUpTree() {
     }
     top.push([named(`d${d}`), keep(Directory.of(entries))]);
   }
+  const large = Digest.hash(Buffer.from('large'));
+  const chunks = Array.from({ length: LARGE / CHUNK }, (_, i) => ({
+    digest: Digest.hash(Buffer.from(`chunk ${i}`)),
+    size: CHUNK,
+  }));
+  top.push([named('large'), { kind: 'file', digest: large, size: BigInt(LARGE), executable: false }]);
   const info: PathInfo = {
     storePath: MADE_UP,
     node: keep(Directory.of(top)),
@@ -144,5 +163,5 @@ function madeUpTree() {
     narSha256: new Uint8Array(32),
     signatures: [],
   };
-  return { info, directories };
+  return { info, directories, large, chunks };
 }

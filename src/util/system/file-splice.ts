@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs';
 import { CallBuffer } from './call-buffer.ts';
 import { libc } from './libc.ts';
 
@@ -63,8 +62,9 @@ export class FileSplice {
 
   close(): void {
     if (!this.#pipe) return;
-    closeSync(this.#pipe.in);
-    closeSync(this.#pipe.out);
+    // Node warns of the end of a descriptor in a thread in which it did not begin it.
+    libc.close(this.#pipe.in);
+    libc.close(this.#pipe.out);
     this.#pipe = undefined;
     this.#isLittered = false;
   }

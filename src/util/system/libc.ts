@@ -6,6 +6,7 @@ export const koffi = lazyPackage<typeof import('koffi')>('koffi');
 /** The system calls that Node lacks. An address that is a number is that of a `CallBuffer`. */
 const PROTOTYPES = {
   read: 'int64_t read(int fd, uintptr_t buffer, size_t length)',
+  close: 'int close(int fd)',
   pipe2: 'int pipe2(void *fds, int flags)',
   splice:
     'int64_t splice(int from, uintptr_t from_offset, int to, uintptr_t to_offset, size_t length, unsigned int flags)',
@@ -51,6 +52,7 @@ const PROTOTYPES = {
 /** What they take; all give a number, below 0 for a failure. */
 interface Arguments {
   read: [number, number, number];
+  close: [number];
   pipe2: [Uint8Array, number];
   splice: [number, number, number, number, number, number];
   write: [number, number, number];
