@@ -65,7 +65,7 @@ export class DeviceSession {
     const { fd, fs } = this.#options;
     const { bytes, address } = this.#request;
     for (;;) {
-      this.#dispatcher.receive();
+      if (this.#dispatcher.receive()) this.#patience.noteFetched();
       if (this.#dispatcher.stopped) return;
       const length = libc.read(fd, address, bytes.length);
       if (length >= 0) {

@@ -139,16 +139,16 @@ export class Dispatcher<Origin> {
     this.giveUp(() => true);
   }
 
-  /** Takes what the fetch side has sent, if it has sent something. */
-  receive(): void {
+  /** Takes what the fetch side has sent; false when that is nothing. */
+  receive(): boolean {
     if (this.#parked.size > 0) this.#watchFetchSide();
     const { control, wakeFd, port } = this.#options;
-    if (Atomics.load(control, CONTROL.MESSAGES) === 0) return;
+    if (Atomics.load(control, CONTROL.MESSAGES) === 0) return false;
     Atomics.store(control, CONTROL.MESSAGES, 0);
     drainEventfd(wakeFd);
     for (;;) {
       const received = receiveMessageOnPort(port);
-      if (!received) return;
+      if (!received) return true;
       const message = received.message as FetchMessage;
       this.#pings = 0;
       if (message.type === 'pong') continue;

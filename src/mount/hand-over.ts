@@ -47,6 +47,9 @@ export class HandOver {
   readonly #refusals = new LRUCache<string, true>({ max: MAX_REFUSALS });
   /** By server and key: how to leave. */
   readonly #waiting = new Map<Server, Map<string, AbortController>>();
+  /** What is handed to every thread, in one message: a call may bring many small files. */
+  #items: FreshItem[] = [];
+  #settled: Pick<FreshItem, 'kind' | 'key'>[] = [];
 
   constructor(options: HandOverOptions) {
     this.#options = options;
@@ -98,6 +101,7 @@ export class HandOver {
     if (patience === 0) return CODES.INTERNAL.errno;
     try {
       await this.#flights.run(need.key, (shared) => this.#fetch(need, patience, shared), signal);
+      this.#handOn();
       return 0;
     } catch (error) {
       const code = error instanceof StoreError ? error.code : 'INTERNAL';
@@ -169,11 +173,28 @@ export class HandOver {
 
   /** Hands content to every thread, whichever asked: the next to ask need not. */
   deliver(items: readonly FreshItem[]): void {
-    this.#broadcast({ items });
+    // In one message, what has settled comes behind what is new.
+    if (this.#settled.length > 0) this.#handOn();
+    this.#handOnSoon();
+    this.#items.push(...items);
   }
 
   settled(items: readonly Pick<FreshItem, 'kind' | 'key'>[]): void {
-    this.#broadcast({ settled: items });
+    this.#handOnSoon();
+    this.#settled.push(...items);
+  }
+
+  /** When everything has been seen to that came at the same time. */
+  #handOnSoon(): void {
+    if (this.#items.length + this.#settled.length === 0) process.nextTick(() => this.#handOn());
+  }
+
+  #handOn(): void {
+    const payload = { items: this.#items, settled: this.#settled };
+    if (payload.items.length + payload.settled.length === 0) return;
+    this.#items = [];
+    this.#settled = [];
+    for (const server of this.#servers) server.send({ type: 'payload', payload });
   }
 
   /** Hands a large directory that has been decoded to every thread. */
@@ -192,6 +213,7 @@ export class HandOver {
   }
 
   #broadcast(payload: FreshPayload): void {
+    this.#handOn();
     for (const server of this.#servers) server.send({ type: 'payload', payload });
   }
 }

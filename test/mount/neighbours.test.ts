@@ -5,6 +5,7 @@ import { startDaemon } from '../helpers/daemon.ts';
 import { GatedMount } from '../helpers/gated-mount.ts';
 import { mount as mountStore } from '../helpers/mount.ts';
 import { TcpProxy } from '../helpers/proxy.ts';
+import { randomBytes } from '../helpers/random.ts';
 import { tempDir } from '../helpers/temp.ts';
 import { directory, file, writeTree } from '../helpers/trees.ts';
 
@@ -58,6 +59,17 @@ test('files that are read in no order bring nobody', async () => {
   await mountTree(tree);
   await readAll(30, 3, 17, 1, 25);
   expect(await filesAsked()).toBe(5);
+});
+
+test('larger ones come as a whole with those before them: no list of their chunks is asked for', async () => {
+  const contents = NAMES.slice(0, 20).map((_, i) => randomBytes(150_000 + 20_000 * i, i));
+  const path = join(tempDir(), 'larger');
+  writeTree(path, directory(Object.fromEntries(contents.map((bytes, i) => [NAMES[i]!, file(bytes)]))));
+  await mountTree(path);
+  expect(await run('diff', ['-r', path, mount.roots[0]!])).toMatchObject({ status: 0, stdout: '' });
+  const { asked } = await mount.counts();
+  const lists = Object.keys(asked).filter((key) => key.startsWith('blobs chunks'));
+  expect(lists.length).toBeLessThan(15);
 });
 
 /** Directories within directories, with so many files in each. */

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { chmodSync, existsSync, lstatSync, writeFileSync } from 'node:fs';
 import { connect as connectHttp2 } from 'node:http2';
 import type { Server } from 'node:net';
@@ -51,19 +52,24 @@ describe('listening on TCP', () => {
   );
 });
 
-test('lets an upload send further ahead the more of it has been read', async () => {
+test('lets an upload send further ahead the more of it has been read, whatever calls were before', async () => {
   const daemon = await startDaemon('memory://');
   const session = connectHttp2(`http://127.0.0.1:${daemon.port}`);
   try {
     await vi.waitFor(() => expect(session.remoteSettings.initialWindowSize).toBe(64 << 10));
     expect(session.remoteSettings.maxConcurrentStreams).toBe(100);
-    const call = session.request({
-      ':method': 'POST',
-      ':path': '/tvix.castore.v1.BlobService/Put',
-      'content-type': 'application/grpc',
-      te: 'trailers',
-    });
-    call.on('error', () => {});
+    const begin = (method: string) =>
+      session
+        .request({
+          ':method': 'POST',
+          ':path': `/tvix.castore.v1.${method}`,
+          'content-type': 'application/grpc',
+          te: 'trailers',
+        })
+        .on('error', () => {});
+    for (let i = 0; i < 100; i++)
+      await once(begin('BlobService/Stat').end(Buffer.alloc(5)).resume(), 'close');
+    const call = begin('BlobService/Put');
     const message = Buffer.alloc(5 + (1 << 20));
     // A field of bytes that is as long as is left.
     message.writeUInt32BE(1 << 20, 1);

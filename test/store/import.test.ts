@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { BlobContent } from '../../src/castore/blob/service.ts';
 import { Directory } from '../../src/castore/directory.ts';
 import { importPath } from '../../src/castore/import/file-system.ts';
 import type { Name } from '../../src/castore/node.ts';
@@ -13,6 +14,7 @@ import { calculateNar } from '../../src/store/nar/calculate.ts';
 import { ingestNar } from '../../src/store/nar/ingest.ts';
 import { toHex } from '../../src/util/bytes.ts';
 import { describeFacts } from '../helpers/facts.ts';
+import { randomBytes } from '../helpers/random.ts';
 import { all, BufferSink, checkComplete, codeOf, memoryStore, renderNar } from '../helpers/services.ts';
 import { tempDir } from '../helpers/temp.ts';
 import { directory, file, generateTree, parseTree, symlink, writeTree } from '../helpers/trees.ts';
@@ -90,6 +92,25 @@ describe('importing a tree', () => {
     const progress = { entries: 0, bytes: 0 };
     await importPath(Buffer.from(path), memoryStore(), { progress });
     expect(progress).toEqual({ entries: 5, bytes: 7 });
+  });
+
+  test('has many files of some chunks on their way at once', async () => {
+    const path = join(tempDir(), 'waiting');
+    const names = Array.from({ length: 30 }, (_, i) => `file-${i}`);
+    writeTree(
+      path,
+      directory(Object.fromEntries(names.map((name) => [name, file(randomBytes(200_000, name))]))),
+    );
+    const store = memoryStore();
+    const everybody = Promise.withResolvers<void>();
+    let waiting = 0;
+    const put = async (content: BlobContent) => {
+      if (++waiting === names.length) everybody.resolve();
+      await everybody.promise;
+      return store.blobs.put(content);
+    };
+    const node = await importPath(Buffer.from(path), { ...store, blobs: { ...bound(store.blobs), put } });
+    expect(await renderNar(store, node, new Sha256Sink())).toBeGreaterThan(30 * 200_000);
   });
 
   test('stops when it is told to', async () => {

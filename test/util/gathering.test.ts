@@ -48,6 +48,14 @@ describe('gathering', () => {
     expect(calls).toEqual([[1], [2], [3, 4], [5]]);
   });
 
+  test('what is left behind a full call waits for the others that come at the same time', async () => {
+    const { add, calls } = gathering();
+    add(6, 6, 1, 2);
+    expect(calls).toEqual([[6]]);
+    await turn();
+    expect(calls).toEqual([[6], [6, 1, 2]]);
+  });
+
   test('of full calls there are four at once', async () => {
     const { add, end, calls } = gathering();
     add(10, 10, 10, 10, 10, 10);

@@ -7,6 +7,7 @@ const CHUNK_LENGTH = 1024;
 const CHUNKS_PER_GROUP = GROUP_LENGTH / CHUNK_LENGTH;
 /** Groups that go into WebAssembly at once: with four, the parents inside them fill its four lanes, too. */
 const GROUPS_AT_ONCE = 4;
+const CHUNKS_AT_ONCE = GROUPS_AT_ONCE * CHUNKS_PER_GROUP;
 export const BATCH_LENGTH = GROUPS_AT_ONCE * GROUP_LENGTH;
 
 const CHUNK_START = 1;
@@ -17,7 +18,7 @@ const ROOT = 8;
 /** Inputs are hashed by fours, so up to three more are read and written than there are. */
 const INPUT = 0;
 const VALUES = BATCH_LENGTH + 4 * CHUNK_LENGTH;
-const VALUES_LENGTH = (GROUPS_AT_ONCE * CHUNKS_PER_GROUP + 4) * VALUE_LENGTH;
+const VALUES_LENGTH = (CHUNKS_AT_ONCE + 4) * VALUE_LENGTH;
 const NEXT_VALUES = VALUES + VALUES_LENGTH;
 const MEMORY = NEXT_VALUES + VALUES_LENGTH;
 
@@ -44,15 +45,29 @@ export function groupValues(bytes: Uint8Array, first: number): Uint8Array {
 
 /** The chaining value of a parent, given those of its children; `isRoot` of the topmost, whose value is the digest. */
 export function parentValue(children: Uint8Array, isRoot: boolean): Uint8Array {
-  const { memory, hashMany } = kernel();
+  const { memory } = kernel();
   memory.set(children, INPUT);
-  hashMany(INPUT, VALUES, 1, PARENT_LENGTH, 1, BLOCK_LENGTH, 0, 0, 0, PARENT, isRoot ? ROOT : 0);
+  hashParents(INPUT, VALUES, 1, isRoot);
   return memory.slice(VALUES, VALUES + VALUE_LENGTH);
+}
+
+/** The values of a level of a tree, given those of the one below it. One without a partner goes up as it is. */
+export function valuesAbove(values: Uint8Array): Uint8Array {
+  const { memory } = kernel();
+  const count = values.length / VALUE_LENGTH;
+  const above = new Uint8Array(Math.ceil(count / 2) * VALUE_LENGTH);
+  for (let at = 0; at < count; at += CHUNKS_AT_ONCE) {
+    const part = values.subarray(at * VALUE_LENGTH, (at + CHUNKS_AT_ONCE) * VALUE_LENGTH);
+    memory.set(part, VALUES);
+    const left = pairUp(VALUES, NEXT_VALUES, part.length / VALUE_LENGTH);
+    above.set(memory.subarray(NEXT_VALUES, NEXT_VALUES + left * VALUE_LENGTH), (at / 2) * VALUE_LENGTH);
+  }
+  return above;
 }
 
 /** A view of the kernel's memory, valid until it is used again. */
 function batchValues(bytes: Uint8Array, firstChunk: number): Uint8Array {
-  const { memory, hashMany } = kernel();
+  const { memory } = kernel();
   memory.set(bytes, INPUT);
   const whole = Math.floor(bytes.length / CHUNK_LENGTH);
   if (whole > 0) hashChunks(0, whole, CHUNK_LENGTH, firstChunk);
@@ -62,17 +77,26 @@ function batchValues(bytes: Uint8Array, firstChunk: number): Uint8Array {
   let from = VALUES;
   let to = NEXT_VALUES;
   for (let covered = 1; covered < CHUNKS_PER_GROUP && count > 1; covered *= 2) {
-    const pairs = count >> 1;
-    hashMany(from, to, Math.ceil(pairs / 4), PARENT_LENGTH, 1, BLOCK_LENGTH, 0, 0, 0, PARENT, 0);
-    // One without a partner goes up as it is.
-    if (count % 2 === 1) {
-      const single = from + (count - 1) * VALUE_LENGTH;
-      memory.copyWithin(to + pairs * VALUE_LENGTH, single, single + VALUE_LENGTH);
-    }
-    count -= pairs;
+    count = pairUp(from, to, count);
     [from, to] = [to, from];
   }
   return memory.subarray(from, from + count * VALUE_LENGTH);
+}
+
+/** Writes the values above so many others, and gives how many those are. */
+function pairUp(from: number, to: number, count: number): number {
+  const pairs = count >> 1;
+  if (pairs > 0) hashParents(from, to, pairs, false);
+  if (count % 2 === 1) {
+    const single = from + (count - 1) * VALUE_LENGTH;
+    kernel().memory.copyWithin(to + pairs * VALUE_LENGTH, single, single + VALUE_LENGTH);
+  }
+  return count - pairs;
+}
+
+function hashParents(from: number, to: number, count: number, isRoot: boolean): void {
+  const end = isRoot ? ROOT : 0;
+  kernel().hashMany(from, to, Math.ceil(count / 4), PARENT_LENGTH, 1, BLOCK_LENGTH, 0, 0, 0, PARENT, end);
 }
 
 /** Hashes chunks of the input, `length` bytes each, into `VALUES`. */

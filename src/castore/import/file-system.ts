@@ -88,10 +88,8 @@ class Importer {
   /** Directories that are being read, one in the other. */
   #depth = 0;
   #hasWarned = false;
-  /** Buffers for small files, by the length of their lengths in bits. They are free again when the file is stored. */
+  /** Buffers for contents, by the length of their lengths in bits. They are free again when the file is stored. */
   readonly #scratch: Buffer[][] = [];
-  /** Those for large files. */
-  readonly #blocks: Buffer[] = [];
 
   constructor(blobs: ImportTarget['blobs'], putter: DirectoryPutter, options: ImportOptions) {
     this.#blobs = blobs;
@@ -189,7 +187,8 @@ class Importer {
       });
       if (!isSmall && !observer) {
         isOpen = true;
-        const beside = this.#later(this.#putBeside(path, fd, before).then(node), 2 * READ_LENGTH);
+        const weight = 2 * Math.min(before.size, READ_LENGTH);
+        const beside = this.#later(this.#putBeside(path, fd, before).then(node), weight);
         await this.#inFlight.room();
         return beside;
       }
@@ -235,14 +234,20 @@ class Importer {
   }
 
   async #putSmall(path: Buffer, fd: number, size: number): Promise<Digest> {
-    const bits = 32 - Math.clz32(size);
-    this.#scratch[bits] ??= [];
-    const free = this.#scratch[bits];
-    const scratch = free.pop() ?? Buffer.allocUnsafeSlow(Math.min(1 << bits, SINGLE_CHUNK_LIMIT + 1));
+    const { scratch, free } = this.#buffer(size + 1);
     const contents = this.#readSmall(path, fd, size, scratch);
     const { digest } = await this.#blobs.put(contents, { signal: this.#options.signal });
-    free.push(scratch);
+    free();
     return digest;
+  }
+
+  /** A buffer of so many bytes at least. */
+  #buffer(length: number): { scratch: Buffer; free: () => void } {
+    const bits = 32 - Math.clz32(length - 1);
+    this.#scratch[bits] ??= [];
+    const unused = this.#scratch[bits];
+    const scratch = unused.pop() ?? Buffer.allocUnsafeSlow(1 << bits);
+    return { scratch, free: () => unused.push(scratch) };
   }
 
   async #putLarge(path: Buffer, fd: number, size: number): Promise<Digest> {
@@ -251,23 +256,23 @@ class Importer {
     const expected = known?.get(key);
     if (expected && (await this.#blobs.has(expected, { size, signal }))) return expected;
     // Who hears of the contents hears of them once.
-    const block = this.#blocks.pop() ?? Buffer.allocUnsafeSlow(READ_LENGTH);
-    const parts = () => this.#parts(path, fd, size, block);
+    const { scratch, free } = this.#buffer(Math.min(size, READ_LENGTH));
+    const parts = () => this.#parts(path, fd, size, scratch);
     const again = this.#options.observer ? undefined : parts;
     const { digest } = await this.#blobs.put(parts(), { signal, size, again });
-    this.#blocks.push(block);
+    free();
     onLargeFile?.(key, digest);
     return digest;
   }
 
-  *#parts(path: Buffer, fd: number, size: number, block: Buffer): Generator<Uint8Array> {
+  *#parts(path: Buffer, fd: number, size: number, scratch: Buffer): Generator<Uint8Array> {
     let position = 0;
     for (;;) {
-      const count = readSync(fd, block, 0, READ_LENGTH, position);
+      const count = readSync(fd, scratch, 0, scratch.length, position);
       position += count;
       if (position > size || (count === 0 && position !== size)) throw changed(path);
       if (count === 0) return;
-      const part = block.subarray(0, count);
+      const part = scratch.subarray(0, count);
       this.#seen(part);
       yield part;
     }

@@ -59,7 +59,7 @@ export class VhostUserSession {
   /** Returns when told to leave. */
   run(): void {
     for (;;) {
-      this.#dispatcher.receive();
+      if (this.#dispatcher.receive()) this.#patience.noteFetched();
       if (this.#dispatcher.stopped) break;
       if (this.#guest?.device.stopping) this.#guarded(({ device }) => device.finishStopping());
       const device = this.#guest?.device;

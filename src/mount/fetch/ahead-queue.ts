@@ -37,7 +37,8 @@ export class AheadQueue {
         .catch(() => {})
         .finally(() => {
           this.#running -= size;
-          this.#pump();
+          // One by one, they would come in calls of their own.
+          if (this.#running <= AT_ONCE / 2) this.#pump();
         });
     }
   }

@@ -16,6 +16,7 @@ import { Proof } from './proof.ts';
 import { ReadAhead } from './read-ahead.ts';
 import type { Transfers, Urgency } from './transfers.ts';
 import { URGENCY } from './transfers.ts';
+import { MAX_SIZE } from './tree-walk.ts';
 import { Verification } from './verification.ts';
 
 /** Content that has been fetched but not committed: beyond this, nothing is read ahead. */
@@ -52,13 +53,31 @@ export class BlobFetcher {
   async fetch(need: ContentNeed & { kind: 'blob' }, progress: Progress, signal: AbortSignal): Promise<void> {
     const digest = Digest.of(need.digest);
     this.#verification.refuseRevoked(digest);
-    if (need.size <= SINGLE_CHUNK_LIMIT) return this.#small(need, digest, progress, signal);
-    const list = await this.#list(digest, need.size, progress, signal);
-    if (!list) {
-      const whole = (shared: AbortSignal) => this.#whole(digest, need.size, progress, shared);
-      const size = Math.min(need.size, MAX_UNREAD);
-      return this.#transfers.run({ key: digest.hex, size, urgency: URGENCY.NEXT }, whole, signal);
+    const fetched =
+      need.size <= SINGLE_CHUNK_LIMIT
+        ? this.#chunk({ digest, size: need.size }, URGENCY.SMALL, progress, signal)
+        : this.#long(need, digest, progress, signal);
+    if (need.way.length > 0 && need.size <= MAX_SIZE)
+      this.#neighbours.note(need.way, (file) => this.#fileAhead(file));
+    return fetched;
+  }
+
+  /** A part of a blob of several chunks. */
+  async #long(
+    need: ContentNeed & { kind: 'blob' },
+    digest: Digest,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const cargo = { key: digest.hex, size: Math.min(need.size, MAX_UNREAD), urgency: URGENCY.NEXT };
+    const whole = (shared: AbortSignal) => this.#whole(digest, need.size, progress, shared);
+    if (this.#transfers.has(digest.hex)) {
+      // It is on its way as a whole, for who read the files before it. If that fails, its chunks can still be had.
+      const failure = await this.#transfers.run(cargo, whole, signal).catch((error) => error);
+      if (!failure) return;
     }
+    const list = await this.#list(digest, need.size, progress, signal);
+    if (!list) return this.#transfers.run(cargo, whole, signal);
     const get = async (chunk: Chunk, urgency: Urgency, onProgress: Progress, until: AbortSignal) => {
       await this.#chunk(chunk, urgency, onProgress, until).catch((error) => {
         if (error instanceof StoreError && error.code === 'DATA_LOSS') this.#verification.doubt(digest, list);
@@ -132,6 +151,16 @@ export class BlobFetcher {
     return (this.#options.verifyWhole && list.provisional) || this.#verification.isHidden(list);
   }
 
+  /** Brings a file for which nobody waits yet: as a whole, unless it is known of which chunks it is. */
+  #fileAhead(file: Chunk): Promise<void> {
+    const { signal } = this.#closing;
+    const { digest, size } = file;
+    if (size <= SINGLE_CHUNK_LIMIT || this.#verification.list(digest))
+      return this.ahead(file, { offset: 0, length: size }, signal);
+    const whole = (shared: AbortSignal) => this.#whole(digest, size, () => {}, shared);
+    return this.#transfers.run({ key: digest.hex, size, urgency: URGENCY.AHEAD }, whole, signal);
+  }
+
   /** Begins a stream for a reader who reads a large blob in order from its start, if nearly all of it is to come. */
   #stream(key: string, digest: Digest, list: ChunkList, wanted: ChunkRange): BlobStream | undefined {
     const again = list.start(wanted.first);
@@ -154,19 +183,6 @@ export class BlobFetcher {
       )
       .finally(() => this.#streams.delete(key));
     return stream;
-  }
-
-  /** A file of one chunk. Those beside it come with it if they are read in order. */
-  async #small(
-    { size, way }: ContentNeed & { kind: 'blob' },
-    digest: Digest,
-    progress: Progress,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const chunk = this.#chunk({ digest, size }, URGENCY.SMALL, progress, signal);
-    if (way.length > 0)
-      this.#neighbours.note(way, (file) => this.#chunk(file, URGENCY.AHEAD, () => {}, this.#closing.signal));
-    await chunk;
   }
 
   /**

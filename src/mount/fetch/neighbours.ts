@@ -4,10 +4,11 @@ import type { AheadQueue } from './ahead-queue.ts';
 import type { FindDirectory } from './tree-walk.ts';
 import { TreeWalk } from './tree-walk.ts';
 
-/** Most bytes and files read ahead, and how many files at first. */
-const MAX_BYTES = 2 << 20;
-const MAX_FILES = 128;
+/** Most files read ahead, and how many at first. */
+const MAX_FILES = 512;
 const FIRST_FILES = 8;
+/** Most bytes that they have together, for each of them: where they are larger, there are fewer. */
+const BYTES_A_FILE = 16 << 10;
 /** Readers that are followed, and those of them that read the same store path. */
 const MAX_READERS = 64;
 const MAX_IN_ONE = 8;
@@ -19,7 +20,7 @@ interface Reader {
 }
 
 /**
- * Fetches small files along the reading of a tree: whoever reads two, one behind the other, will want the next, and each
+ * Fetches files along the reading of a tree: whoever reads two, one behind the other, will want the next, and each
  * by itself would cost a round trip. What is read ahead doubles while the order is kept.
  */
 export class Neighbours {
@@ -61,7 +62,7 @@ export class Neighbours {
   }
 
   #readAhead({ walk, files }: Reader, get: (file: Chunk) => Promise<void>): void {
-    for (let found = 0, bytes = 0; found < files && bytes <= MAX_BYTES; found++) {
+    for (let found = 0, bytes = 0; found < files && bytes <= files * BYTES_A_FILE; found++) {
       const file = walk.next();
       if (!file) return;
       bytes += file.size;

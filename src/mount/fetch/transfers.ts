@@ -70,6 +70,11 @@ export class Transfers {
   #few = 0;
   #fewSince = 0;
 
+  /** Whether something is being transferred, or waits for its turn. */
+  has(key: string): boolean {
+    return this.#flights.has(key);
+  }
+
   /** Transfers something in its turn, once for all who want it meanwhile. */
   run(cargo: Cargo, work: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<void> {
     const waiting = this.#waiting.get(cargo.key);

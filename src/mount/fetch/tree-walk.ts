@@ -1,10 +1,11 @@
 import type { Chunk } from '../../castore/blob/service.ts';
-import { SINGLE_CHUNK_LIMIT } from '../../castore/blob/service.ts';
 import { Directory } from '../../castore/directory.ts';
 import { LARGE_DIRECTORY } from '../../castore/large-directory.ts';
 import type { DirectoryEntry } from '../../fs/need.ts';
 import { asBuffer } from '../../util/bytes.ts';
 
+/** Larger files are no part of a walk: they come as they are read. In bytes. */
+export const MAX_SIZE = 1 << 20;
 /** Most files between two reads that count as in order: those between were there. */
 const MAX_GAP = 8;
 /** Most entries that are looked at for the next files. */
@@ -94,7 +95,7 @@ export class TreeWalk {
     return place && place.next - 1;
   }
 
-  /** The next file that comes in one piece; `undefined` at the end, or when it is far to it. */
+  /** The next file, unless it is large; `undefined` at the end, or when it is far to it. */
   next(): Chunk | undefined {
     const places = this.#places;
     for (let entries = 0; entries < MAX_ENTRIES && places.length > 0; entries++) {
@@ -105,7 +106,7 @@ export class TreeWalk {
         continue;
       }
       const node = place.directory.node(place.next++);
-      if (node.kind === 'file' && node.size > 0n && node.size <= SINGLE_CHUNK_LIMIT)
+      if (node.kind === 'file' && node.size > 0n && node.size <= MAX_SIZE)
         return { digest: node.digest, size: Number(node.size) };
       const directory = node.kind === 'directory' && this.#goesOn ? this.#read(node.digest.bytes) : undefined;
       if (directory) places.push({ directory, next: 0 });

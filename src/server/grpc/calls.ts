@@ -126,6 +126,8 @@ async function* decoded<T>(call: Call, { decode }: Codec<T>): AsyncGenerator<T> 
 /** The one message of a request. It stays in memory until the call ends. */
 async function only<T>(requests: AsyncGenerator<T>): Promise<T> {
   const { value, done } = await requests.next();
+  // The call sends nothing any more, which leaves the others of its connection more to send ahead.
+  await requests.return(undefined);
   if (done) throw invalid('the request has no message');
   return value;
 }

@@ -33,8 +33,9 @@ export class Gathering<T> {
   add(item: T): void {
     this.#items.push(item);
     this.#size += this.#options.sizeOf(item);
-    if (this.#size >= this.#options.full()) this.#send();
-    else this.#sendSoon();
+    // What does not fit into a full call waits for what else is wanted at the same time.
+    while (this.#isFull()) this.#call();
+    this.#sendSoon();
   }
 
   /** Takes back what has not been sent; false when it has. */
@@ -48,7 +49,7 @@ export class Gathering<T> {
 
   /** When everybody has been heard who has something at the same time. */
   #sendSoon(): void {
-    if (this.#isDue || this.#underWay >= this.#few) return;
+    if (this.#isDue || this.#items.length === 0 || this.#underWay >= this.#few) return;
     this.#isDue = true;
     setImmediate(() => {
       this.#isDue = false;
@@ -57,14 +58,20 @@ export class Gathering<T> {
   }
 
   #send(): void {
-    const isFull = () => this.#underWay < FULL_AT_ONCE && this.#size >= this.#options.full();
-    while (this.#items.length > 0 && (this.#underWay < this.#few || isFull())) {
-      this.#underWay++;
-      void this.#options.call(this.#take()).finally(() => {
-        this.#underWay--;
-        this.#send();
-      });
-    }
+    while (this.#items.length > 0 && (this.#underWay < this.#few || this.#isFull())) this.#call();
+  }
+
+  /** Whether there is a full call to send, and a place for it. */
+  #isFull(): boolean {
+    return this.#underWay < Math.max(this.#few, FULL_AT_ONCE) && this.#size >= this.#options.full();
+  }
+
+  #call(): void {
+    this.#underWay++;
+    void this.#options.call(this.#take()).finally(() => {
+      this.#underWay--;
+      this.#send();
+    });
   }
 
   /** The first items, as many as one call takes, and one in any case. */

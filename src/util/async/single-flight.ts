@@ -39,6 +39,10 @@ export class SingleFlight<T> {
     }
   }
 
+  has(key: string): boolean {
+    return this.#running.has(key);
+  }
+
   /** Has what is running under a key go on to its end, also when all callers have left. */
   keep(key: string): void {
     const flight = this.#running.get(key);
