@@ -19,7 +19,7 @@ import { describePath } from '../store/resolve.ts';
 import type { Store } from '../store/services.ts';
 import type { CacheAddress } from '../store/substitute/address.ts';
 import { parseCaches } from '../store/substitute/address.ts';
-import { readNetrc } from '../store/substitute/netrc.ts';
+import { credentialsFor } from '../store/substitute/netrc.ts';
 import { asBuffer, collect, formatSize } from '../util/bytes.ts';
 import { invalid, reasonOf, StoreError, UsageError } from '../util/errors.ts';
 import type { Chosen } from './chosen-paths.ts';
@@ -116,16 +116,13 @@ async function binaryCache(address: string, create: boolean, signal: AbortSignal
   };
 }
 
-async function cacheFilesAt(
-  { place, credentials, netrcFile, ca }: CacheAddress,
-  signal: AbortSignal,
-): Promise<CacheTargetFiles> {
+async function cacheFilesAt(address: CacheAddress, signal: AbortSignal): Promise<CacheTargetFiles> {
+  const { place, ca } = address;
   if (typeof place === 'string') return new CacheFolder(place);
   if (!(place instanceof URL)) throw new UsageError('a bucket in the layout of Nix can only be read');
   // Loaded when it is needed: it brings a client of its own.
   const { CacheUpload } = await import('../store/moving/cache-upload.ts');
-  const known = credentials ? () => credentials : readNetrc(place.hostname, netrcFile);
-  return new CacheUpload(place, { credentials: known, ca }, signal);
+  return new CacheUpload(place, { credentials: credentialsFor({ ...address, place }), ca }, signal);
 }
 
 /** Opens where the chosen store paths are copied from, and finds them; `undefined` stands for those of the reference graph. */

@@ -194,6 +194,30 @@ test('nor do as many who all stop in the middle of a request', async () => {
   for (const { socket } of [...others, good]) socket.destroy();
 });
 
+test.for(['QueryValidPaths', 'QueryMissing'] as const)(
+  '%s of very many paths keeps nobody else waiting',
+  async (operation) => {
+    const [greedy, good] = [await greeted(), await greeted()];
+    const hash = (i: number) => String(i).padStart(32, '0');
+    const paths = Array.from({ length: 150_000 }, (_, i) => `/nix/store/${hash(i)}-absent`);
+    greedy.to.number(OPERATION[operation]).texts(paths).number(0);
+    greedy.send();
+    let isAnswered = false;
+    const answer = greedy.from.number().then(() => {
+      isAnswered = true;
+    });
+    let count = 0;
+    while (!isAnswered) {
+      await good.works();
+      count++;
+    }
+    await answer;
+    // Some of them while the request comes.
+    expect(count).toBeGreaterThan(50);
+    for (const { socket } of [greedy, good]) socket.destroy();
+  },
+);
+
 test('an error does not repeat all that the client has sent', async () => {
   const client = await greeted();
   client.to.number(OPERATION.QueryRealisation).text('x'.repeat(1 << 20));

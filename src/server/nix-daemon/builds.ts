@@ -5,6 +5,7 @@ import { SINCE } from '../../nix/worker/protocol.ts';
 import type { WireReader } from '../../nix/worker/reader.ts';
 import { readPath, writePaths } from '../../store/path-info/worker.ts';
 import type { OpenedStore, Services } from '../../store/services.ts';
+import { Turns } from '../../util/async/turns.ts';
 import { collect } from '../../util/bytes.ts';
 import { damaged, invalid, StoreError } from '../../util/errors.ts';
 import { find, notValid } from './queries.ts';
@@ -25,11 +26,8 @@ const ALREADY_VALID = 2;
 export function builds(store: OpenedStore): Operations {
   /** Throws unless all of it is there. */
   const check = async (wanted: readonly Wanted[], { signal }: Client) => {
-    for (const one of wanted) {
-      if ((await missingOf(store, one, signal)).length === 0) continue;
-      if (one.outputs) throw refused(one.text);
-      throw notValid(one.path);
-    }
+    for await (const { outputs, text, path } of lacking(store, wanted, signal))
+      throw outputs ? refused(text) : notValid(path);
   };
   return {
     async BuildPaths(from) {
@@ -78,8 +76,7 @@ export function builds(store: OpenedStore): Operations {
         run: async (answer, { signal }) => {
           const unknown: StorePath[] = [];
           const toBuild: StorePath[] = [];
-          for (const one of wanted) {
-            if ((await missingOf(store, one, signal)).length === 0) continue;
+          for await (const one of lacking(store, wanted, signal)) {
             const isKnown = one.outputs && (await find(store, one.path, signal));
             (isKnown ? toBuild : unknown).push(one.path);
           }
@@ -113,6 +110,19 @@ async function readWanted(from: WireReader): Promise<Wanted[]> {
       throw new StoreError('UNIMPLEMENTED', `${text}: outputs of what is built are not known here`);
     return { text, path: StorePath.parseAbsolute(path), outputs: outputs?.split(',') };
   });
+}
+
+/** Those of which something is not there. Others have their turn meanwhile. */
+async function* lacking(
+  store: OpenedStore,
+  wanted: readonly Wanted[],
+  signal: AbortSignal,
+): AsyncGenerator<Wanted> {
+  const turns = new Turns(signal);
+  for (const one of wanted) {
+    if ((await missingOf(store, one, signal)).length > 0) yield one;
+    if (turns.isDue) await turns.take();
+  }
 }
 
 /** What of it is not there: paths, or names of outputs. */

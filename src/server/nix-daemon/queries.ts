@@ -7,6 +7,7 @@ import type { PathDescription, PathInfo } from '../../store/path-info/path-info.
 import { readPath, readPaths, writeDescription, writePaths } from '../../store/path-info/worker.ts';
 import type { OpenedStore, Services } from '../../store/services.ts';
 import { mapAhead } from '../../util/async/iterables.ts';
+import { Turns } from '../../util/async/turns.ts';
 import { invalid, StoreError } from '../../util/errors.ts';
 import { Referrers } from './referrers.ts';
 import type { Operations, Request } from './request.ts';
@@ -59,11 +60,13 @@ export function queries(store: OpenedStore): Operations {
       await from.flag();
       return {
         run: async (answer, { signal }) => {
-          const found = mapAhead(paths, AT_ONCE, (path) => find(store, path, signal));
-          writePaths(
-            answer,
-            (await Array.fromAsync(found)).flatMap((info) => info?.storePath ?? []),
-          );
+          const valid: StorePath[] = [];
+          const turns = new Turns(signal);
+          for await (const info of mapAhead(paths, AT_ONCE, (path) => find(store, path, signal))) {
+            if (info) valid.push(info.storePath);
+            if (turns.isDue) await turns.take();
+          }
+          writePaths(answer, valid);
         },
       };
     },

@@ -9,47 +9,68 @@ export interface Credentials {
 
 /** Where Nix looks, too. */
 const DEFAULT_FILE = '/etc/nix/netrc';
+/** What stands behind a backslash, where that is not meant itself: within quotes. */
+const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t' };
+
+/** A place on the web, and what its address says of who asks there. */
+interface Asked {
+  readonly place: URL;
+  readonly credentials: Credentials | undefined;
+  readonly netrcFile: string | undefined;
+}
 
 /**
- * Gives the credentials for a host in a netrc file, as it is now; `undefined` when it names none. Without a name, the file
- * that Nix uses, if it can be read. Throws FAILED_PRECONDITION for a file that was named and cannot be read.
+ * Gives who asks at a place, as its address says, or a netrc file as it is now: for a user without a password, that user's.
+ * Without a name, the file that Nix uses, if it can be read. Throws FAILED_PRECONDITION for a file that was named and
+ * cannot be read.
  */
-export function readNetrc(host: string, file?: string): () => Credentials | undefined {
+export function credentialsFor({ place, credentials, netrcFile }: Asked): () => Credentials | undefined {
+  if (credentials && credentials.password !== '') return () => credentials;
+  const user = credentials?.user;
   try {
-    const netrc = new FreshFiles([file ?? DEFAULT_FILE], ([text]) => parseNetrc(text!.toString(), host));
-    return () => netrc.get();
+    const parse = ([text]: readonly Buffer[]) => parseNetrc(text!.toString(), place.hostname, user);
+    const netrc = new FreshFiles([netrcFile ?? DEFAULT_FILE], parse);
+    return () => netrc.get() ?? credentials;
   } catch (error) {
-    if (file === undefined && ['ENOENT', 'EACCES'].includes(systemCode(error) ?? '')) return () => undefined;
-    throw new StoreError('FAILED_PRECONDITION', `cannot read the netrc file ${file}: ${reasonOf(error)}`, {
-      cause: error,
-    });
+    if (netrcFile === undefined && ['ENOENT', 'EACCES'].includes(systemCode(error) ?? ''))
+      return () => credentials;
+    throw new StoreError(
+      'FAILED_PRECONDITION',
+      `cannot read the netrc file ${netrcFile}: ${reasonOf(error)}`,
+      { cause: error },
+    );
   }
 }
 
-/** The credentials of the first entry that is for this host, or for any. */
-export function parseNetrc(text: string, host: string): Credentials | undefined {
+/** The credentials of the first entry that is for this host, or for any, and for this user, if there is one. */
+export function parseNetrc(text: string, host: string, user?: string): Credentials | undefined {
   const wanted = comparable(host);
   // The definition of a macro goes up to an empty line.
   const words = text
-    .replace(/^[ \t]*macdef\s[\s\S]*?(?:\n[ \t\r]*(?=\n)|$(?![\s\S]))/gm, '\n')
+    .replace(/^[ \t]*macdef\s[\s\S]*?(?:\n[ \t\r]*(?=\n)|$(?![\s\S]))/gim, '\n')
     .replace(/^[ \t]*#.*$/gm, '')
     .matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g);
   const next = () => {
     const { value } = words.next();
-    return value && (value[2] ?? value[1]!.replace(/\\(.)/g, '$1'));
+    return value && (value[2] ?? value[1]!.replace(/\\(.)/g, (_, one: string) => ESCAPES[one] ?? one));
   };
-  let found: { user: string; password: string } | undefined;
-  for (let word = next(); word !== undefined; word = next()) {
+  let found: { login: string | undefined; password: string | undefined } | undefined;
+  const isWanted = () => {
+    // An entry that says nothing is none.
+    if (found?.login === undefined && found?.password === undefined) return false;
+    return user === undefined || (found.login ?? user) === user;
+  };
+  for (let word = next()?.toLowerCase(); word !== undefined; word = next()?.toLowerCase()) {
     if (word === 'machine' || word === 'default') {
-      if (found) break;
-      if (word === 'default' || comparable(next() ?? '') === wanted) found = { user: '', password: '' };
+      if (isWanted()) break;
+      const isThis = word === 'default' || comparable(next() ?? '') === wanted;
+      found = isThis ? { login: undefined, password: undefined } : undefined;
     } else if (word === 'login' || word === 'password' || word === 'account') {
       const value = next() ?? '';
-      if (found && word === 'login') found.user = value;
-      if (found && word === 'password') found.password = value;
+      if (found && word !== 'account') found[word] = value;
     }
   }
-  return found && (found.user !== '' || found.password !== '') ? found : undefined;
+  return isWanted() ? { user: found!.login ?? user ?? '', password: found!.password ?? '' } : undefined;
 }
 
 /** Names of hosts are the same in any case, and addresses of IPv6 in brackets or without. */

@@ -2,6 +2,7 @@ import type { Node } from '../../castore/node.ts';
 import { fingerprint } from '../../nix/signature.ts';
 import type { StorePath } from '../../nix/store-path.ts';
 import { mapAhead } from '../../util/async/iterables.ts';
+import { Turns } from '../../util/async/turns.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
 import { invalid, StoreError } from '../../util/errors.ts';
 import { keepTree } from '../keeping/keep-tree.ts';
@@ -105,8 +106,13 @@ export class PathInfoTaker {
       const found = await this.#store.pathInfos.describe(path.hash, signal);
       return found?.storePath.name === path.name;
     };
-    const found = await Array.fromAsync(mapAhead(references, AT_ONCE, isThere));
-    const missing = references.filter((_, i) => !found[i]);
+    const missing: StorePath[] = [];
+    const turns = new Turns(signal);
+    const look = async (path: StorePath) => ({ path, isFound: await isThere(path) });
+    for await (const { path, isFound } of mapAhead(references, AT_ONCE, look)) {
+      if (!isFound) missing.push(path);
+      if (turns.isDue) await turns.take();
+    }
     if (missing.length === 0) return;
     const shown = missing.slice(0, MAX_SHOWN).map((path) => path.absolute());
     const more = missing.length > MAX_SHOWN ? ` and ${missing.length - MAX_SHOWN} more` : '';

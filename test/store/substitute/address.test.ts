@@ -1,9 +1,12 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseCaches } from '../../../src/store/substitute/address.ts';
-import { parseNetrc } from '../../../src/store/substitute/netrc.ts';
+import { credentialsFor, parseNetrc } from '../../../src/store/substitute/netrc.ts';
 import { openCaches } from '../../../src/store/substitute/open-caches.ts';
 import { describeFacts } from '../../helpers/facts.ts';
+import { tempDir } from '../../helpers/temp.ts';
 
 const KEY = 'a.b-1:6NCHdD59X431o0gWypbMrAURkbJ16ZPMQFGspcD+hjY=';
 const parse = (address: string) => openCaches(parseCaches(new URL(address)));
@@ -98,6 +101,29 @@ default login any password four`;
     expect(parseNetrc(text, 'd')).toEqual({ user: 'any', password: 'four' });
     expect(parseNetrc('machine a login x password y', 'b')).toBeUndefined();
     expect(parseNetrc('machine a', 'a')).toBeUndefined();
+  });
+
+  test('is read as curl reads it', () => {
+    expect(parseNetrc('machine a\ndefault login x password y', 'a')).toEqual({ user: 'x', password: 'y' });
+    expect(parseNetrc('MACHINE a Login x PASSWORD y', 'a')).toEqual({ user: 'x', password: 'y' });
+    expect(parseNetrc('machine a login x password "1\\n2\\t\\"3"', 'a')?.password).toBe('1\n2\t"3');
+  });
+
+  test('has the password of a user whom the address names without one', () => {
+    const text = 'machine a login x password one\nmachine a login y password two\nmachine b password three';
+    expect(parseNetrc(text, 'a', 'y')).toEqual({ user: 'y', password: 'two' });
+    expect(parseNetrc(text, 'b', 'y')).toEqual({ user: 'y', password: 'three' });
+    expect(parseNetrc(text, 'a', 'z')).toBeUndefined();
+    const netrcFile = join(tempDir(), 'netrc');
+    writeFileSync(netrcFile, text);
+    const asked = (address: string) => {
+      const [cache] = parseCaches(new URL(`${address}?netrc-file=${netrcFile}`));
+      return credentialsFor({ ...cache!, place: cache!.place as URL })();
+    };
+    expect(asked('nix+http://y@a/')).toEqual({ user: 'y', password: 'two' });
+    expect(asked('nix+http://z@a/')).toEqual({ user: 'z', password: '' });
+    expect(asked('nix+http://y:own@a/')).toEqual({ user: 'y', password: 'own' });
+    expect(asked('nix+http://c/')).toBeUndefined();
   });
 
   test('names hosts as they are written anywhere', () => {
