@@ -107,3 +107,17 @@ test('one that only comes slowly for a while is not asked for again', async () =
   expect(await reading).toMatchObject({ status: 0, stdout: '' });
   await there.stop();
 });
+
+test('one of two stores that only drips in the middle of a file is left for the other', async () => {
+  const [first, second] = [await TcpProxy.start(daemon.port), await TcpProxy.start(daemon.port)];
+  Object.assign(first, { rate: 8 * MIB, holds: 64 << 10 });
+  const stores = ['--store', first.url, '--store', second.url];
+  const there = await mount([...stores, '--cache', join(tempDir(), 'cache')]);
+  const reading = run('cmp', [large, join(there.dir, path.slice('/nix/store/'.length))]);
+  while (first.down < 6 * MIB) await delay(10);
+  expect(second.down).toBe(0);
+  // From here on it would take hours.
+  first.rate = 2000;
+  expect(await reading).toMatchObject({ status: 0, stdout: '' });
+  await there.stop();
+});

@@ -45,14 +45,16 @@ export class ReplicatedBlobService implements BlobService {
     digest: Digest,
     { size, offset = 0, signal }: ReadOptions = {},
   ): Promise<AsyncIterable<Uint8Array> | undefined> {
-    const begin = (at: number) =>
+    const begin = (at: number, until: AbortSignal) =>
       this.replicas.ask(
-        (service, until) =>
-          service.read(digest, { ...(size !== undefined && { size }), offset: at, signal: until }),
-        { signal, isSomewhere: true, whom: this.whom },
+        async (service, asking, member) => {
+          const options = { ...(size !== undefined && { size }), offset: at, signal: asking };
+          const parts = await service.read(digest, options);
+          return parts && { parts, member };
+        },
+        { signal: until, isSomewhere: true, whom: this.whom },
       );
-    const first = await begin(offset);
-    return first && resumedContents(this.replicas, offset, first, begin, signal);
+    return resumedContents(this.replicas, offset, begin, signal);
   }
 
   put(content: BlobContent, options?: PutOptions): Promise<Chunk> {

@@ -1,4 +1,5 @@
 import { damaged, messageOf, StoreError, WrongContents } from '../errors.ts';
+import { DRIPPING_MS, DripWatch } from './dripping.ts';
 import { Outage } from './outage.ts';
 import { Replica } from './replica.ts';
 import type { Patience, RetryOptions } from './retry.ts';
@@ -83,6 +84,12 @@ export class Replicas<S> {
    */
   resumed<T>(begin: () => AsyncIterable<T>, signal?: AbortSignal): AsyncGenerator<T> {
     return resuming(this.#retries(signal), begin);
+  }
+
+  /** Takes note that one is slow; whether there is another to be asked instead. */
+  overtake(slow: Replica): boolean {
+    slow.wasSlow();
+    return this.#group.members.some((one) => one !== slow && one.isUp && !one.isSlow);
   }
 
   /** The service that takes what is put. */
@@ -174,21 +181,39 @@ export class Replicas<S> {
   }
 }
 
-/** A stream of contents that several have: when it breaks, another one goes on behind what has come. */
-export async function* resumedContents<S>(
+/** A stream of contents, and who brings it. */
+interface Contents {
+  readonly parts: AsyncIterable<Uint8Array>;
+  readonly member: Replica;
+}
+
+/**
+ * Contents that several have: when the stream of one breaks, another one goes on behind what has come; and also when it only
+ * drips. `begin` begins behind so many bytes. `undefined` when they are not there.
+ */
+export async function resumedContents<S>(
   replicas: Replicas<S>,
   offset: number,
-  first: AsyncIterable<Uint8Array>,
-  begin: (offset: number) => Promise<AsyncIterable<Uint8Array> | undefined>,
+  begin: (offset: number, signal: AbortSignal) => Promise<Contents | undefined>,
   signal?: AbortSignal,
-): AsyncGenerator<Uint8Array> {
+): Promise<AsyncIterable<Uint8Array> | undefined> {
   let at = offset;
-  let begun: AsyncIterable<Uint8Array> | undefined = first;
-  yield* replicas.resumed(async function* () {
-    const parts = begun ?? (await begin(at));
+  let everyMs = DRIPPING_MS;
+  const started = async () => {
+    const drips = new DripWatch(everyMs);
+    // Where nobody is faster, there is more and more time.
+    everyMs *= 2;
+    const contents = await drips.begin((dry) => begin(at, signal ? AbortSignal.any([signal, dry]) : dry));
+    return contents && { drips, ...contents };
+  };
+  const first = await started();
+  if (!first) return undefined;
+  let begun: typeof first | undefined = first;
+  return replicas.resumed(async function* () {
+    const stream = begun ?? (await started());
     begun = undefined;
-    if (!parts) throw damaged('what was being read has gone');
-    for await (const part of parts) {
+    if (!stream) throw damaged('what was being read has gone');
+    for await (const part of stream.drips.watch(stream.parts, () => replicas.overtake(stream.member))) {
       at += part.length;
       yield part;
     }
