@@ -257,6 +257,39 @@ test.for([
   expect(await other.stop()).toBe(0);
 });
 
+test('uploads that all stop half way take only so much memory, and keep nobody from reading', async () => {
+  const dir = tempDir();
+  const other = await startNixDaemon(`local://${dir}/store`, join(dir, 'socket'), ['--max-memory', '16M']);
+  const before = other.memory();
+  const size = 100 << 20;
+  const clients: RawClient[] = [];
+  for (let i = 0; i < 50; i++) {
+    const client = new RawClient(other.at);
+    clients.push(client);
+    await client.greet();
+    client.to
+      .number(OPERATION.AddToStore)
+      .text('name')
+      .text('fixed:r:sha256')
+      .texts([])
+      .number(0)
+      .number(size);
+    for (const word of ['nix-archive-1', '(', 'type', 'regular', 'contents']) client.to.text(word);
+    client.to.number(size - 200);
+    client.send();
+    client.send(randomBytes(1 << 20, 'half'));
+  }
+  const good = new RawClient(other.at);
+  await good.greet();
+  for (let round = 0; round < 20; round++) {
+    await good.works();
+    expect(other.memory() - before).toBeLessThan(250 << 20);
+    await delay(100);
+  }
+  for (const { socket } of [...clients, good]) socket.destroy();
+  expect(await other.stop()).toBe(0);
+});
+
 test('one that stops does not wait for clients that say nothing, and does for a request', async () => {
   const dir = tempDir();
   const other = await startNixDaemon(`local://${dir}/store`, join(dir, 'socket'));

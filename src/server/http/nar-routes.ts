@@ -4,13 +4,12 @@ import type { UploadedCompression } from '../../store/upload/nar.ts';
 import { takeNar } from '../../store/upload/nar.ts';
 import type { UploadTables } from '../../store/upload/tables.ts';
 import { invalid, StoreError } from '../../util/errors.ts';
+import { UPLOAD_MEMORY } from '../shares/budget.ts';
 import type { Exchange } from './exchange.ts';
 import type { NarSender } from './nar-sender.ts';
 import { HttpProblem } from './problem.ts';
 import type { Route } from './router.ts';
 
-/** What reading a NAR takes, in bytes: what is decompressed, cut and written. Where there is not so much, it has to wait. */
-const UPLOAD = 6 << 20;
 /** Endings that a Nix which compresses puts behind `.nar`; gzip has none. */
 const ENDINGS: Record<string, UploadedCompression> = {
   '.xz': 'xz',
@@ -49,7 +48,7 @@ export function narRoutes(store: Store, tables: UploadTables, sender: NarSender)
         const compression = ending === undefined ? undefined : ENDINGS[ending];
         if (exchange.header('content-encoding') !== undefined) throw notTaken('Content-Encoding');
         if (ending !== undefined && !compression) throw notTaken(ending);
-        await exchange.holding.take(UPLOAD);
+        await exchange.holding.take(UPLOAD_MEMORY);
         await take(exchange, sha256, compression);
         exchange.reply(200, 'text/plain', '');
       },

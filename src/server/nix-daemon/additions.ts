@@ -46,7 +46,7 @@ export function additions(store: OpenedStore, tables: UploadTables): Operations 
       return {
         contents,
         async run(_answer, client) {
-          client.mayWrite();
+          await client.mayUpload();
           const nar = await ingestNar(whole(contents, Number(info.narSize)), store, client);
           await take(info, nar, client.signal);
         },
@@ -60,7 +60,7 @@ export function additions(store: OpenedStore, tables: UploadTables): Operations 
       return {
         contents,
         async run(_answer, client) {
-          client.mayWrite();
+          await client.mayUpload();
           const paths = new WireReader(contents);
           const count = await paths.count('the number of paths', MAX_PATHS);
           // Each waits for what it refers to; together they wait for the disk.
@@ -92,7 +92,7 @@ export function additions(store: OpenedStore, tables: UploadTables): Operations 
       return {
         contents,
         async run(answer, client) {
-          client.mayWrite();
+          await client.mayUpload();
           checkName(name);
           const info = await add(store, { name, type: caTypeOf(type), references, contents }, client.signal);
           await take(info, info, client.signal);

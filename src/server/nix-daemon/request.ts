@@ -8,6 +8,8 @@ export interface Client {
   readonly version: number;
   /** Throws PERMISSION_DENIED for a client that may only read. */
   mayWrite(): void;
+  /** Likewise, and waits for the memory that an upload takes. */
+  mayUpload(): Promise<void>;
   readonly signal: AbortSignal;
 }
 

@@ -15,6 +15,7 @@ import { WireReader } from '../../nix/worker/reader.ts';
 import { WireWriter } from '../../nix/worker/writer.ts';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
+import { UPLOAD_MEMORY } from '../shares/budget.ts';
 import type { Awaited, Holding, Share } from '../shares/holding.ts';
 import type { Place } from './places.ts';
 import type { Client, Operations, Request } from './request.ts';
@@ -66,7 +67,10 @@ export class Session {
     this.#options = options;
     const next = () => (this.#isWaiting ? this.#owed(parts) : parts.next());
     this.#from = new WireReader({ next });
-    socket.once('close', () => this.#gone.abort(new StoreError('CANCELLED', 'the client has hung up')));
+    socket.once('close', () => {
+      this.#gone.abort(new StoreError('CANCELLED', 'the client has hung up'));
+      this.#holding?.close();
+    });
     socket.once('timeout', () => {
       log.warn('a client of the Nix daemon stands still', { seconds: SILENCE_MS / 1000 });
       socket.destroy();
@@ -120,7 +124,12 @@ export class Session {
     this.#to.text(DAEMON_NAME);
     if (version >= SINCE.TRUST) this.#to.number(this.#isTrusted() ? TRUST.TRUSTED : TRUST.NOT_TRUSTED);
     await this.#send(this.#to.number(REPLY.LAST));
-    return { version, mayWrite: this.#options.mayWrite, signal: this.#gone.signal };
+    const { mayWrite } = this.#options;
+    const mayUpload = async () => {
+      mayWrite();
+      await this.#hold().take(UPLOAD_MEMORY);
+    };
+    return { version, mayWrite, mayUpload, signal: this.#gone.signal };
   }
 
   #isTrusted(): boolean {

@@ -14,7 +14,7 @@ export function sideFiles(files: SideFiles): Operations {
       return {
         contents,
         async run(answer, client) {
-          client.mayWrite();
+          await client.mayUpload();
           if (!name) throw invalid('this is no derivation whose log could be kept');
           await files.put(name, { [Symbol.asyncIterator]: () => contents }, client.signal);
           answer.number(1);

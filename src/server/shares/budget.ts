@@ -3,6 +3,8 @@ import { log } from '../../util/log.ts';
 import type { Claim, Kind, Ledger } from './holding.ts';
 import { type Holding, Share } from './holding.ts';
 
+/** What reading a NAR takes, in bytes: what is decompressed, cut and written. Where there is not so much, it has to wait. */
+export const UPLOAD_MEMORY = 6 << 20;
 /** What requests and answers may take at most, over all clients, when nobody says otherwise: bytes. */
 export const DEFAULT_MAX_MEMORY = 48 << 20;
 const MIN_MEMORY = 16 << 20;
