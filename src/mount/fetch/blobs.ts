@@ -151,11 +151,14 @@ export class BlobFetcher {
     return (this.#options.verifyWhole && list.provisional) || this.#verification.isHidden(list);
   }
 
-  /** Brings a file for which nobody waits yet: as a whole, unless it is known of which chunks it is. */
+  /**
+   * Brings a file for which nobody waits yet: as a whole, unless it is known of which chunks it is. On a slow line, all of
+   * a whole one would keep the others waiting.
+   */
   #fileAhead(file: Chunk): Promise<void> {
     const { signal } = this.#closing;
     const { digest, size } = file;
-    if (size <= SINGLE_CHUNK_LIMIT || this.#verification.list(digest))
+    if (size <= SINGLE_CHUNK_LIMIT || this.#transfers.line.isSlow || this.#verification.list(digest))
       return this.ahead(file, { offset: 0, length: size }, signal);
     const whole = (shared: AbortSignal) => this.#whole(digest, size, () => {}, shared);
     return this.#transfers.run({ key: digest.hex, size, urgency: URGENCY.AHEAD }, whole, signal);
