@@ -14,7 +14,8 @@ import * as fuse from './protocol.ts';
 
 /** From the thread that serves the kernel to the fetch side. */
 export type SessionMessage =
-  | { readonly type: 'need'; readonly need: Need }
+  /** `pid`: of whoever asks first, or 0. */
+  | { readonly type: 'need'; readonly need: Need; readonly pid: number }
   /** Nobody waits for it any more. */
   | { readonly type: 'leave'; readonly key: string }
   /** A request that another thread may hold has been interrupted. */
@@ -72,6 +73,8 @@ const PING_MS = 1000;
  * that leads into the mount which it serves.
  */
 const MAX_PINGS = 10;
+/** Where a request has the process, or thread, that makes it. */
+export const PID_AT = 32;
 /** Arguments of INTERRUPT: the `unique` of the request that is meant. */
 const INTERRUPT_LENGTH = 8;
 /** Of a request that is parked, so much is kept: a name and all arguments lie in it. */
@@ -233,7 +236,7 @@ export class Dispatcher<Origin> {
       return;
     }
     this.#parked.set(need.key, [parked]);
-    this.#post({ type: 'need', need });
+    this.#post({ type: 'need', need, pid: bytes.readUInt32LE(PID_AT) });
   }
 
   /** Answers a parked request whose process was interrupted; false when there is none. */

@@ -11,6 +11,7 @@ import { SingleFlight } from '../util/async/single-flight.ts';
 import { isAway } from '../util/async/transient.ts';
 import { CODES, messageOf, StoreError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { hasBegunWithin } from '../util/system/process-age.ts';
 import { FailedNeeds } from './failed-needs.ts';
 
 /** So many bytes are progress: from a peer that sends one now and then, nothing would ever be had. */
@@ -73,7 +74,7 @@ export class HandOver {
     const waiting = this.#waiting.get(server)!;
     switch (message.type) {
       case 'need':
-        void this.#meet(server, message.need as StoreNeed, waiting);
+        void this.#meet(server, message.need as StoreNeed, message.pid, waiting);
         break;
       case 'leave':
         waiting.get(message.key)?.abort();
@@ -87,17 +88,25 @@ export class HandOver {
     }
   }
 
-  async #meet(server: Server, need: StoreNeed, waiting: Map<string, AbortController>): Promise<void> {
+  async #meet(
+    server: Server,
+    need: StoreNeed,
+    pid: number,
+    waiting: Map<string, AbortController>,
+  ): Promise<void> {
     const leave = new AbortController();
     waiting.set(need.key, leave);
-    const errno = await this.meet(need, leave.signal);
+    const errno = await this.meet(need, leave.signal, pid);
     if (waiting.get(need.key) === leave) waiting.delete(need.key);
     if (!leave.signal.aborted) server.send({ type: 'done', key: need.key, errno });
   }
 
-  /** Meets a need; gives 0, or the errno to answer with. Only a store path may turn out not to exist. */
-  async meet(need: StoreNeed, signal: AbortSignal): Promise<number> {
-    const patience = this.#failed.patience(need);
+  /**
+   * Meets a need; gives 0, or the errno to answer with. Only a store path may turn out not to exist. `pid`: of whoever asks,
+   * if that is known.
+   */
+  async meet(need: StoreNeed, signal: AbortSignal, pid = 0): Promise<number> {
+    const patience = this.#failed.patience(need, (sinceMs) => hasBegunWithin(sinceMs, pid));
     if (patience === 0) return CODES.INTERNAL.errno;
     try {
       await this.#flights.run(need.key, (shared) => this.#fetch(need, patience, shared), signal);
@@ -127,13 +136,19 @@ export class HandOver {
     const { fetch, timeoutMs } = this.#options;
     const stop = new AbortController();
     const late = Promise.withResolvers<never>();
+    let due = 0;
+    let lateMs = 0;
     const end = () => {
+      lateMs = performance.now() - due;
       const reason = new StoreError('DEADLINE_EXCEEDED', `nothing arrived for ${timeoutMs / 1000} s`);
       stop.abort(reason);
       // Who has tried in vain all the while may say why, if it does so at once.
       setImmediate(() => late.reject(reason));
     };
-    const after = (ms: number) => (ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(end, ms).unref());
+    const after = (ms: number) => {
+      due = performance.now() + ms;
+      return ms === Number.POSITIVE_INFINITY ? undefined : setTimeout(end, ms).unref();
+    };
     let timer = after(patience === undefined ? timeoutMs : Math.min(patience, timeoutMs));
     const left = addAbortListener(signal, () => stop.abort());
     const begun = performance.now();
@@ -157,7 +172,7 @@ export class HandOver {
       await Promise.race([fetching, late.promise]);
       if (came) this.#failed.met(need);
     } catch (error) {
-      if (!signal.aborted && isAway(error)) this.#failed.failed(need, performance.now() - begun);
+      if (!signal.aborted && isAway(error)) this.#failed.failed(need, performance.now() - begun, lateMs);
       throw error;
     } finally {
       ended = true;

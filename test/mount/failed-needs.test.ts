@@ -47,8 +47,11 @@ test('all who have waited for the same name hear at once that it has failed', ()
   expect(waits(failed, need, 50, 1)).toEqual(Array(50).fill(0));
 });
 
-test('on a busy machine they wait little longer', () => {
+test('on a busy machine they wait little longer, or not at all where that shows', () => {
   const failed = new FailedNeeds(TIMEOUT_MS);
+  failed.failed(read(0, 1 << 20), TIMEOUT_MS, 150);
+  expect(waits(failed, read(0, PAGE), 6, 100)).toEqual(Array(6).fill(0));
+  failed.met(read(0, PAGE));
   failed.failed(read(0, 1 << 20), TIMEOUT_MS);
   expect(sum(waits(failed, read(0, PAGE), 8, 100))).toBeLessThanOrEqual(TIMEOUT_MS / 4);
 });
@@ -77,6 +80,14 @@ test.each([0, 1, 40, 100, 400])('who does nothing but ask, each %i ms, has more 
     longest = Math.max(longest, wait!);
     expect(performance.now() - begun).toBeLessThan(150_000);
   }
+});
+
+test('a process that has begun since has all the time', () => {
+  const failed = new FailedNeeds(TIMEOUT_MS);
+  failed.failed(read(0, 1 << 20), TIMEOUT_MS);
+  vi.advanceTimersByTime(5);
+  expect(failed.patience(read(0, PAGE), (sinceMs) => sinceMs > 2)).toBeUndefined();
+  expect(failed.patience(read(0, PAGE), (sinceMs) => sinceMs > 10)).toBe(0);
 });
 
 test('what has failed soon is tried again', () => {

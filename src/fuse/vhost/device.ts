@@ -1,6 +1,7 @@
 import { invalid, messageOf } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Dispatcher } from '../dispatcher.ts';
+import { PID_AT } from '../dispatcher.ts';
 import { IN_HEADER_LENGTH, REQUEST_BUFFER_LENGTH } from '../protocol.ts';
 import type { Origin } from './chain.ts';
 import { readChain, writeRoom } from './chain.ts';
@@ -61,6 +62,8 @@ export class GuestDevice {
       if (length < IN_HEADER_LENGTH || this.#request.readUInt32LE(0) !== length) {
         throw invalid(`a request of ${length} bytes has another length in its header`);
       }
+      // Its processes are none of this machine.
+      this.#request.writeUInt32LE(0, PID_AT);
       this.#dispatcher.serve(this.#request.subarray(0, length), origin);
     }
     if (served > 0 && queue.running) queue.wantKicks(false);
