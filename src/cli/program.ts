@@ -14,6 +14,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['daemon', async () => (await import('./commands/daemon.ts')).daemonCommand],
   ['ls', async () => (await import('./commands/ls.ts')).lsCommand],
   ['cat', async () => (await import('./commands/cat.ts')).catCommand],
+  ['diff', async () => (await import('./commands/diff.ts')).diffCommand],
   ['path-info', async () => (await import('./commands/path-info.ts')).pathInfoCommand],
   ['nix-db', async () => (await import('./commands/nix-db.ts')).nixDbCommand],
   ['nar', async () => (await import('./commands/nar.ts')).narCommand],

@@ -7,6 +7,7 @@ const dir = tempDir();
 const store = `local://${dir}/store`;
 const bucket = `objectstore+file://${dir}/bucket`;
 let path = '';
+let other = '';
 
 /** Runs a command with a terminal as its standard error alone; prints what came there. */
 const ON_TERMINAL = `
@@ -23,6 +24,8 @@ sys.exit(child.wait())
 beforeAll(async () => {
   writeTree(`${dir}/tree`, directory({ tree: generateTree(60, 3) }));
   path = (await tvixStore(['import', '--store', store, `${dir}/tree`])).stdout.trim();
+  writeTree(`${dir}/other`, directory({ tree: generateTree(60, 4) }));
+  other = (await tvixStore(['import', '--store', store, `${dir}/other`])).stdout.trim();
   await tvixStore(['copy', '--from', store, '--to', bucket, path]);
   await tvixStore(['key', 'generate', '--file', `${dir}/key`, 'key-1']);
 });
@@ -32,6 +35,7 @@ test.each([
   'sign --all --store STORE --key-file DIR/key',
   'verify --all --store STORE',
   'stats --store STORE',
+  'diff --summary --store STORE PATH OTHER',
   'gc --store STORE',
   'fsck --store STORE',
   'copy --store STORE --to memory: PATH',
@@ -43,6 +47,7 @@ test.each([
       .replace('STORE', store)
       .replace('BUCKET', bucket)
       .replace('PATH', path)
+      .replace('OTHER', other)
       .replaceAll('DIR', dir)
       .split(' ');
     const shown = await run('python3', ['-c', ON_TERMINAL, process.execPath, CLI, ...args]);
