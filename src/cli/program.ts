@@ -30,6 +30,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['warm', async () => (await import('./commands/warm.ts')).warmCommand],
   ['profile', async () => (await import('./commands/profile.ts')).profileCommand],
   ['root', async () => (await import('./commands/root.ts')).rootCommand],
+  ['why', async () => (await import('./commands/why.ts')).whyCommand],
   ['gc', async () => (await import('./commands/gc.ts')).gcCommand],
   ['fsck', async () => (await import('./commands/fsck.ts')).fsckCommand],
   ['backup', async () => (await import('./commands/backup.ts')).backupCommand],

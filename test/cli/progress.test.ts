@@ -37,6 +37,7 @@ test.each([
   'stats --store STORE',
   'diff --summary --store STORE PATH OTHER',
   'gc --store STORE',
+  'why --store STORE PATH',
   'fsck --store STORE',
   'copy --store STORE --to memory: PATH',
   'warm --store BUCKET --cache DIR/cache PATH',

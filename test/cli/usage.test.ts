@@ -28,7 +28,7 @@ const COMMANDS = [
   'copy',
   'warm',
   'profile',
-  ...['root', 'gc', 'fsck', 'backup', 'restore', 'compact', 'upgrade', 'stats'],
+  ...['root', 'gc', 'why', 'fsck', 'backup', 'restore', 'compact', 'upgrade', 'stats'],
 ];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
 
@@ -84,6 +84,7 @@ const REQUIRED: readonly (readonly [string, string])[] = [
   ['diff', 'STORE_PATH[/SUB]'],
   ['diff PATH', 'OTHER[/SUB]'],
   ['nix-db', 'STORE_PATH'],
+  ['why', 'STORE_PATH'],
   ['nar dump', 'STORE_PATH[/SUB]'],
   ['nar ls', 'STORE_PATH[/SUB]'],
   ['nar export', 'STORE_PATH'],
