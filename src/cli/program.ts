@@ -38,6 +38,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['compact', async () => (await import('./commands/compact.ts')).compactCommand],
   ['upgrade', async () => (await import('./commands/upgrade.ts')).upgradeCommand],
   ['stats', async () => (await import('./commands/stats.ts')).statsCommand],
+  ['du', async () => (await import('./commands/du.ts')).duCommand],
   [
     'completion',
     async () => {

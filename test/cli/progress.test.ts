@@ -38,6 +38,8 @@ test.each([
   'diff --summary --store STORE PATH OTHER',
   'gc --store STORE',
   'why --store STORE PATH',
+  'du --store STORE PATH',
+  'du --all --store BUCKET',
   'fsck --store STORE',
   'copy --store STORE --to memory: PATH',
   'warm --store BUCKET --cache DIR/cache PATH',

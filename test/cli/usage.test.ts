@@ -28,7 +28,7 @@ const COMMANDS = [
   'copy',
   'warm',
   'profile',
-  ...['root', 'gc', 'why', 'fsck', 'backup', 'restore', 'compact', 'upgrade', 'stats'],
+  ...['root', 'gc', 'why', 'fsck', 'backup', 'restore', 'compact', 'upgrade', 'stats', 'du'],
 ];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
 
@@ -93,6 +93,7 @@ const REQUIRED: readonly (readonly [string, string])[] = [
   ['sign --all', '--key-file <file>'],
   ['sign --key-file FILE', 'STORE_PATH arguments, or --all'],
   ['verify', 'STORE_PATH arguments, or --all'],
+  ['du', 'STORE_PATH arguments, or --all'],
   ['composition check', 'FILE'],
   ['composition show', 'FILE'],
   ['realise', 'STORE_PATH'],
