@@ -14,6 +14,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['daemon', async () => (await import('./commands/daemon.ts')).daemonCommand],
   ['ls', async () => (await import('./commands/ls.ts')).lsCommand],
   ['cat', async () => (await import('./commands/cat.ts')).catCommand],
+  ['diff', async () => (await import('./commands/diff.ts')).diffCommand],
   ['path-info', async () => (await import('./commands/path-info.ts')).pathInfoCommand],
   ['nix-db', async () => (await import('./commands/nix-db.ts')).nixDbCommand],
   ['nar', async () => (await import('./commands/nar.ts')).narCommand],
@@ -29,6 +30,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['warm', async () => (await import('./commands/warm.ts')).warmCommand],
   ['profile', async () => (await import('./commands/profile.ts')).profileCommand],
   ['root', async () => (await import('./commands/root.ts')).rootCommand],
+  ['why', async () => (await import('./commands/why.ts')).whyCommand],
   ['gc', async () => (await import('./commands/gc.ts')).gcCommand],
   ['fsck', async () => (await import('./commands/fsck.ts')).fsckCommand],
   ['backup', async () => (await import('./commands/backup.ts')).backupCommand],
@@ -36,6 +38,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<() => Command>> = new Map([
   ['compact', async () => (await import('./commands/compact.ts')).compactCommand],
   ['upgrade', async () => (await import('./commands/upgrade.ts')).upgradeCommand],
   ['stats', async () => (await import('./commands/stats.ts')).statsCommand],
+  ['du', async () => (await import('./commands/du.ts')).duCommand],
   [
     'completion',
     async () => {

@@ -7,6 +7,7 @@ const dir = tempDir();
 const store = `local://${dir}/store`;
 const bucket = `objectstore+file://${dir}/bucket`;
 let path = '';
+let other = '';
 
 /** Runs a command with a terminal as its standard error alone; prints what came there. */
 const ON_TERMINAL = `
@@ -23,6 +24,8 @@ sys.exit(child.wait())
 beforeAll(async () => {
   writeTree(`${dir}/tree`, directory({ tree: generateTree(60, 3) }));
   path = (await tvixStore(['import', '--store', store, `${dir}/tree`])).stdout.trim();
+  writeTree(`${dir}/other`, directory({ tree: generateTree(60, 4) }));
+  other = (await tvixStore(['import', '--store', store, `${dir}/other`])).stdout.trim();
   await tvixStore(['copy', '--from', store, '--to', bucket, path]);
   await tvixStore(['key', 'generate', '--file', `${dir}/key`, 'key-1']);
 });
@@ -32,7 +35,11 @@ test.each([
   'sign --all --store STORE --key-file DIR/key',
   'verify --all --store STORE',
   'stats --store STORE',
+  'diff --summary --store STORE PATH OTHER',
   'gc --store STORE',
+  'why --store STORE PATH',
+  'du --store STORE PATH',
+  'du --all --store BUCKET',
   'fsck --store STORE',
   'copy --store STORE --to memory: PATH',
   'warm --store BUCKET --cache DIR/cache PATH',
@@ -43,6 +50,7 @@ test.each([
       .replace('STORE', store)
       .replace('BUCKET', bucket)
       .replace('PATH', path)
+      .replace('OTHER', other)
       .replaceAll('DIR', dir)
       .split(' ');
     const shown = await run('python3', ['-c', ON_TERMINAL, process.execPath, CLI, ...args]);

@@ -17,6 +17,7 @@ const COMMANDS = [
   'token',
   'ls',
   'cat',
+  'diff',
   'path-info',
   'nix-db',
   'key',
@@ -27,7 +28,7 @@ const COMMANDS = [
   'copy',
   'warm',
   'profile',
-  ...['root', 'gc', 'fsck', 'backup', 'restore', 'compact', 'upgrade', 'stats'],
+  ...['root', 'gc', 'why', 'fsck', 'backup', 'restore', 'compact', 'upgrade', 'stats', 'du'],
 ];
 const HASH = '00bgd045z0d4icpbc2yyz4gx48ak44la';
 
@@ -80,7 +81,10 @@ const REQUIRED: readonly (readonly [string, string])[] = [
   ['mount', 'DIRECTORY'],
   ['virtiofs', 'SOCKET'],
   ['cat', 'STORE_PATH/SUB'],
+  ['diff', 'STORE_PATH[/SUB]'],
+  ['diff PATH', 'OTHER[/SUB]'],
   ['nix-db', 'STORE_PATH'],
+  ['why', 'STORE_PATH'],
   ['nar dump', 'STORE_PATH[/SUB]'],
   ['nar ls', 'STORE_PATH[/SUB]'],
   ['nar export', 'STORE_PATH'],
@@ -89,6 +93,7 @@ const REQUIRED: readonly (readonly [string, string])[] = [
   ['sign --all', '--key-file <file>'],
   ['sign --key-file FILE', 'STORE_PATH arguments, or --all'],
   ['verify', 'STORE_PATH arguments, or --all'],
+  ['du', 'STORE_PATH arguments, or --all'],
   ['composition check', 'FILE'],
   ['composition show', 'FILE'],
   ['realise', 'STORE_PATH'],
@@ -147,6 +152,7 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['ls garbage', 'not a store path: "garbage"'],
   ['ls --all PATH', 'either a STORE_PATH or --all'],
   ['ls PATH/../x', '".." cannot be used inside a store path'],
+  ['diff PATH garbage', 'not a store path: "garbage"'],
   ['cat garbage', 'not a store path: "garbage"'],
   ['cat a b', 'too many arguments'],
   ['path-info garbage', 'not a store path: "garbage"'],

@@ -61,6 +61,16 @@ describe('the pages', () => {
     expect(broken).toEqual([]);
   });
 
+  test('show the units that are installed as they are', () => {
+    const units = readdirSync(join(ROOT, 'scripts/units'));
+    const shown = PAGES.flatMap((page) => blocksOf(read(page), 'ini')).flatMap(({ words, text }) => {
+      const name = words.map((word) => /^file=.*\/(.*)$/.exec(word)?.[1]).find(Boolean);
+      return name !== undefined && units.includes(name) ? [{ name, text }] : [];
+    });
+    expect(shown.length).toBeGreaterThan(0);
+    for (const { name, text } of shown) expect(text, name).toBe(read(join('scripts/units', name)));
+  });
+
   test('name only sources that are there', () => {
     const missing = PAGES.flatMap((page) =>
       [...read(page).matchAll(/`((?:src|test|scripts|bench|protos|docs)\/[\w./-]+)`/g)]

@@ -59,8 +59,7 @@ export class Collector {
     this.#store = store;
     this.#lock = lock;
     const { env } = store;
-    const epoch = dryRun ? env.epoch() + 1 : env.bumpEpoch();
-    this.cutoff = Math.min(epoch, ...liveSessions(env).map((session) => session.epoch));
+    this.cutoff = dryRun ? foreseenCutoff(env) : cutoffAt(env, env.bumpEpoch());
   }
 
   /** Begins a collection. Throws UNAVAILABLE when another is under way. */
@@ -166,6 +165,15 @@ export function lockForDeleting(env: Environment): number {
   const lock = tryLock(join(env.dir, 'gc.lock'), env.owner);
   if (lock !== undefined) return lock;
   throw new StoreError('UNAVAILABLE', `another process is collecting garbage in ${env.dir}; try again later`);
+}
+
+/** What a collection that began now would spare: see C2. */
+export function foreseenCutoff(env: Environment): number {
+  return cutoffAt(env, env.epoch() + 1);
+}
+
+function cutoffAt(env: Environment, epoch: number): number {
+  return Math.min(epoch, ...liveSessions(env).map((session) => session.epoch));
 }
 
 /** Rows that are gone, and the files that they named, which go after the commit. */

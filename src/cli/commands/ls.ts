@@ -7,10 +7,11 @@ import { parsePlace, STORE_PATH_FORMS } from '../../store/named-path.ts';
 import { openStore } from '../../store/open/open-store.ts';
 import { fetchDirectory, resolveNode } from '../../store/resolve.ts';
 import type { Store } from '../../store/services.ts';
-import { asBuffer, printable } from '../../util/bytes.ts';
+import { printable } from '../../util/bytes.ts';
 import { UsageError } from '../../util/errors.ts';
 import { allOption } from '../chosen-paths.ts';
 import { Command } from '../command.ts';
+import { nodeToJson, textToJson } from '../node-json.ts';
 import type { ReadFlags } from '../store-options.ts';
 import { addressesOf, withReadOptions } from '../store-options.ts';
 
@@ -106,7 +107,12 @@ async function* below(
 }
 
 function format({ path, node, facts }: Row, flags: LsFlags): string {
-  if (flags.json) return JSON.stringify({ ...toJson(path, node), ...(facts && factsToJson(facts)) });
+  if (flags.json)
+    return JSON.stringify({
+      ...textToJson(path, 'path'),
+      ...nodeToJson(node),
+      ...(facts && factsToJson(facts)),
+    });
   const name = printable(path);
   if (!flags.long) return name;
   const by = facts && flags.sort && flags.sort !== 'name' ? `${sortedBy(facts, flags.sort)} ` : '';
@@ -134,34 +140,5 @@ function longFormat(name: string, node: Node): string {
       return `${node.executable ? '-r-xr-xr-x' : '-r--r--r--'} ${String(node.size).padStart(12)} ${name}`;
     case 'symlink':
       return `lrwxrwxrwx ${String(node.target.length).padStart(12)} ${name} -> ${printable(node.target)}`;
-  }
-}
-
-function toJson(path: Buffer, node: Node) {
-  // Names that are not UTF-8 come as bytes, so that nothing is lost.
-  const text = (bytes: Uint8Array, key: string) => {
-    const string = asBuffer(bytes).toString('utf8');
-    return Buffer.from(string).equals(bytes)
-      ? { [key]: string }
-      : { [`${key}Base64`]: asBuffer(bytes).toString('base64') };
-  };
-  switch (node.kind) {
-    case 'directory':
-      return {
-        ...text(path, 'path'),
-        type: 'directory',
-        size: Number(node.size),
-        digest: String(node.digest),
-      };
-    case 'file':
-      return {
-        ...text(path, 'path'),
-        type: 'regular',
-        size: Number(node.size),
-        executable: node.executable,
-        digest: String(node.digest),
-      };
-    case 'symlink':
-      return { ...text(path, 'path'), type: 'symlink', ...text(node.target, 'target') };
   }
 }

@@ -1,6 +1,5 @@
 import type { Freed } from '../../castore/local/collector.ts';
 import { Collector } from '../../castore/local/collector.ts';
-import { pinnedPaths } from '../../castore/local/pins.ts';
 import { rowsAtOnce } from '../../castore/local/reserve.ts';
 import type { LocalStore } from '../../castore/local/store.ts';
 import type { Table } from '../../castore/local/table.ts';
@@ -13,8 +12,10 @@ import { PathInfoTable } from '../path-info/local.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
 import { SideFileSweep } from '../side-files/sweep.ts';
 import { CONDEMNED, restore } from './condemned.ts';
-import { isExpired, RootTable } from './roots.ts';
-import { now, UseTable } from './uses.ts';
+import type { Holder } from './holders.ts';
+import { describeHolder, heldByMounts, heldByName, RecentUses } from './holders.ts';
+import { RootTable } from './roots.ts';
+import { UseTable } from './uses.ts';
 
 /** Path infos taken away in one transaction. */
 const BATCH = 256;
@@ -97,7 +98,7 @@ class Paths {
   readonly #infos: PathInfoTable;
   readonly #uses: UseTable;
   readonly #condemned: Table;
-  readonly #cutoff: number;
+  readonly #recent: RecentUses;
   readonly #options: GcOptions;
   /** Store paths that are held, and what holds them. */
   readonly #held = new Map<string, string>();
@@ -107,7 +108,7 @@ class Paths {
     this.#infos = new PathInfoTable(store.env);
     this.#uses = new UseTable(store.env);
     this.#condemned = store.env.table(CONDEMNED);
-    this.#cutoff = cutoff;
+    this.#recent = new RecentUses(store.env, cutoff, options.olderThan);
     this.#options = options;
   }
 
@@ -134,8 +135,7 @@ class Paths {
       for (const hash of dryRun ? work() : this.#store.env.transaction(work)) gone.add(latin1(hash));
     }
     if (!dryRun) {
-      for (const { hash, pid } of pinnedPaths(this.#store.env))
-        this.#hold(hash, `the mount of process ${pid}`);
+      for (const { hash, holder } of heldByMounts(this.#store.env)) this.#hold(hash, holder);
       for (const hash of gone) if (this.#held.has(hash)) gone.delete(hash);
       this.#store.env.transaction(() => this.#condemned.clearSync());
     }
@@ -156,26 +156,16 @@ class Paths {
 
   async #holdAll(): Promise<void> {
     const { env } = this.#store;
-    for (const root of new RootTable(env).list()) {
-      if (!isExpired(root)) this.#hold(root.storePath.hash, `the root ${root.name}`);
-    }
-    for (const { hash, pid } of pinnedPaths(env)) this.#hold(hash, `the mount of process ${pid}`);
+    for (const { hash, holder } of heldByName(env)) this.#hold(hash, holder);
     for await (const { storePath } of this.#infos.all()) {
-      const reason = this.#recentUse(storePath.hash);
-      if (reason) this.#hold(storePath.hash, reason);
+      const holder = this.#recent.holder(storePath.hash);
+      if (holder) this.#hold(storePath.hash, holder);
     }
-  }
-
-  #recentUse(hash: Uint8Array): string | undefined {
-    const { epoch, time } = this.#uses.get(hash);
-    if (epoch >= this.#cutoff) return 'a process that writes';
-    const age = Math.max(0, now() - time);
-    return age < this.#options.olderThan ? `its use ${age} s ago` : undefined;
   }
 
   /** Holds a path and what it refers to. */
-  #hold(hash: Uint8Array, heldBy: string): void {
-    const queue = [{ hash, heldBy }];
+  #hold(hash: Uint8Array, holder: Holder): void {
+    const queue = [{ hash, heldBy: describeHolder(holder) }];
     for (let next = queue.pop(); next; next = queue.pop()) {
       const key = latin1(next.hash);
       if (this.#held.has(key)) continue;
@@ -224,9 +214,9 @@ class Paths {
   /** Moves a path info out of sight unless something holds it by now. Runs in a transaction. */
   #take({ storePath: { hash } }: PathInfo): boolean {
     if (this.#held.has(latin1(hash))) return false;
-    const reason = this.#recentUse(hash);
-    if (reason) {
-      this.#hold(hash, reason);
+    const holder = this.#recent.holder(hash);
+    if (holder) {
+      this.#hold(hash, holder);
       return false;
     }
     if (this.#options.dryRun) return true;

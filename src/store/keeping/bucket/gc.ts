@@ -5,7 +5,7 @@ import { log } from '../../../util/log.ts';
 import { PATH_INFO_PREFIX } from '../../path-info/object-store.ts';
 import type { PathInfo } from '../../path-info/path-info.ts';
 import { PROFILE_PREFIX } from '../../profile/objects.ts';
-import { isExpired } from '../roots.ts';
+import { describeHolder, heldByRoots, recently } from '../holders.ts';
 import { CollectionRun } from './collection-run.ts';
 import type { ListedPathInfo } from './listing.ts';
 import { contentsOf, digestsOf, listPathInfos } from './listing.ts';
@@ -101,7 +101,7 @@ async function choose(
   { olderThan, onPath, onProgress, signal }: BucketGcOptions,
   now: number,
 ): Promise<{ kept: ListedPathInfo[]; gone: ListedPathInfo[] }> {
-  const roots = (await new BucketRoots(objects).list(signal)).filter((root) => !isExpired(root));
+  const roots = await new BucketRoots(objects).list(signal);
   const all = new Map<string, ListedPathInfo & { readonly info: PathInfo }>();
   const held = new Map<string, string>();
   const queue: { key: string; heldBy: string }[] = [];
@@ -116,11 +116,11 @@ async function choose(
     }
     const key = latin1(info.storePath.hash);
     all.set(key, { ...one, info });
-    const age = Math.max(0, Math.round((now - one.modified) / 1000));
-    if (age < olderThan) queue.push({ key, heldBy: `its upload ${age} s ago` });
+    const upload = recently('upload', (now - one.modified) / 1000, olderThan);
+    if (upload) queue.push({ key, heldBy: describeHolder(upload) });
   }
-  for (const { name, storePath } of roots)
-    queue.push({ key: latin1(storePath.hash), heldBy: `the root ${name}` });
+  for (const { hash, holder } of heldByRoots(roots))
+    queue.push({ key: latin1(hash), heldBy: describeHolder(holder) });
   for (let next = queue.pop(); next; next = queue.pop()) {
     const one = all.get(next.key);
     if (!one || held.has(next.key)) continue;
