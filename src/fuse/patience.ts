@@ -20,11 +20,12 @@ export class Patience {
     this.#spinMs = availableParallelism() > 1 ? spinMs : 0;
   }
 
-  /** Notes that a request has come. */
-  renew(): void {
+  /** Notes that a request has come; gives when, by `performance.now()`. */
+  renew(): number {
     const now = performance.now();
     this.#hot = this.#spinMs > 0 && now - this.#last < HOT_MS;
     this.#last = now;
+    return now;
   }
 
   /** Whether to ask again before sleeping. */

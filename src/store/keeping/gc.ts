@@ -13,6 +13,7 @@ import { PathInfoTable } from '../path-info/local.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
 import { SideFileSweep } from '../side-files/sweep.ts';
 import { CONDEMNED, restore } from './condemned.ts';
+import { rememberCollection } from './last-gc.ts';
 import { isExpired, RootTable } from './roots.ts';
 import { now, UseTable } from './uses.ts';
 
@@ -78,6 +79,7 @@ export async function collectGarbage(store: LocalStore, options: GcOptions): Pro
       yield* sideFiles.roots();
     };
     const freed = await collector.sweep(roots(), { dryRun, onBroken, onMarked });
+    if (!dryRun) rememberCollection(store.env.dir, { finished: Date.now(), paths: gone.size });
     return { ...freed, paths: gone.size, kept: paths.count() - (dryRun ? gone.size : 0) };
   } finally {
     collector.end();
