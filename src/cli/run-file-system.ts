@@ -2,6 +2,7 @@ import { addAbortListener } from 'node:events';
 import { Option } from 'commander';
 import type { ServedStore, ServeOptions } from '../mount/serve-store.ts';
 import { toFields, toJson } from '../mount/statistics.ts';
+import type { Watching } from '../server/metrics/listener.ts';
 import type { Addresses } from '../store/open/open-store.ts';
 import { NOWHERE, openStore } from '../store/open/open-store.ts';
 import type { OpenedStore } from '../store/services.ts';
@@ -13,7 +14,6 @@ import { groupNumber, userNumber } from '../util/system/accounts.ts';
 import { letThrough } from '../util/system/signal-mask.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { accountArgument, durationArgument } from './arguments.ts';
-import type { BackgroundFlags } from './background.ts';
 import { announce, onAbandoned, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { CacheSizeFlags } from './cache-size.ts';
 import { withCacheSize } from './cache-size.ts';
@@ -22,13 +22,15 @@ import { endProcess } from './end.ts';
 import type { KeepFreeFlags } from './keep-free.ts';
 import { withKeepFree } from './keep-free.ts';
 import { localStoreDirectory } from './local-store.ts';
+import type { MetricsFlags } from './metrics-options.ts';
+import { beginWatching, withMetricsOptions } from './metrics-options.ts';
 import { printWhileServing } from './output.ts';
 import { onStopSignals } from './stop-signals.ts';
 import type { ReadFlags } from './store-options.ts';
 import { addressesOf, storeName, withReadOptions } from './store-options.ts';
 
 /** Flags of the commands that serve the store to a kernel, this machine's or another's. */
-export interface FileSystemFlags extends ReadFlags, BackgroundFlags, KeepFreeFlags, CacheSizeFlags {
+export interface FileSystemFlags extends ReadFlags, MetricsFlags, KeepFreeFlags, CacheSizeFlags {
   readonly listRoot?: boolean;
   readonly showXattr?: boolean;
   readonly inodes?: '32' | '64';
@@ -46,7 +48,7 @@ const DEFAULT_TIMEOUT_S = 30;
 
 /** Adds them to a command. */
 export function withFileSystemOptions(command: Command): Command {
-  return withCacheSize(withKeepFree(withBackgroundOptions(withReadOptions(command))))
+  return withMetricsOptions(withCacheSize(withKeepFree(withBackgroundOptions(withReadOptions(command)))))
     .option('--list-root', 'allow listing the root (otherwise ls of it fails with "Operation not permitted")')
     .option('--show-xattr', 'show castore digests as extended attributes; reading them costs a request each')
     .addOption(
@@ -169,10 +171,13 @@ export async function runFileSystem<Served extends ServedStore>(
   const stop = new AbortController();
   onStopSignals(() => stop.abort());
   onAbandoned(() => stop.abort());
+  let watching: Watching | undefined;
   try {
     // Whoever wanted it may have gone while the store was opened.
     if (stop.signal.aborted) return;
     if (store.local) refuse(flags, Object.keys(FETCHING), onThisMachine);
+    // Before there is a mount, which could hide what is loaded for it.
+    watching = await beginWatching(flags);
     served = await serve({
       store,
       storeName: storeName(flags),
@@ -189,6 +194,7 @@ export async function runFileSystem<Served extends ServedStore>(
       verifyWhole: flags.verify === 'whole',
       prefetch: flags.prefetch ?? false,
     });
+    watching?.fileSystem(served);
     // At once, if a signal has come while it began.
     addAbortListener(stop.signal, () => void served?.stop());
     try {
@@ -206,6 +212,7 @@ export async function runFileSystem<Served extends ServedStore>(
       tell(words.ended);
     }
   } finally {
+    await watching?.stop();
     await store.close();
   }
   // The threads of fuse-native would keep the process, and so would a write that waits for another one's.

@@ -1,5 +1,6 @@
 import { Option } from 'commander';
 import type { RunningServer } from '../server/listen.ts';
+import type { Watching } from '../server/metrics/listener.ts';
 import { openStore } from '../store/open/open-store.ts';
 import type { OpenedStore } from '../store/services.ts';
 import { containFaults } from '../util/async/fault-domain.ts';
@@ -10,7 +11,6 @@ import { log, neverWaitToLog } from '../util/log.ts';
 import { giveBackFreedMemory } from '../util/system/freed-memory.ts';
 import { notifySystemd } from '../util/system/systemd.ts';
 import { MAX_ID, numberArgument, sizeArgument, socketModeOption } from './arguments.ts';
-import type { BackgroundFlags } from './background.ts';
 import { announce, refuseInBackground, waitedForServer, withBackgroundOptions } from './background.ts';
 import type { CacheSizeFlags } from './cache-size.ts';
 import { withCacheSize } from './cache-size.ts';
@@ -18,6 +18,8 @@ import type { Command } from './command.ts';
 import { endProcess } from './end.ts';
 import type { KeepFreeFlags } from './keep-free.ts';
 import { withKeepFree } from './keep-free.ts';
+import type { MetricsFlags } from './metrics-options.ts';
+import { beginWatching, withMetricsOptions } from './metrics-options.ts';
 import type { SocketFlags } from './socket-ownership.ts';
 import { socketOwnership } from './socket-ownership.ts';
 import { onStopSignals } from './stop-signals.ts';
@@ -25,7 +27,7 @@ import type { ReadFlags, SigningFlags } from './store-options.ts';
 import { addressesOf, storeName } from './store-options.ts';
 
 /** Flags that say where a server listens. */
-export interface ListenFlags extends SocketFlags, BackgroundFlags, KeepFreeFlags, CacheSizeFlags {
+export interface ListenFlags extends SocketFlags, MetricsFlags, KeepFreeFlags, CacheSizeFlags {
   readonly listenAddress: string;
   /** Bytes. */
   readonly maxMemory?: number;
@@ -33,7 +35,7 @@ export interface ListenFlags extends SocketFlags, BackgroundFlags, KeepFreeFlags
 
 /** Adds the flags that say where to listen to a command. */
 export function withListenOptions(command: Command, address: string): Command {
-  return withCacheSize(withKeepFree(withBackgroundOptions(command)))
+  return withMetricsOptions(withCacheSize(withKeepFree(withBackgroundOptions(command))))
     .option(
       '-l, --listen-address <address>',
       'where to listen: host:port, [v6]:port, /path, ./path, @abstract, sd-listen or sd-listen:NAME',
@@ -72,16 +74,19 @@ export async function runServer(
   const { keepFree, cacheSize = keepFree === undefined ? undefined : Number.POSITIVE_INFINITY } = flags;
   const addresses = { ...addressesOf(flags), cacheSize, patience: DEFAULT_PATIENCE };
   const store = await openStore(addresses, 'serve');
+  let watching: Watching | undefined;
   try {
     // From here on there is something to be cleaned up.
     const hurry = new AbortController();
     const stop = new Promise<void>((resolve) => onStopSignals(resolve, () => hurry.abort()));
+    watching = await beginWatching(flags);
     const server = await start(store, { listen, ownership, maxMemory: flags.maxMemory });
     try {
-      const store = storeName(flags);
+      watching?.server(server, store.here());
+      const of = storeName(flags);
       const [first, ...others] = server.addresses;
-      await announce('listening', { at: first, store }, flags);
-      for (const at of others) log.info('listening', { at, store });
+      await announce('listening', { at: first, store: of }, flags);
+      for (const at of others) log.info('listening', { at, store: of });
       notifySystemd('READY=1');
       await stop;
       log.info('stopping');
@@ -90,6 +95,7 @@ export async function runServer(
       await server.stop(hurry.signal);
     }
   } finally {
+    await watching?.stop();
     await store.close();
   }
   // A write that waits for another process's would keep this one.

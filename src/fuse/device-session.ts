@@ -7,6 +7,7 @@ import type { FilePart } from '../util/system/file-splice.ts';
 import { FileSplice } from '../util/system/file-splice.ts';
 import { errno, errnoName, libc } from '../util/system/libc.ts';
 import { PollSet } from '../util/system/poll-set.ts';
+import { countIoError } from './counters.ts';
 import type { DispatcherOptions } from './dispatcher.ts';
 import { Dispatcher } from './dispatcher.ts';
 import { Patience } from './patience.ts';
@@ -69,8 +70,8 @@ export class DeviceSession {
       if (this.#dispatcher.stopped) return;
       const length = libc.read(fd, address, bytes.length);
       if (length >= 0) {
-        this.#patience.renew();
-        if (length >= fuse.IN_HEADER_LENGTH) this.serve(bytes.subarray(0, length));
+        const begun = this.#patience.renew();
+        if (length >= fuse.IN_HEADER_LENGTH) this.serve(bytes.subarray(0, length), begun);
         continue;
       }
       const error = errno();
@@ -86,9 +87,9 @@ export class DeviceSession {
     }
   }
 
-  /** Serves one request. */
-  serve(bytes: Buffer): void {
-    this.#dispatcher.serve(bytes, undefined);
+  /** Serves one request, which came at `begun`. */
+  serve(bytes: Buffer, begun?: number): void {
+    this.#dispatcher.serve(bytes, undefined, begun);
   }
 
   #send(length: number, files: readonly FilePart[]): void {
@@ -106,7 +107,9 @@ export class DeviceSession {
     if (files.length === 0) return libc.write(fd, address, length);
     const sent = this.#splice.write(fd, address, fuse.OUT_HEADER_LENGTH, files);
     if (sent !== undefined) return sent;
-    return libc.write(fd, address, readInto(bytes, files) ? length : failed(bytes));
+    if (readInto(bytes, files)) return libc.write(fd, address, length);
+    countIoError(this.#options.counters, 'local');
+    return libc.write(fd, address, failed(bytes));
   }
 }
 

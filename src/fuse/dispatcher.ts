@@ -4,9 +4,12 @@ import type { FileSystem, Need } from '../fs/file-system.ts';
 import { ERRNO, MISSING } from '../fs/file-system.ts';
 import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { observe } from '../util/metrics/distribution.ts';
 import { CallBuffer } from '../util/system/call-buffer.ts';
 import { drainEventfd } from '../util/system/eventfd.ts';
 import type { FilePart } from '../util/system/file-splice.ts';
+import type { IoErrorCause } from './counters.ts';
+import { COUNTER, countIoError, latencyCounter, requestCounter, sharedTime } from './counters.ts';
 import type { Handler, Request } from './handler.ts';
 import { argsLength, NO_REPLY } from './handler.ts';
 import { OP } from './opcodes.ts';
@@ -40,25 +43,12 @@ export const CONTROL = {
   LENGTH: 2,
 } as const;
 
-/** What a thread counts, in memory shared with the fetch side, which only reads it. Exact up to 2^53. */
-export const COUNTER = {
-  /** Bytes of file contents answered. */
-  READ_BYTES: 0,
-  /** Requests that had to wait for something to be fetched. */
-  PARKED: 1,
-  /** Files of which something was read. */
-  FILES: 2,
-  /** Requests whose opcode is too high for a counter of its own. */
-  OTHER_REQUESTS: 3,
-  /** Requests by opcode, from here to the end. */
-  REQUESTS: 64,
-  LENGTH: 256,
-} as const;
-
 /** A request that waits for something to be fetched. */
 interface Parked<Origin> {
   readonly bytes: Buffer;
   readonly origin: Origin;
+  /** When it came, by `performance.now()`. */
+  readonly begun: number;
   /** How often it was run. */
   tries: number;
 }
@@ -110,6 +100,8 @@ export class Dispatcher<Origin> {
   readonly #options: DispatcherOptions;
   readonly #answer: Answer<Origin>;
   readonly #parked = new Map<string, Parked<Origin>[]>();
+  /** Those that are not answered yet, in the order in which they were parked first. */
+  readonly #waiting = new Set<Parked<Origin>>();
   /** When the fetch side was asked last whether it is there, and how often since it said so. */
   #pinged = 0;
   #pings = 0;
@@ -168,18 +160,24 @@ export class Dispatcher<Origin> {
     const waiting = this.#parked.get(key);
     this.#parked.delete(key);
     this.#options.fs.refresh();
-    for (const { bytes, origin, tries } of waiting ?? []) {
-      if (error !== 0) this.#send(bytes, -error, origin);
-      else this.serve(bytes, origin, tries);
+    for (const parked of waiting ?? []) {
+      if (error === 0) this.#run(parked.bytes, parked.origin, parked.begun, parked);
+      else {
+        if (error === ERRNO.EIO) this.#countIoError('fetch');
+        this.#finish(parked, -error);
+      }
     }
   }
 
-  /** Serves one request, which was run `tries` times before. `bytes` has the header at least. */
-  serve(bytes: Buffer, origin: Origin, tries = 0): void {
+  /** Serves one request, which came at `begun`, by `performance.now()`. `bytes` has the header at least. */
+  serve(bytes: Buffer, origin: Origin, begun: number = performance.now()): void {
+    this.#options.counters[requestCounter(bytes.readUInt32LE(4))]!++;
+    this.#run(bytes, origin, begun);
+  }
+
+  /** Runs a request, which has been `parked` if it was run before. */
+  #run(bytes: Buffer, origin: Origin, begun: number, parked?: Parked<Origin>): void {
     const opcode = bytes.readUInt32LE(4);
-    const { counters } = this.#options;
-    const counter = COUNTER.REQUESTS + opcode;
-    counters[counter < COUNTER.LENGTH ? counter : COUNTER.OTHER_REQUESTS]!++;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     if (opcode === OP.INTERRUPT) {
       const at = fuse.IN_HEADER_LENGTH;
@@ -190,14 +188,14 @@ export class Dispatcher<Origin> {
         // With several threads, the one that holds the request has to answer it.
         if (!this.#interrupt(low, high)) this.#post({ type: 'interrupt', low, high });
       }
-      this.#send(bytes, NO_REPLY, origin);
+      this.#send(bytes, NO_REPLY, origin, begun);
       return;
     }
     const files: FilePart[] | undefined = this.#options.sendsFiles && opcode === OP.READ ? [] : undefined;
     const request: Request = {
       opcode,
       nodeId: view.getUint32(16, true),
-      resumed: tries > 0,
+      resumed: parked !== undefined,
       args: view,
       argsAt: fuse.IN_HEADER_LENGTH,
       payload: bytes,
@@ -206,37 +204,69 @@ export class Dispatcher<Origin> {
       files,
     };
     const result = this.#handle(request);
-    if (result === MISSING) this.#park(bytes, origin, tries + 1);
-    else this.#send(bytes, result, origin, files);
-    if (opcode === OP.READ && result > 0) counters[COUNTER.READ_BYTES]! += result;
+    if (result === MISSING) {
+      this.#park(parked ?? this.#kept(bytes, origin, begun));
+      return;
+    }
+    if (opcode === OP.READ && result > 0) this.#options.counters[COUNTER.READ_BYTES]! += result;
+    if (parked) this.#finish(parked, result, files);
+    else this.#send(bytes, result, origin, begun, files);
   }
 
   #handle(request: Request): number {
     try {
-      return this.#options.handler(request, this.reply.bytes, fuse.OUT_HEADER_LENGTH);
+      const result = this.#options.handler(request, this.reply.bytes, fuse.OUT_HEADER_LENGTH);
+      if (result === -ERRNO.EIO) this.#countIoError('local');
+      return result;
     } catch (error) {
       log.error('a request failed', { opcode: request.opcode, error: messageOf(error) });
+      this.#countIoError('fault');
       return -ERRNO.EIO;
     }
   }
 
-  #park(bytes: Buffer, origin: Origin, tries: number): void {
-    if (tries > MAX_TRIES) {
+  /** A copy of a request, which waits from now on. */
+  #kept(bytes: Buffer, origin: Origin, begun: number): Parked<Origin> {
+    const parked = { bytes: Buffer.from(bytes.subarray(0, PARKED_LENGTH)), origin, begun, tries: 0 };
+    this.#options.counters[COUNTER.PARKED]!++;
+    this.#waiting.add(parked);
+    this.#countWaiting();
+    return parked;
+  }
+
+  #park(parked: Parked<Origin>): void {
+    if (++parked.tries > MAX_TRIES) {
       log.error('a request is not satisfied by what is fetched for it');
-      this.#send(bytes, -ERRNO.EIO, origin);
+      this.#countIoError('unsatisfied');
+      this.#finish(parked, -ERRNO.EIO);
       return;
     }
-    if (tries === 1) this.#options.counters[COUNTER.PARKED]!++;
     const need = this.#options.fs.missing();
-    const kept = tries === 1 ? Buffer.from(bytes.subarray(0, PARKED_LENGTH)) : bytes;
-    const parked = { bytes: kept, origin, tries };
     const waiting = this.#parked.get(need.key);
     if (waiting) {
       waiting.push(parked);
       return;
     }
     this.#parked.set(need.key, [parked]);
-    this.#post({ type: 'need', need, pid: bytes.readUInt32LE(PID_AT) });
+    this.#post({ type: 'need', need, pid: parked.bytes.readUInt32LE(PID_AT) });
+  }
+
+  /** Answers a request that has waited. */
+  #finish(parked: Parked<Origin>, result: number, files?: readonly FilePart[]): void {
+    this.#waiting.delete(parked);
+    this.#countWaiting();
+    this.#send(parked.bytes, result, parked.origin, parked.begun, files);
+  }
+
+  #countWaiting(): void {
+    const { counters } = this.#options;
+    const [oldest] = this.#waiting;
+    counters[COUNTER.WAITING] = this.#waiting.size;
+    counters[COUNTER.WAITING_SINCE] = oldest ? sharedTime(oldest.begun) : 0;
+  }
+
+  #countIoError(cause: IoErrorCause): void {
+    countIoError(this.#options.counters, cause);
   }
 
   /** Answers a parked request whose process was interrupted; false when there is none. */
@@ -259,7 +289,11 @@ export class Dispatcher<Origin> {
       const left = waiting.filter((parked) => !chosen(parked));
       if (left.length === waiting.length) continue;
       found = true;
-      for (const parked of waiting) if (chosen(parked)) this.#send(parked.bytes, result, parked.origin);
+      for (const parked of waiting) {
+        if (!chosen(parked)) continue;
+        if (result === -ERRNO.EIO) this.#countIoError('abandoned');
+        this.#finish(parked, result);
+      }
       if (left.length > 0) this.#parked.set(key, left);
       else {
         this.#parked.delete(key);
@@ -270,11 +304,19 @@ export class Dispatcher<Origin> {
   }
 
   /** Hands over the reply whose body lies behind the header already, or an error. */
-  #send(request: Buffer, result: number, origin: Origin, files: readonly FilePart[] = NO_FILES): void {
-    if (result === NO_REPLY) {
-      this.#answer(0, origin, NO_FILES);
-      return;
-    }
+  #send(
+    request: Buffer,
+    result: number,
+    origin: Origin,
+    begun: number,
+    files: readonly FilePart[] = NO_FILES,
+  ): void {
+    if (result === NO_REPLY) this.#answer(0, origin, NO_FILES);
+    else this.#reply(request, result, origin, files);
+    observe(this.#options.counters, latencyCounter(request.readUInt32LE(4)), performance.now() - begun);
+  }
+
+  #reply(request: Buffer, result: number, origin: Origin, files: readonly FilePart[]): void {
     const length = fuse.OUT_HEADER_LENGTH + Math.max(result, 0);
     const { bytes } = this.reply;
     bytes.writeUInt32LE(length, 0);

@@ -5,7 +5,10 @@ import type { Owner } from '../fs/stat.ts';
 import { blocksOf, ROOT, STAT } from '../fs/stat.ts';
 import { messageOf } from '../util/errors.ts';
 import { log } from '../util/log.ts';
-import { OP, opcodeName } from './opcodes.ts';
+import { UnderWay } from '../util/metrics/counts.ts';
+import { observe } from '../util/metrics/distribution.ts';
+import { COUNTER, countIoError, latencyCounter, requestCounter, sharedTime } from './counters.ts';
+import { OP } from './opcodes.ts';
 
 /** Limits of the fuse-native package, whatever is served through it. Tests skip these by name. */
 export const NATIVE_LIMITS = [
@@ -34,25 +37,31 @@ export interface NativeOptions {
   readonly fetch: (need: Need) => Promise<number>;
 }
 
-/** Counts of what was asked. The package resolves paths, so a request stands for several of the kernel. */
-export interface NativeCounts {
-  readonly requests: Map<string, number>;
-  /** Times that something had to be fetched. */
-  misses: number;
-  bytesRead: number;
-  filesRead: number;
-}
+/**
+ * The operations of fuse-native, which speaks in paths, over a file system that speaks in nodes. It counts what is asked: for
+ * the package resolves paths, each stands for several requests of the kernel.
+ */
+export function nativeOperations(fs: FileSystem, options: NativeOptions, counters: Float64Array) {
+  const underWay = new UnderWay();
+  const countWaiting = () => {
+    counters[COUNTER.WAITING] = underWay.count;
+    counters[COUNTER.WAITING_SINCE] = underWay.oldest ? sharedTime(underWay.oldest.at) : 0;
+  };
 
-/** The operations of fuse-native, which speaks in paths, over a file system that speaks in nodes. */
-export function nativeOperations(fs: FileSystem, options: NativeOptions, counts: NativeCounts) {
   /** Runs something until it has what it needs. */
   const complete = async (run: (resumed: boolean) => number): Promise<number> => {
     for (let resumed = false; ; resumed = true) {
       const result = run(resumed);
+      if (result === -ERRNO.EIO) countIoError(counters, 'local');
       if (result !== MISSING) return result;
-      counts.misses++;
+      counters[COUNTER.PARKED]!++;
+      const waiting = underWay.begin();
+      countWaiting();
       const errno = await options.fetch(fs.missing());
+      underWay.end(waiting);
+      countWaiting();
       fs.refresh();
+      if (errno === ERRNO.EIO) countIoError(counters, 'fetch');
       if (errno !== 0) return -errno;
     }
   };
@@ -87,9 +96,13 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
       work: (attributes: Attributes, ...args: never[]) => number | unknown[] | Promise<number | unknown[]>,
     ) =>
     (path: string, ...rest: unknown[]): void => {
-      const name = opcodeName(opcode);
-      counts.requests.set(name, (counts.requests.get(name) ?? 0) + 1);
-      const callback = rest.pop() as Callback;
+      const begun = performance.now();
+      counters[requestCounter(opcode)]!++;
+      const answered = rest.pop() as Callback;
+      const callback: Callback = (...results) => {
+        answered(...results);
+        observe(counters, latencyCounter(opcode), performance.now() - begun);
+      };
       const attributes = new Attributes();
       const answer = async () => {
         const found = await resolve(path, attributes);
@@ -101,6 +114,7 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
       };
       answer().catch((error) => {
         log.error('a request failed', { path, error: messageOf(error) });
+        countIoError(counters, 'fault');
         callback(-ERRNO.EIO);
       });
     };
@@ -135,7 +149,7 @@ export function nativeOperations(fs: FileSystem, options: NativeOptions, counts:
       const bytes = Buffer.allocUnsafe(length);
       const count = await complete(() => fs.read(id, position, length, bytes, 0));
       if (count > 0) bytes.copy(buffer, 0, 0, count);
-      counts.bytesRead += Math.max(0, count);
+      counters[COUNTER.READ_BYTES]! += Math.max(0, count);
       return count;
     }),
     statfs: operation(OP.STATFS, () => {

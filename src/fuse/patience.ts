@@ -26,11 +26,12 @@ export class Patience {
     this.#spinMs = PROCESSORS > 1 ? spinMs : 0;
   }
 
-  /** Notes that a request has come. */
-  renew(): void {
+  /** Notes that a request has come; gives when, by `performance.now()`. */
+  renew(): number {
     const now = performance.now();
     this.#hot = this.#spinMs > 0 && now - this.#last < HOT_MS;
     this.#last = now;
+    return now;
   }
 
   /** Notes that the fetch side has sent something. It and whoever reads take two processors by themselves. */

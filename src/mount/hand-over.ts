@@ -11,6 +11,7 @@ import { SingleFlight } from '../util/async/single-flight.ts';
 import { isAway } from '../util/async/transient.ts';
 import { CODES, messageOf, StoreError } from '../util/errors.ts';
 import { log } from '../util/log.ts';
+import { Counts, Latencies } from '../util/metrics/counts.ts';
 import { hasBegunWithin } from '../util/system/process-age.ts';
 import { FailedNeeds } from './failed-needs.ts';
 
@@ -44,6 +45,9 @@ export class HandOver {
   readonly #servers: Server[] = [];
   readonly #flights = new SingleFlight<void>();
   readonly #failed: FailedNeeds;
+  /** How long it took to meet needs, by their kind; and those that could not be met, by the code of the failure. */
+  readonly fetches = new Latencies();
+  readonly failures = new Counts();
   /** Refusals that have been logged. */
   readonly #refusals = new LRUCache<string, true>({ max: MAX_REFUSALS });
   /** By server and key: how to leave. */
@@ -115,6 +119,7 @@ export class HandOver {
     } catch (error) {
       const code = error instanceof StoreError ? error.code : 'INTERNAL';
       if (code === 'NOT_FOUND' && need.kind === 'pathInfo') return CODES.NOT_FOUND.errno;
+      if (!signal.aborted) this.failures.add(code);
       // When it is asked for once more, that has been said.
       const isSaid = (patience !== undefined && isAway(error)) || this.#isToldRefusal(error);
       if (!signal.aborted && !isSaid)
@@ -176,6 +181,7 @@ export class HandOver {
       throw error;
     } finally {
       ended = true;
+      this.fetches.observe(need.kind, performance.now() - begun);
       clearTimeout(timer);
       left[Symbol.dispose]();
     }

@@ -9,7 +9,8 @@ import type { Driver } from './driver.ts';
 import type { Server } from './hand-over.ts';
 import { Readers } from './readers.ts';
 import { watchRoot } from './root-watch.ts';
-import { ServingThread, statisticsOf } from './serving-thread.ts';
+import { ServingThread } from './serving-thread.ts';
+import { statisticsOf } from './statistics.ts';
 
 /** Speaks the kernel's own protocol on `/dev/fuse`, in threads of its own. */
 export const kernelDriver: Driver = async (options, context) => {
@@ -47,7 +48,7 @@ export const kernelDriver: Driver = async (options, context) => {
       await unmount();
       await readers.stop();
     },
-    statistics: () => statisticsOf(readers.threads, context),
+    statistics: () => statisticsOf(readers.threads, context.nodes),
   };
 };
 

@@ -1,11 +1,10 @@
 import { readlinkSync } from 'node:fs';
 import type { FreshPayload } from '../fs/fresh-source.ts';
 import type { StoreNeed } from '../fs/need.ts';
-import { NodeTable } from '../fs/node-table.ts';
 import { isConnected } from '../fuse/connection.ts';
+import { COUNTER } from '../fuse/counters.ts';
 import { Fusermount } from '../fuse/fusermount.ts';
 import { ALWAYS, NAME } from '../fuse/mount-options.ts';
-import type { NativeCounts } from '../fuse/native.ts';
 import { nativeOperations } from '../fuse/native.ts';
 import { Unmounting } from '../fuse/unmounting.ts';
 import { messageOf, StoreError } from '../util/errors.ts';
@@ -13,6 +12,7 @@ import { openDescriptors } from '../util/system/descriptors.ts';
 import type { Driver } from './driver.ts';
 import { openTree } from './served-tree.ts';
 import type { EnteredPath } from './statistics.ts';
+import { statisticsOf } from './statistics.ts';
 
 /** How often to look whether the kernel has ended it, in milliseconds: the package does not tell. */
 const WATCH_MS = 500;
@@ -29,13 +29,13 @@ type FuseNative = new (
 /** Serves through the fuse-native package, on the main thread. See NATIVE_LIMITS for what it cannot do. */
 export const nativeDriver: Driver = async (options, context) => {
   const Fuse = await loadPackage();
-  const counts: NativeCounts = { requests: new Map(), misses: 0, bytesRead: 0, filesRead: 0 };
+  const counters = new Float64Array(COUNTER.LENGTH);
   const entered: EnteredPath[] = [];
   const { fs, accept } = openTree({
     ...context,
     onEntered: (path) => entered.push(path),
     onFileRead() {
-      counts.filesRead++;
+      counters[COUNTER.FILES]!++;
     },
   });
   context.handOver.add({
@@ -47,7 +47,7 @@ export const nativeDriver: Driver = async (options, context) => {
   const operations = nativeOperations(
     fs,
     { ...options, fetch: (need) => context.handOver.meet(need as StoreNeed, never) },
-    counts,
+    counters,
   );
   const { source, others } = options.mountOptions;
   const fuse = new Fuse(context.mountPoint, operations, {
@@ -96,14 +96,7 @@ export const nativeDriver: Driver = async (options, context) => {
       await unmounting.unmount();
       closed();
     },
-    statistics: () => ({
-      requests: counts.requests,
-      misses: counts.misses,
-      bytesRead: counts.bytesRead,
-      filesRead: counts.filesRead,
-      entered,
-      nodes: new NodeTable(context.nodes).size,
-    }),
+    statistics: () => statisticsOf([{ counters, entered }], context.nodes),
   };
 };
 

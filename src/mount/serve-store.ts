@@ -86,6 +86,10 @@ export interface ServedFileSystem {
 /** A served file system with its fetch side. */
 export interface ServedStore extends ServedFileSystem {
   fetched(): FetchStatistics;
+  /** How its needs were met. */
+  readonly needs: Pick<HandOver, 'fetches' | 'failures'>;
+  /** The local store that is read. */
+  readonly local: LocalStore;
 }
 
 /** Where store paths are pinned; nowhere in a store that cannot be written to, of which nobody can take them either. */
@@ -182,6 +186,8 @@ export async function serveStore(
       },
       statistics: () => serving.statistics(),
       fetched: () => ({ ...(keeper?.fetched ?? { objects: 0, bytes: 0 }) }),
+      needs: handOver,
+      local,
     };
   } catch (error) {
     await release();

@@ -1,15 +1,14 @@
 import { Worker } from 'node:worker_threads';
 import { startAhead } from '../castore/local/ahead/start.ts';
-import { NodeTable } from '../fs/node-table.ts';
+import { COUNTER } from '../fuse/counters.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
-import { CONTROL, COUNTER } from '../fuse/dispatcher.ts';
-import { opcodeName } from '../fuse/opcodes.ts';
+import { CONTROL } from '../fuse/dispatcher.ts';
 import { StoreError } from '../util/errors.ts';
 import { currentLogLevel } from '../util/log.ts';
 import { makeEventfd, raiseEventfd } from '../util/system/eventfd.ts';
 import type { Server } from './hand-over.ts';
 import type { ServeContext, ServeOptions } from './serve-store.ts';
-import type { EnteredMessage, EnteredPath, MountStatistics, UsedMessage } from './statistics.ts';
+import type { EnteredMessage, EnteredPath, UsedMessage } from './statistics.ts';
 import type { AheadMessage, TransportName, WorkerData } from './worker.ts';
 
 /** How long a thread may take to begin, in milliseconds. Its program could lie in the very mount that it is to serve. */
@@ -47,6 +46,8 @@ export class ServingThread implements Server {
     this.ended = new Promise((resolve) =>
       worker.once('exit', (code) => {
         if (code !== 0 && !this.#isStopped) failure ??= new Error(`it ended with ${code}`);
+        // What waited for it has been answered by the kernel.
+        this.counters.fill(0, COUNTER.WAITING, COUNTER.GUESTS + 1);
         resolve(failure);
       }),
     );
@@ -136,30 +137,4 @@ export class ServingThread implements Server {
     Atomics.store(this.control, word, 1);
     raiseEventfd(this.#wakeFd);
   }
-}
-
-/** Sums up the statistics of the threads that serve one kernel. */
-export function statisticsOf(
-  threads: readonly ServingThread[],
-  { nodes }: Pick<ServeContext, 'nodes'>,
-): MountStatistics {
-  const requests = new Map<string, number>();
-  const entered = new Map<string, EnteredPath>();
-  const sum = (counter: number) => threads.reduce((total, { counters }) => total + counters[counter]!, 0);
-  const add = (name: string, count: number) => {
-    if (count > 0) requests.set(name, (requests.get(name) ?? 0) + count);
-  };
-  for (const thread of threads) for (const path of thread.entered) entered.set(path.name, path);
-  for (let opcode = 0; COUNTER.REQUESTS + opcode < COUNTER.LENGTH; opcode++) {
-    add(opcodeName(opcode), sum(COUNTER.REQUESTS + opcode));
-  }
-  add('other', sum(COUNTER.OTHER_REQUESTS));
-  return {
-    requests,
-    misses: sum(COUNTER.PARKED),
-    bytesRead: sum(COUNTER.READ_BYTES),
-    filesRead: sum(COUNTER.FILES),
-    nodes: new NodeTable(nodes).size,
-    entered: [...entered.values()],
-  };
 }

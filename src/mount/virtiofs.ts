@@ -3,7 +3,8 @@ import type { SocketOwnership, UnixAddress } from '../util/listen-address.ts';
 import { listenUnix } from '../util/system/unix-socket.ts';
 import type { ServedStore, ServeOptions } from './serve-store.ts';
 import { serveStore } from './serve-store.ts';
-import { ServingThread, statisticsOf } from './serving-thread.ts';
+import { ServingThread } from './serving-thread.ts';
+import { statisticsOf } from './statistics.ts';
 
 export interface VirtiofsOptions extends ServeOptions {
   readonly listen: UnixAddress;
@@ -31,7 +32,7 @@ export async function serveVirtiofs(options: VirtiofsOptions): Promise<Virtiofs>
           throw new StoreError('INTERNAL', `the thread that served the guest failed: ${messageOf(failure)}`);
         }),
         stop: () => thread.stop(),
-        statistics: () => statisticsOf([thread], context),
+        statistics: () => statisticsOf([thread], context.nodes),
       };
     });
     return { ...served, address: listener.shown };

@@ -9,6 +9,7 @@ import { applyOwnership, removeStale, systemdSockets } from '../util/listen-addr
 import { log } from '../util/log.ts';
 import { widenSendBuffer } from '../util/system/unix-socket.ts';
 import { Connection, isTcp } from './connection.ts';
+import type { Metric } from './metrics/metric.ts';
 
 const OTHERS_WRITE = 0o002;
 
@@ -16,6 +17,8 @@ const OTHERS_WRITE = 0o002;
 export interface RunningServer {
   /** Where it listens, for people. */
   readonly addresses: readonly string[];
+  /** What is counted of it. */
+  readonly metrics: readonly Metric[];
   /** Takes nothing new, lets what is under way finish for a while, or until it is to `hurry`, and ends. */
   stop(hurry?: AbortSignal): Promise<void>;
 }

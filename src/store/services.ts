@@ -54,6 +54,8 @@ export interface Store extends Services {
 export interface OpenedStore extends Store {
   /** The local store for what this machine has to note: the store itself, or the cache if that is elsewhere. */
   records(): LocalStore;
+  /** The same, if it has been opened: what is here of the store. */
+  here(): LocalStore | undefined;
 }
 
 /** Hears a part of a NAR that stands at this byte. Several attempts may be under way, each from the start. The part is lent. */

@@ -112,6 +112,8 @@ const TRUSTED = String(SecretKey.generate('key-1').publicKey);
 const WRONG: readonly (readonly [string, string])[] = [
   ['frobnicate', "unknown command 'frobnicate'"],
   ['nar frobnicate', "unknown command 'frobnicate'"],
+  ['daemon --metrics-listen nowhere', 'Cannot listen on "nowhere"; want host:port'],
+  ['daemon --metrics-listen sd-listen', 'name one, sd-listen:NAME'],
   ['--log-level loud ls', 'Allowed choices are debug, info'],
   ['import --frobnicate .', "unknown option '--frobnicate'"],
   ['import --store memory: --name', 'argument missing'],

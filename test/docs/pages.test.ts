@@ -42,7 +42,7 @@ describe('every command runs that stands in', () => {
 
 describe('the pages', () => {
   test('say of every block what it is, and leave out few commands', () => {
-    const known = ['sh', 'ts', 'toml', 'ini', 'nix', 'text'];
+    const known = ['sh', 'ts', 'toml', 'yaml', 'ini', 'nix', 'text'];
     for (const page of PAGES) {
       for (const { language, line } of allBlocks(read(page)))
         expect(known, `${page}:${line}`).toContain(language);

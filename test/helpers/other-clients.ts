@@ -4,11 +4,11 @@ import { describe } from 'vitest';
 import { ROOT } from './cli.ts';
 
 /**
- * Declares tests with a client that is not ours; its path is '' where it cannot be had, and they are skipped by a
+ * Declares tests with a program that is not ours; its path is '' where it cannot be had, and they are skipped by a
  * name that says why. `scripts/<name>` installs it the first time, and prints its path.
  */
 export function describeWith(
-  name: 'python-grpc' | 'grpcurl',
+  name: 'python-grpc' | 'grpcurl' | 'promtool',
   title: string,
   tests: (program: string) => void,
 ): void {

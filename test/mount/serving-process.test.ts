@@ -156,7 +156,8 @@ test.each([
 });
 
 test('counters go on beyond 2^31', async () => {
-  const { COUNTER, CONTROL, Dispatcher } = await import('../../src/fuse/dispatcher.ts');
+  const { COUNTER } = await import('../../src/fuse/counters.ts');
+  const { CONTROL, Dispatcher } = await import('../../src/fuse/dispatcher.ts');
   const { OP } = await import('../../src/fuse/opcodes.ts');
   const { MessageChannel } = await import('node:worker_threads');
   const counters = new Float64Array(COUNTER.LENGTH).fill(2 ** 32);

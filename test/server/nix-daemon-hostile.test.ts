@@ -1,73 +1,15 @@
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeAll, expect, test } from 'vitest';
-import {
-  CLIENT_MAGIC,
-  DAEMON_MAGIC,
-  NEWEST_VERSION,
-  OPERATION,
-  REPLY,
-} from '../../src/nix/worker/protocol.ts';
-import { WireReader } from '../../src/nix/worker/reader.ts';
+import { CLIENT_MAGIC, NEWEST_VERSION, OPERATION, REPLY } from '../../src/nix/worker/protocol.ts';
 import { WireWriter } from '../../src/nix/worker/writer.ts';
 import { tvixStore } from '../helpers/cli.ts';
 import type { TestDaemon } from '../helpers/daemon.ts';
 import { startNixDaemon } from '../helpers/daemon.ts';
 import { randomBytes } from '../helpers/random.ts';
+import { ABSENT, RawNixClient } from '../helpers/raw-nix-client.ts';
 import { tempDir } from '../helpers/temp.ts';
-
-const ABSENT = '/nix/store/66120w4fki3x3ps0dgwr3m5sgd2ys5l4-absent';
-
-/** A client that says whatever it is told to. */
-class RawClient {
-  readonly socket: Socket;
-  readonly from: WireReader;
-  readonly to = new WireWriter();
-
-  constructor(path: string) {
-    this.socket = connect(path);
-    this.socket.on('error', () => {});
-    this.from = new WireReader(this.socket[Symbol.asyncIterator]());
-  }
-
-  send(bytes: Uint8Array = this.to.take()): void {
-    this.socket.write(bytes);
-  }
-
-  async greet(): Promise<void> {
-    this.to.number(CLIENT_MAGIC).number(NEWEST_VERSION).texts(['a-feature']).number(0).number(0);
-    this.send();
-    expect(await this.from.number()).toBe(DAEMON_MAGIC);
-    expect(await this.from.count('version')).toBe(NEWEST_VERSION);
-    expect(await this.from.texts()).toEqual([]);
-    expect(await this.from.text()).toBe('tvix-store');
-    expect(await this.from.number()).toBe(1n);
-    expect(await this.from.count('reply')).toBe(REPLY.LAST);
-  }
-
-  /** The message of the error that is answered. */
-  async refusal(): Promise<string> {
-    expect(await this.from.count('reply')).toBe(REPLY.ERROR);
-    await this.from.text();
-    await this.from.number();
-    await this.from.text();
-    const message = await this.from.text();
-    await this.from.number();
-    await this.from.number();
-    return message;
-  }
-
-  /** Asks for something simple, and is answered. */
-  async works(): Promise<void> {
-    this.to.number(OPERATION.IsValidPath).text(ABSENT);
-    this.send();
-    expect(await this.from.count('reply')).toBe(REPLY.LAST);
-    expect(await this.from.flag()).toBe(false);
-  }
-}
 
 let daemon: TestDaemon;
 beforeAll(async () => {
@@ -77,7 +19,7 @@ beforeAll(async () => {
 });
 
 const greeted = async () => {
-  const client = new RawClient(daemon.at);
+  const client = new RawNixClient(daemon.at);
   await client.greet();
   return client;
 };
@@ -148,9 +90,9 @@ test('what cannot be done is told, and the next request is answered', async () =
 
 test('clients that hang up, say nothing or write noise are no trouble for others', async () => {
   const good = await greeted();
-  const others: RawClient[] = [];
+  const others: RawNixClient[] = [];
   for (let i = 0; i < 60; i++) {
-    const client = i % 2 ? await greeted() : new RawClient(daemon.at);
+    const client = i % 2 ? await greeted() : new RawNixClient(daemon.at);
     others.push(client);
     if (i % 3 === 0) client.send(randomBytes(1 + ((i * 37) % 300), `noise ${i}`));
     if (i % 3 === 1) {
@@ -167,9 +109,9 @@ test('clients that hang up, say nothing or write noise are no trouble for others
 });
 
 test('more clients than it takes at once keep nobody out who asks', async () => {
-  const others: RawClient[] = [];
+  const others: RawNixClient[] = [];
   for (let i = 0; i < 700; i++) {
-    const client = new RawClient(daemon.at);
+    const client = new RawNixClient(daemon.at);
     others.push(client);
     // Some are clients of Nix that ask for nothing.
     if (i % 10 === 0) await client.greet();
@@ -182,7 +124,7 @@ test('more clients than it takes at once keep nobody out who asks', async () => 
 });
 
 test('nor do as many who all stop in the middle of a request', async () => {
-  const others: RawClient[] = [];
+  const others: RawNixClient[] = [];
   for (let i = 0; i < 600; i++) {
     const client = await greeted();
     others.push(client);
@@ -236,16 +178,16 @@ test.for([
   const text = new WireWriter().text('x'.repeat(1000)).take();
   const most = Buffer.concat(Array.from({ length: 12_000 }, () => text));
   const before = other.memory();
-  const clients: RawClient[] = [];
+  const clients: RawNixClient[] = [];
   for (let i = 0; i < 40; i++) {
-    const client = new RawClient(other.at);
+    const client = new RawNixClient(other.at);
     clients.push(client);
     if (what === 'requests') await client.greet();
     begin(client.to).number(1 << 20);
     client.send();
     client.send(most);
   }
-  const good = new RawClient(other.at);
+  const good = new RawNixClient(other.at);
   await good.greet();
   // For as long as it takes to cut off some who stand still: 40 of them have 480 MB.
   for (let round = 0; round < 20; round++) {
@@ -262,9 +204,9 @@ test('uploads that all stop half way take only so much memory, and keep nobody f
   const other = await startNixDaemon(`local://${dir}/store`, join(dir, 'socket'), ['--max-memory', '16M']);
   const before = other.memory();
   const size = 100 << 20;
-  const clients: RawClient[] = [];
+  const clients: RawNixClient[] = [];
   for (let i = 0; i < 50; i++) {
-    const client = new RawClient(other.at);
+    const client = new RawNixClient(other.at);
     clients.push(client);
     await client.greet();
     client.to
@@ -279,7 +221,7 @@ test('uploads that all stop half way take only so much memory, and keep nobody f
     client.send();
     client.send(randomBytes(1 << 20, 'half'));
   }
-  const good = new RawClient(other.at);
+  const good = new RawNixClient(other.at);
   await good.greet();
   for (let round = 0; round < 20; round++) {
     await good.works();
@@ -293,9 +235,9 @@ test('uploads that all stop half way take only so much memory, and keep nobody f
 test('one that stops does not wait for clients that say nothing, and does for a request', async () => {
   const dir = tempDir();
   const other = await startNixDaemon(`local://${dir}/store`, join(dir, 'socket'));
-  const idle = new RawClient(other.at);
+  const idle = new RawNixClient(other.at);
   await idle.greet();
-  const busy = new RawClient(other.at);
+  const busy = new RawNixClient(other.at);
   await busy.greet();
   busy.to.number(OPERATION.IsValidPath).number(ABSENT.length);
   busy.send();

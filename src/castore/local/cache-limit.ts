@@ -7,7 +7,7 @@ import { evict } from './evictor.ts';
 import { Holds } from './holds.ts';
 import { RecentUse } from './recent-use.ts';
 import { lackOfRoom } from './reserve.ts';
-import type { Hold, UseListener } from './use-listener.ts';
+import type { CacheState, Hold, UseListener } from './use-listener.ts';
 
 /** Shortest time between two looks at the size, when uses are written down as well, in milliseconds. */
 const INTERVAL_MS = 60_000;
@@ -43,6 +43,8 @@ export class CacheLimit implements UseListener {
   /** Beyond this size something has to go. */
   #most: number;
   #looks = 0;
+  #evicted = 0;
+  #evictions = 0;
   /** Whether something has been released of late. */
   #isReleased = false;
   #running: Promise<void> | undefined;
@@ -82,6 +84,15 @@ export class CacheLimit implements UseListener {
       this.#lookAtReleased();
     };
     return { add: (digest) => hold.add(digest), release };
+  }
+
+  get state(): CacheState {
+    return {
+      limit: this.#limit,
+      size: Number.isFinite(this.#size) ? this.#size : undefined,
+      evicted: this.#evicted,
+      evictions: this.#evictions,
+    };
   }
 
   /** What is no longer held may have been too much. */
@@ -129,6 +140,8 @@ export class CacheLimit implements UseListener {
       const { size, freed } = await evict(this.#env, this.#uses, this.#limit, this.#holds);
       this.#size = size + this.#came - before;
       this.#most = Math.max(this.#limit, this.#size + this.#limit * NEXT_TRY);
+      this.#evicted += freed;
+      if (freed > 0) this.#evictions++;
       if (freed > 0) log.debug('evicted', { bytes: formatSize(freed), left: formatSize(size) });
     } catch (error) {
       this.#size = Number.POSITIVE_INFINITY;

@@ -23,6 +23,8 @@ export class RottenChunks {
   #until = 0;
   /** Hears of each chunk that is marked here, once. */
   onNoted: ((digest: Digest) => void) | undefined;
+  /** How many were marked here. */
+  found = 0;
 
   constructor(storeDir: string) {
     this.#dir = join(storeDir, 'rotten');
@@ -51,7 +53,10 @@ export class RottenChunks {
 
   note(digest: Digest): void {
     const { hex } = digest;
-    if (!this.#noted.has(hex)) this.onNoted?.(digest);
+    if (!this.#noted.has(hex)) {
+      this.found++;
+      this.onNoted?.(digest);
+    }
     if (this.#noted.size < MAX_NOTED) this.#noted.add(hex);
     try {
       const owner = new Ownership(dirname(this.#dir));

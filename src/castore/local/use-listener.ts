@@ -5,6 +5,16 @@ export interface Hold {
   release(): void;
 }
 
+/** How a cache is kept small. All in bytes. */
+export interface CacheState {
+  readonly limit: number;
+  /** `undefined` while it has not been measured. */
+  readonly size: number | undefined;
+  /** What went, all in all, and how often something did. */
+  readonly evicted: number;
+  readonly evictions: number;
+}
+
 /** Hears what is read from a cache, and what comes into it. */
 export interface UseListener {
   used(digest: Uint8Array): void;
@@ -12,5 +22,6 @@ export interface UseListener {
   added(digest: Uint8Array, size: number): void;
   /** Begins to hold objects. */
   hold(): Hold;
+  readonly state: CacheState;
   close(): Promise<void>;
 }

@@ -2,6 +2,7 @@ import { messageOf } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import { PollSet } from '../../util/system/poll-set.ts';
 import { acceptConnection } from '../../util/system/unix-socket.ts';
+import { COUNTER } from '../counters.ts';
 import type { DispatcherOptions } from '../dispatcher.ts';
 import { Dispatcher } from '../dispatcher.ts';
 import { Patience } from '../patience.ts';
@@ -103,6 +104,7 @@ export class VhostUserSession {
     if (fd === undefined) return;
     const device = new GuestDevice(this.#dispatcher);
     this.#guest = { device, frontEnd: new FrontEnd(fd, device) };
+    this.#options.counters[COUNTER.GUESTS] = 1;
     log.info('a guest has come');
   }
 
@@ -130,6 +132,7 @@ export class VhostUserSession {
     this.#guest?.device.close();
     this.#guest?.frontEnd.connection.close();
     this.#guest = undefined;
+    this.#options.counters[COUNTER.GUESTS] = 0;
     this.#crowded = false;
     this.#options.fs.forgetAll();
   }

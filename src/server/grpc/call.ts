@@ -1,5 +1,6 @@
 import type { OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { constants } from 'node:http2';
+import type { Code } from '../../util/errors.ts';
 import { CODES, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { Budget } from '../shares/budget.ts';
@@ -37,6 +38,11 @@ export class Call {
   readonly #timer: NodeJS.Timeout | undefined;
   #outbox: Outbox | undefined;
   #isOver = false;
+  /** Bytes of messages, without what they are packed in. */
+  sent = 0;
+  received = 0;
+  /** The name of its failure, if it has failed. */
+  failure: string | undefined;
 
   constructor(stream: ServerHttp2Stream, caller: Caller, budget: Budget) {
     this.#stream = stream;
@@ -77,10 +83,9 @@ export class Call {
       this.#outbox = new Outbox(this.#stream, this.holding, this.signal);
     }
     const head = Buffer.alloc(HEAD_LENGTH);
-    head.writeUInt32BE(
-      parts.reduce((sum, part) => sum + part.length, 0),
-      1,
-    );
+    const length = parts.reduce((sum, part) => sum + part.length, 0);
+    head.writeUInt32BE(length, 1);
+    this.sent += length;
     const [first = new Uint8Array(), ...others] = parts;
     // A write of its own takes as long as a small message does.
     const isSmall = first.length <= SMALL;
@@ -97,7 +102,8 @@ export class Call {
   /** Ends it with a failure, unless it has ended. */
   fail(error: unknown): void {
     if (this.#isOver) return;
-    const { code, details } = statusOf(error);
+    const { code, name, details } = statusOf(error);
+    this.failure = name;
     this.#finish({ 'grpc-status': code, 'grpc-message': encodeURI(details.toWellFormed()) });
     this.#abort.abort(error);
   }
@@ -169,13 +175,13 @@ function timeoutIn(header: string | string[] | undefined): number | undefined {
 }
 
 /** How a failure is told to a client; what is ours is logged. */
-export function statusOf(error: unknown): { code: number; details: string } {
+export function statusOf(error: unknown): { code: number; name: Code; details: string } {
   if (error instanceof StoreError) {
     // Whoever asks for what there is not is no concern of ours.
     const isOurs = CODES[error.code].http >= 500 && error.code !== 'UNIMPLEMENTED';
     if (isOurs) log.warn('a call failed', { code: error.code, error: error.message });
-    return { code: CODES[error.code].grpc, details: error.message };
+    return { code: CODES[error.code].grpc, name: error.code, details: error.message };
   }
   log.error('a call failed', { error: messageOf(error) });
-  return { code: CODES.INTERNAL.grpc, details: 'internal error' };
+  return { code: CODES.INTERNAL.grpc, name: 'INTERNAL', details: 'internal error' };
 }

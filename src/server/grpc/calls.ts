@@ -119,6 +119,7 @@ async function* decoded<T>(call: Call, { decode }: Codec<T>): AsyncGenerator<T> 
     } catch (error) {
       throw invalid(`cannot read the message: ${messageOf(error)}`, { cause: error });
     }
+    call.received += bytes.length;
     yield message;
   }
 }

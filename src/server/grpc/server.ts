@@ -14,9 +14,12 @@ import type { Right } from '../access/tokens.ts';
 import { Connection } from '../connection.ts';
 import { answeringBy } from '../http/answer.ts';
 import { bucketRoutes } from '../http/bucket-routes.ts';
+import { HttpCounts } from '../http/metrics.ts';
 import { httpOver } from '../http/server.ts';
 import type { RunningServer } from '../listen.ts';
 import { closeListener, grace, listen } from '../listen.ts';
+import { ConnectionCounts } from '../metrics/connections.ts';
+import { RequestCounts, requestMetrics } from '../metrics/requests.ts';
 import { Budget } from '../shares/budget.ts';
 import { FairTurns } from '../shares/fair-turns.ts';
 import type { TlsFiles } from '../tls-files.ts';
@@ -73,35 +76,48 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   };
   const reflection = Reflection.load();
   const health = new Health(reflection.services);
-  const methods = new Map<string, { readonly method: ServedMethod; readonly permit: Permit }>();
+  const methods = new Map<string, FoundMethod>();
   for (const { method, work } of implementations(options.store)) {
     const right = UPLOADS.includes(method.name) ? 'write' : 'read';
     for (const dialect of DIALECTS) {
       const path = methodPath(dialect, method);
-      methods.set(path, { method: { path, shape: method, work }, permit: permit(right) });
+      const name = methodName(path);
+      methods.set(path, { name, method: { path, shape: method, work }, permit: permit(right) });
     }
   }
   for (const method of [...health.methods(), ...reflection.methods()]) {
-    methods.set(method.path, { method, permit: anybody });
+    methods.set(method.path, { name: methodName(method.path), method, permit: anybody });
   }
 
   const budget = new Budget(options.maxMemory);
   const turns = new FairTurns();
   let running = 0;
+  const counts = new RequestCounts();
+  const httpCounts = new HttpCounts();
+  const open = new ConnectionCounts<Connection>();
+  const asked = (connection: Connection) => {
+    silent.delete(connection);
+    open.asked(connection);
+  };
   const objects = bucketRoutes(options.store, new ServingSigner(options.store, []));
   const readers = httpOver({
-    handle: answeringBy(objects, access, () => {
-      silent.delete(Connection.current!);
+    handle: answeringBy(objects, access, (exchange) => {
+      asked(Connection.current!);
       running++;
-      return () => running--;
+      const answered = httpCounts.begin(exchange);
+      return (route) => {
+        running--;
+        answered(route);
+      };
     }),
     tls: options.tls,
     budget,
     turns,
+    connections: new ConnectionCounts(),
   });
   const silent = new Map<Connection, Socket>();
   const connections = new Http2Connections((stream, caller) => {
-    if (caller.connection) silent.delete(caller.connection);
+    if (caller.connection) asked(caller.connection);
     const { 'content-type': type, ':path': path, ':method': method } = caller.headers;
     if (!type?.startsWith('application/grpc')) {
       if (stream.destroyed || stream.closed) return;
@@ -113,7 +129,13 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
     const found = methods.get(path ?? '');
     if (!found) return call.fail(new StoreError('UNIMPLEMENTED', `there is no method ${path} here`));
     running++;
-    void answer(call, found.method, found.permit, turns).finally(() => running--);
+    const begun = counts.underWay.begin();
+    void answer(call, found.method, found.permit, turns).finally(() => {
+      running--;
+      counts.sent += call.sent;
+      counts.received += call.received;
+      counts.answered(begun, found.name, call.failure);
+    });
   });
   const protocols = new Protocols(options.tls, {
     http2: (socket) => connections.take(socket),
@@ -135,6 +157,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
     }
     sockets.add(socket);
     silent.set(connection, socket);
+    open.opened(connection, socket);
     socket.once('close', () => {
       sockets.delete(socket);
       silent.delete(connection);
@@ -147,6 +170,7 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
   const { servers, addresses } = await listen(options.listen, options.ownership, make);
   return {
     addresses,
+    metrics: [...requestMetrics('grpc', 'method', counts), ...open.metrics('grpc'), ...httpCounts.metrics()],
     async stop(hurry) {
       health.stop();
       // A listener is closed when its last connection is.
@@ -157,6 +181,19 @@ export async function serveGrpc(options: GrpcServerOptions): Promise<RunningServ
       await closed;
     },
   };
+}
+
+/** A method that is served. */
+interface FoundMethod {
+  /** Under whichever dialect, for the metrics. */
+  readonly name: string;
+  readonly method: ServedMethod;
+  readonly permit: Permit;
+}
+
+/** Service and method, without the package. */
+function methodName(path: string): string {
+  return path.slice(path.lastIndexOf('.') + 1);
 }
 
 /** Health and reflection are for all. */

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import type { SecretKey } from '../../nix/key.ts';
 import { STORE_DIR } from '../../nix/store-path.ts';
 import { nameRottenPaths } from '../../store/keeping/rotten-paths.ts';
@@ -8,10 +9,15 @@ import { UploadTables } from '../../store/upload/tables.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import type { AccessRule } from '../access/rule.ts';
 import type { RunningServer } from '../listen.ts';
+import { ConnectionCounts } from '../metrics/connections.ts';
+import { Exposition } from '../metrics/exposition.ts';
+import { farStoreMetrics } from '../metrics/far-stores.ts';
+import { localStoreMetrics } from '../metrics/local-store.ts';
+import { metricsRoute } from '../metrics/route.ts';
 import type { TlsFiles } from '../tls-files.ts';
 import { answeringBy } from './answer.ts';
 import { bucketRoutes } from './bucket-routes.ts';
-import { HttpMetrics } from './metrics.ts';
+import { HttpCounts } from './metrics.ts';
 import { narRoutes } from './nar-routes.ts';
 import { NarSender } from './nar-sender.ts';
 import { narInfoRoutes } from './narinfo.ts';
@@ -41,7 +47,14 @@ export async function serveNarBridge(options: NarBridgeOptions): Promise<Running
   const { store, access, listen, ownership, tls, maxMemory } = options;
   const tables = new UploadTables(store.records());
   if (store.local) nameRottenPaths(store.local);
-  const metrics = new HttpMetrics(store.local?.env.dir);
+  const counts = new HttpCounts();
+  const connections = new ConnectionCounts<Socket>();
+  const metrics = [...counts.metrics(), ...connections.metrics('http')];
+  let exposition: Promise<Exposition> | undefined;
+  const told = () => {
+    exposition ??= Exposition.load([...metrics, ...localStoreMetrics(store.records()), ...farStoreMetrics()]);
+    return exposition;
+  };
   const sender = new NarSender(store, tables, options.compress);
   const signer = new ServingSigner(store, options.keys);
   const routes = [
@@ -49,13 +62,14 @@ export async function serveNarBridge(options: NarBridgeOptions): Promise<Running
     ...narRoutes(store, tables, sender),
     ...bucketRoutes(store, signer),
     sideFileRoute(new SideFiles(store, tables.store), store.paths),
-    ...otherRoutes(options.priority, metrics),
+    ...otherRoutes(options.priority),
+    metricsRoute(told),
   ];
-  const handle = answeringBy(routes, access, (exchange) => metrics.begin(exchange));
-  return serveHttp({ listen, ownership, tls, handle, maxMemory });
+  const handle = answeringBy(routes, access, (exchange) => counts.begin(exchange));
+  return { ...(await serveHttp({ listen, ownership, tls, handle, maxMemory, connections })), metrics };
 }
 
-function otherRoutes(priority: number, metrics: HttpMetrics): Route[] {
+function otherRoutes(priority: number): Route[] {
   const info = `StoreDir: ${STORE_DIR}\nWantMassQuery: 1\nPriority: ${priority}\n`;
   const text = (name: string, path: RegExp, type: string, body: string): Route => ({
     name,
@@ -66,10 +80,5 @@ function otherRoutes(priority: number, metrics: HttpMetrics): Route[] {
     text('root', /^\/$/, 'text/plain', 'This is a binary cache for Nix, served by tvix-store nar-bridge.\n'),
     text('nix-cache-info', /^\/nix-cache-info$/, 'text/x-nix-cache-info', info),
     { ...text('health', /^\/health$/, 'text/plain', 'ok\n'), isOpen: true },
-    {
-      name: 'metrics',
-      path: /^\/metrics$/,
-      get: async (exchange) => exchange.reply(200, metrics.contentType, await metrics.text()),
-    },
   ];
 }

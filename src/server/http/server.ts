@@ -11,6 +11,7 @@ import { isForwarded } from '../access/forwarded.ts';
 import { Connection } from '../connection.ts';
 import type { RunningServer } from '../listen.ts';
 import { closeListener, grace, listen } from '../listen.ts';
+import { ConnectionCounts } from '../metrics/connections.ts';
 import { tellOfHttp, tellOfTls } from '../refused-connections.ts';
 import { Budget } from '../shares/budget.ts';
 import { FairTurns } from '../shares/fair-turns.ts';
@@ -36,6 +37,7 @@ export interface Answering {
   readonly tls?: (() => TlsFiles) | undefined;
   readonly budget: Budget;
   readonly turns: FairTurns;
+  readonly connections: ConnectionCounts<Socket>;
 }
 
 export interface HttpServerOptions extends Pick<Answering, 'handle' | 'tls'> {
@@ -43,6 +45,7 @@ export interface HttpServerOptions extends Pick<Answering, 'handle' | 'tls'> {
   readonly ownership: SocketOwnership;
   /** What requests and answers may take, in bytes; see `Budget`. */
   readonly maxMemory?: number | undefined;
+  readonly connections?: ConnectionCounts<Socket>;
 }
 
 const OPTIONS: ServerOptions = {
@@ -60,8 +63,9 @@ export async function serveHttp({
   tls,
   handle,
   maxMemory,
-}: HttpServerOptions): Promise<RunningServer> {
-  const answering = { handle, tls, budget: new Budget(maxMemory), turns: new FairTurns() };
+  connections = new ConnectionCounts(),
+}: HttpServerOptions): Promise<Omit<RunningServer, 'metrics'>> {
+  const answering = { handle, tls, budget: new Budget(maxMemory), turns: new FairTurns(), connections };
   const make = () => {
     const server = tls ? secureServer(tls) : createServer(OPTIONS);
     server.maxConnections = MAX_CONNECTIONS;
@@ -92,9 +96,9 @@ export function httpOver(answering: Answering): Server {
 function answerOn(
   server: Server | SecureServer,
   connected: string,
-  { handle, tls, budget, turns }: Answering,
+  { handle, tls, budget, turns, connections }: Answering,
 ): void {
-  const connections = new WeakMap<Socket, { signal: AbortSignal; isTrusted: boolean; peer: string }>();
+  const known = new WeakMap<Socket, { signal: AbortSignal; isTrusted: boolean; peer: string }>();
   const answering = new WeakSet<Socket>();
   tellOfHttp(server, (socket) => answering.has(socket));
   server.on(connected, (socket: Socket) => {
@@ -103,10 +107,12 @@ function answerOn(
     setMaxListeners(0, gone.signal);
     socket.once('close', () => gone.abort());
     const { isTrusted, peer } = Connection.current!;
-    connections.set(socket, { signal: gone.signal, isTrusted, peer });
+    connections.opened(socket, socket);
+    known.set(socket, { signal: gone.signal, isTrusted, peer });
   });
   const answer = (awaitsContinue: boolean) => (request: IncomingMessage, response: ServerResponse) => {
-    const { signal, isTrusted, peer } = connections.get(request.socket)!;
+    const { signal, isTrusted, peer } = known.get(request.socket)!;
+    connections.asked(request.socket);
     answering.add(request.socket);
     response.once('finish', () => {
       answering.delete(request.socket);

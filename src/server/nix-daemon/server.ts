@@ -9,6 +9,8 @@ import { peerOf } from '../../util/system/unix-socket.ts';
 import { Connection, isOwner } from '../connection.ts';
 import type { RunningServer } from '../listen.ts';
 import { closeListener, grace, listen } from '../listen.ts';
+import { ConnectionCounts } from '../metrics/connections.ts';
+import { RequestCounts, requestMetrics } from '../metrics/requests.ts';
 import { Budget } from '../shares/budget.ts';
 import { additions } from './additions.ts';
 import { builds } from './builds.ts';
@@ -55,6 +57,8 @@ export async function serveNixDaemon({
   const budget = new Budget(maxMemory);
   const sessions = new Map<Socket, Session>();
   const places = new Places(MAX_CONNECTIONS);
+  const counts = new RequestCounts();
+  const open = new ConnectionCounts<Session>();
   const make = () => {
     const server = createServer({ pauseOnConnect: true });
     server.on('connection', (accepted) => {
@@ -63,8 +67,16 @@ export async function serveNixDaemon({
       const { socket } = parts;
       const place = places.take(peerOf(accepted)?.uid, () => socket.destroy());
       const mayWrite = writerCheck(writers, socket);
-      const session = new Session(parts, { operations, mayWrite, share: () => budget.share(peer), place });
+      const session = new Session(parts, {
+        operations,
+        mayWrite,
+        share: () => budget.share(peer),
+        place,
+        counts,
+        onRequest: () => open.asked(session),
+      });
       sessions.set(socket, session);
+      open.opened(session, socket);
       socket.once('close', () => {
         sessions.delete(socket);
         place.leave();
@@ -77,6 +89,7 @@ export async function serveNixDaemon({
   const { servers, addresses } = await listen(address, ownership, make);
   return {
     addresses,
+    metrics: [...requestMetrics('worker', 'operation', counts), ...open.metrics('worker')],
     async stop(hurry) {
       const closed = Promise.all(servers.map(closeListener));
       for (const session of sessions.values()) session.stop();

@@ -13,8 +13,10 @@ import {
 } from '../../nix/worker/protocol.ts';
 import { WireReader } from '../../nix/worker/reader.ts';
 import { WireWriter } from '../../nix/worker/writer.ts';
+import type { Code } from '../../util/errors.ts';
 import { invalid, messageOf, StoreError } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
+import type { RequestCounts } from '../metrics/requests.ts';
 import { UPLOAD_MEMORY } from '../shares/budget.ts';
 import type { Awaited, Holding, Share } from '../shares/holding.ts';
 import type { Place } from './places.ts';
@@ -44,6 +46,9 @@ export interface SessionOptions {
   /** What it holds in memory is counted there. */
   readonly share: () => Share;
   readonly place: Place;
+  readonly counts: RequestCounts;
+  /** Called when a request begins. */
+  readonly onRequest: () => void;
 }
 
 /** One client of the daemon, from its first word to its last. */
@@ -56,6 +61,9 @@ export class Session {
   /** Whether the client owes us the rest of something. */
   #isWaiting = true;
   #isStopping = false;
+  /** The request that is under way, and how it has failed if it has; for the metrics. */
+  #operation: Operation | 'none' = 'none';
+  #failure: Code | undefined;
   /** Of the request that is under way, as soon as there is something to be counted. */
   #holding: Holding | undefined;
   /** What it may still take before that. */
@@ -65,7 +73,11 @@ export class Session {
     const { socket } = parts;
     this.#socket = socket;
     this.#options = options;
-    const next = () => (this.#isWaiting ? this.#owed(parts) : parts.next());
+    const next = async () => {
+      const part = await (this.#isWaiting ? this.#owed(parts) : parts.next());
+      options.counts.received += part.value?.length ?? 0;
+      return part;
+    };
     this.#from = new WireReader({ next });
     socket.once('close', () => {
       this.#gone.abort(new StoreError('CANCELLED', 'the client has hung up'));
@@ -90,7 +102,8 @@ export class Session {
         if (await this.#from.isAtEnd()) break;
         this.#isWaiting = true;
         this.#options.place.await(undefined);
-        await this.#answer(client);
+        this.#options.onRequest();
+        await this.#counted(() => this.#answer(client));
       }
     } catch (error) {
       log.debug('a client of the Nix daemon is sent away', { error: messageOf(error) });
@@ -141,6 +154,18 @@ export class Session {
     }
   }
 
+  async #counted(answer: () => Promise<void>): Promise<void> {
+    const { counts } = this.#options;
+    const begun = counts.underWay.begin();
+    this.#operation = 'none';
+    this.#failure = undefined;
+    try {
+      await answer();
+    } finally {
+      counts.answered(begun, this.#operation, this.#failure);
+    }
+  }
+
   /** Answers one request. Throws when no other can be read. */
   async #answer(client: Client): Promise<void> {
     this.#begin();
@@ -181,6 +206,7 @@ export class Session {
     const number = await this.#from.count('the number of an operation');
     try {
       const name = NAMES.get(number);
+      if (name) this.#operation = name;
       const read = name && this.#options.operations[name];
       if (!read)
         throw new StoreError(
@@ -197,6 +223,7 @@ export class Session {
   /** Tells of an error in place of an answer. */
   async #fail(error: unknown): Promise<void> {
     this.#to.take();
+    this.#failure = error instanceof StoreError ? error.code : 'INTERNAL';
     // It may repeat what the client has sent.
     const message = messageOf(error).slice(0, MAX_MESSAGE_LENGTH);
     log.debug('a request of a Nix client failed', { error: message });
@@ -219,6 +246,7 @@ export class Session {
   /** Resolves when the client has taken it, or there is room for more. */
   async #write(bytes: Uint8Array): Promise<void> {
     if (this.#gone.signal.aborted) throw this.#gone.signal.reason;
+    this.#options.counts.sent += bytes.length;
     if (bytes.length > 0 && !this.#socket.write(bytes))
       await this.#inTime('read', () => once(this.#socket, 'drain', { signal: this.#gone.signal }));
     this.#holding?.moved(bytes.length);

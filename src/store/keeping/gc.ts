@@ -14,6 +14,7 @@ import { SideFileSweep } from '../side-files/sweep.ts';
 import { CONDEMNED, restore } from './condemned.ts';
 import type { Holder } from './holders.ts';
 import { describeHolder, heldByMounts, heldByName, RecentUses } from './holders.ts';
+import { rememberCollection } from './last-gc.ts';
 import { RootTable } from './roots.ts';
 import { UseTable } from './uses.ts';
 
@@ -79,6 +80,7 @@ export async function collectGarbage(store: LocalStore, options: GcOptions): Pro
       yield* sideFiles.roots();
     };
     const freed = await collector.sweep(roots(), { dryRun, onBroken, onMarked });
+    if (!dryRun) rememberCollection(store.env.dir, { finished: Date.now(), paths: gone.size });
     return { ...freed, paths: gone.size, kept: paths.count() - (dryRun ? gone.size : 0) };
   } finally {
     collector.end();

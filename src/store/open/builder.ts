@@ -70,7 +70,12 @@ export class Builder {
       if (Number.isFinite(this.#options.cacheSize) && !this.#hasLimit)
         throw new UsageError('--cache-size has no effect here: nothing is fetched into a cache');
       this.#built = store;
-      return { ...store, records: () => store.local ?? this.#openCache(), close: () => this.#close() };
+      return {
+        ...store,
+        records: () => store.local ?? this.#openCache(),
+        here: () => store.local ?? this.#cache,
+        close: () => this.#close(),
+      };
     } catch (error) {
       await this.#close();
       throw error;

@@ -1,9 +1,4 @@
-import { closeSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
-import { messageOf } from '../../../util/errors.ts';
-import { log } from '../../../util/log.ts';
-import { unlinkIfThere } from '../../../util/system/file-lock.ts';
-import { Ownership } from '../../../util/system/ownership.ts';
+import { RecordFile } from '../record-file.ts';
 import type { CheckReport, Damage, Position } from './report.ts';
 
 /** The result of a check that came to its end. */
@@ -68,12 +63,8 @@ export function isAllWell({
 
 /** Nothing where there is none, or none that can be read: then checks begin anew. */
 export function loadCheck(dir: string): CheckRecord {
-  try {
-    const { last, running } = JSON.parse(readFileSync(pathIn(dir), 'utf8'));
-    return { last: isSummary(last) ? last : undefined, running: isProgress(running) ? running : undefined };
-  } catch {
-    return {};
-  }
+  const { last, running } = recordIn(dir).load() as CheckRecord;
+  return { last: isSummary(last) ? last : undefined, running: isProgress(running) ? running : undefined };
 }
 
 function isSummary(last: Partial<CheckSummary> | undefined): last is CheckSummary {
@@ -101,27 +92,11 @@ function areStrings(...values: readonly unknown[]): boolean {
   return values.every((value) => typeof value === 'string');
 }
 
-/** Remembers, unless the store can only be read, or its disk is full: what was found has been told. */
+/** Remembers, if that can be: what was found has been told. */
 export function saveCheck(dir: string, record: CheckRecord): void {
-  const path = pathIn(dir);
-  const fresh = `${path}.new`;
-  try {
-    unlinkIfThere(fresh);
-    // Whoever owns the store may have put a link there, which root is not to follow.
-    const fd = openSync(fresh, 'wx');
-    try {
-      new Ownership(dir).give(fd);
-      writeSync(fd, `${JSON.stringify(record)}\n`);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(fresh, path);
-  } catch (error) {
-    log.debug('cannot remember the check', { path, error: messageOf(error) });
-    rmSync(fresh, { force: true });
-  }
+  recordIn(dir).save(record);
 }
 
-function pathIn(dir: string): string {
-  return join(dir, 'fsck.json');
+function recordIn(dir: string): RecordFile {
+  return new RecordFile(dir, 'fsck.json');
 }
