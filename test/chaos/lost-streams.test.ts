@@ -115,7 +115,6 @@ test('one of two stores that only drips in the middle of a file is left for the 
   const there = await mount([...stores, '--cache', join(tempDir(), 'cache')]);
   const reading = run('cmp', [large, join(there.dir, path.slice('/nix/store/'.length))]);
   while (first.down < 6 * MIB) await delay(10);
-  expect(second.down).toBe(0);
   // From here on it would take hours.
   first.rate = 2000;
   expect(await reading).toMatchObject({ status: 0, stdout: '' });
