@@ -2,6 +2,7 @@ import { addAbortListener } from 'node:events';
 import { Option } from 'commander';
 import type { ServedStore, ServeOptions } from '../mount/serve-store.ts';
 import { toFields, toJson } from '../mount/statistics.ts';
+import { examinedStore, HealthCheck } from '../server/health.ts';
 import type { Watching } from '../server/metrics/listener.ts';
 import type { Addresses } from '../store/open/open-store.ts';
 import { NOWHERE, openStore } from '../store/open/open-store.ts';
@@ -28,6 +29,7 @@ import { printWhileServing } from './output.ts';
 import { onStopSignals } from './stop-signals.ts';
 import type { ReadFlags } from './store-options.ts';
 import { addressesOf, storeName, withReadOptions } from './store-options.ts';
+import { tellSystemd } from './tell-systemd.ts';
 
 /** Flags of the commands that serve the store to a kernel, this machine's or another's. */
 export interface FileSystemFlags extends ReadFlags, MetricsFlags, KeepFreeFlags, CacheSizeFlags {
@@ -171,13 +173,14 @@ export async function runFileSystem<Served extends ServedStore>(
   const stop = new AbortController();
   onStopSignals(() => stop.abort());
   onAbandoned(() => stop.abort());
+  const health = new HealthCheck();
   let watching: Watching | undefined;
   try {
     // Whoever wanted it may have gone while the store was opened.
     if (stop.signal.aborted) return;
     if (store.local) refuse(flags, Object.keys(FETCHING), onThisMachine);
     // Before there is a mount, which could hide what is loaded for it.
-    watching = await beginWatching(flags);
+    watching = await beginWatching(flags, health);
     served = await serve({
       store,
       storeName: storeName(flags),
@@ -204,10 +207,14 @@ export async function runFileSystem<Served extends ServedStore>(
       await served.stop();
       throw error;
     }
+    const { responds } = served;
+    health.begin({ ...examinedStore(store), responds });
     notifySystemd('READY=1');
+    tellSystemd(health);
     try {
       await served.closed;
     } finally {
+      health.stop();
       notifySystemd('STOPPING=1');
       tell(words.ended);
     }

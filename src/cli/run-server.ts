@@ -1,4 +1,5 @@
 import { Option } from 'commander';
+import { examinedStore, HealthCheck } from '../server/health.ts';
 import type { RunningServer } from '../server/listen.ts';
 import type { Watching } from '../server/metrics/listener.ts';
 import { openStore } from '../store/open/open-store.ts';
@@ -25,6 +26,7 @@ import { socketOwnership } from './socket-ownership.ts';
 import { onStopSignals } from './stop-signals.ts';
 import type { ReadFlags, SigningFlags } from './store-options.ts';
 import { addressesOf, storeName } from './store-options.ts';
+import { tellSystemd } from './tell-systemd.ts';
 
 /** Flags that say where a server listens. */
 export interface ListenFlags extends SocketFlags, MetricsFlags, KeepFreeFlags, CacheSizeFlags {
@@ -74,12 +76,13 @@ export async function runServer(
   const { keepFree, cacheSize = keepFree === undefined ? undefined : Number.POSITIVE_INFINITY } = flags;
   const addresses = { ...addressesOf(flags), cacheSize, patience: DEFAULT_PATIENCE };
   const store = await openStore(addresses, 'serve');
+  const health = new HealthCheck();
   let watching: Watching | undefined;
   try {
     // From here on there is something to be cleaned up.
     const hurry = new AbortController();
     const stop = new Promise<void>((resolve) => onStopSignals(resolve, () => hurry.abort()));
-    watching = await beginWatching(flags);
+    watching = await beginWatching(flags, health);
     const server = await start(store, { listen, ownership, maxMemory: flags.maxMemory });
     try {
       watching?.server(server, store.here());
@@ -87,8 +90,11 @@ export async function runServer(
       const [first, ...others] = server.addresses;
       await announce('listening', { at: first, store: of }, flags);
       for (const at of others) log.info('listening', { at, store: of });
+      health.begin(examinedStore(store));
       notifySystemd('READY=1');
+      tellSystemd(health);
       await stop;
+      health.stop();
       log.info('stopping');
       notifySystemd('STOPPING=1');
     } finally {

@@ -23,7 +23,9 @@ export type SessionMessage =
   /** A request that another thread may hold has been interrupted. */
   | { readonly type: 'interrupt'; readonly low: number; readonly high: number }
   /** Are you there? Requests wait. */
-  | { readonly type: 'ping' };
+  | { readonly type: 'ping' }
+  /** The thread is there, as it was asked to say. */
+  | { readonly type: 'there' };
 
 /** From the fetch side. */
 export type FetchMessage =
@@ -31,6 +33,8 @@ export type FetchMessage =
   | { readonly type: 'done'; readonly key: string; readonly errno: number; readonly payload?: unknown }
   | { readonly type: 'payload'; readonly payload: unknown }
   | { readonly type: 'pong' }
+  /** The thread is to say that it is there. */
+  | { readonly type: 'ask' }
   | { readonly type: 'interrupt'; readonly low: number; readonly high: number };
 
 /** Words shared with the fetch side. */
@@ -144,6 +148,10 @@ export class Dispatcher<Origin> {
       const message = received.message as FetchMessage;
       this.#pings = 0;
       if (message.type === 'pong') continue;
+      if (message.type === 'ask') {
+        this.#post({ type: 'there' });
+        continue;
+      }
       if (message.type === 'interrupt') {
         this.#interrupt(message.low, message.high);
         continue;

@@ -85,6 +85,8 @@ export class HandOver {
       case 'ping':
         server.send({ type: 'pong' });
         break;
+      case 'there':
+        break;
     }
   }
 

@@ -9,7 +9,7 @@ import type { Driver } from './driver.ts';
 import type { Server } from './hand-over.ts';
 import { Readers } from './readers.ts';
 import { watchRoot } from './root-watch.ts';
-import { ServingThread } from './serving-thread.ts';
+import { allRespond, ServingThread } from './serving-thread.ts';
 import { statisticsOf } from './statistics.ts';
 
 /** Speaks the kernel's own protocol on `/dev/fuse`, in threads of its own. */
@@ -48,6 +48,7 @@ export const kernelDriver: Driver = async (options, context) => {
       await unmount();
       await readers.stop();
     },
+    responds: (withinMs) => allRespond(readers.threads, withinMs),
     statistics: () => statisticsOf(readers.threads, context.nodes),
   };
 };

@@ -96,6 +96,8 @@ export const nativeDriver: Driver = async (options, context) => {
       await unmounting.unmount();
       closed();
     },
+    // The thread that is asked is the one that serves.
+    responds: async () => true,
     statistics: () => statisticsOf([{ counters, entered }], context.nodes),
   };
 };

@@ -80,6 +80,8 @@ export interface ServedFileSystem {
   readonly closed: Promise<void>;
   /** Resolves when the kernel is no longer served. */
   stop(): Promise<void>;
+  /** Whether all threads that serve the kernel say within so many milliseconds that they are there. */
+  responds(withinMs: number): Promise<boolean>;
   statistics(): MountStatistics;
 }
 
@@ -184,6 +186,7 @@ export async function serveStore(
         await serving.stop();
         await closed.catch(() => {});
       },
+      responds: (withinMs) => serving.responds(withinMs),
       statistics: () => serving.statistics(),
       fetched: () => ({ ...(keeper?.fetched ?? { objects: 0, bytes: 0 }) }),
       needs: handOver,

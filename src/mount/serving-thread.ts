@@ -32,6 +32,9 @@ export class ServingThread implements Server {
   readonly #wakeFd: number;
   /** Messages sent since the thread was woken last. */
   #unseen = 0;
+  /** Hear that it is there. */
+  readonly #asked: (() => void)[] = [];
+  #hasEnded = false;
 
   private constructor(worker: Worker, data: WorkerData) {
     this.#worker = worker;
@@ -46,6 +49,7 @@ export class ServingThread implements Server {
     this.ended = new Promise((resolve) =>
       worker.once('exit', (code) => {
         if (code !== 0 && !this.#isStopped) failure ??= new Error(`it ended with ${code}`);
+        this.#hasEnded = true;
         // What waited for it has been answered by the kernel.
         this.counters.fill(0, COUNTER.WAITING, COUNTER.GUESTS + 1);
         resolve(failure);
@@ -105,6 +109,7 @@ export class ServingThread implements Server {
       if (message.type === 'entered') this.entered.push(message.path);
       else if (message.type === 'ahead') startAhead(message.memory);
       else if (message.type === 'used') onUsed?.(message.digests);
+      else if (message.type === 'there') for (const hear of this.#asked.splice(0)) hear();
       else handOver.receive(this, message);
     });
     this.#worker.postMessage({ fd });
@@ -119,6 +124,19 @@ export class ServingThread implements Server {
       this.#unseen = 0;
       this.#wake(CONTROL.MESSAGES);
     }
+  }
+
+  /** Whether it says within so many milliseconds that it is there; one that has ended owes no answer. */
+  responds(withinMs: number): Promise<boolean> {
+    if (this.#hasEnded) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const late = setTimeout(() => resolve(false), withinMs).unref();
+      this.#asked.push(() => {
+        clearTimeout(late);
+        resolve(true);
+      });
+      this.send({ type: 'ask' });
+    });
   }
 
   /** Makes the thread leave; resolves when it has, or after a while. */
@@ -137,4 +155,10 @@ export class ServingThread implements Server {
     Atomics.store(this.control, word, 1);
     raiseEventfd(this.#wakeFd);
   }
+}
+
+/** Whether all say within so many milliseconds that they are there. */
+export async function allRespond(threads: readonly ServingThread[], withinMs: number): Promise<boolean> {
+  const answers = await Promise.all(threads.map((thread) => thread.responds(withinMs)));
+  return answers.every((isThere) => isThere);
 }

@@ -32,6 +32,7 @@ export async function serveVirtiofs(options: VirtiofsOptions): Promise<Virtiofs>
           throw new StoreError('INTERNAL', `the thread that served the guest failed: ${messageOf(failure)}`);
         }),
         stop: () => thread.stop(),
+        responds: (withinMs) => thread.responds(withinMs),
         statistics: () => statisticsOf([thread], context.nodes),
       };
     });

@@ -164,9 +164,9 @@ while True: print(s.recv(100).decode(), flush=True)
     const mounted = await mount(['--store', store], undefined, {
       env: { ...process.env, NOTIFY_SOCKET: socket },
     });
-    await expect.poll(() => heard, { timeout: 20_000 }).toBe('bound\nREADY=1\n');
+    await expect.poll(() => heard, { timeout: 20_000 }).toBe('bound\nREADY=1\nSTATUS=serving\n');
     await mounted.stop();
-    await expect.poll(() => heard, { timeout: 20_000 }).toBe('bound\nREADY=1\nSTOPPING=1\n');
+    await expect.poll(() => heard, { timeout: 20_000 }).toBe('bound\nREADY=1\nSTATUS=serving\nSTOPPING=1\n');
   } finally {
     systemd.kill('SIGKILL');
   }

@@ -264,7 +264,9 @@ describeWith('grpcurl', 'reflection, by grpcurl', (grpcurl) => {
       const SERVING = { status: 'SERVING' };
       expect(await call('grpc.health.v1.Health/Check')).toEqual([SERVING]);
       const [{ statuses }] = await call('grpc.health.v1.Health/List');
-      expect(statuses).toEqual(Object.fromEntries(['', ...SERVICES].map((name) => [name, SERVING])));
+      expect(statuses).toEqual(
+        Object.fromEntries(['', 'far-store', ...SERVICES].map((name) => [name, SERVING])),
+      );
       const unknown = await ask(['-d', '{"service":"nobody"}'], 'grpc.health.v1.Health/Check');
       expect(unknown.stderr).toContain('Code: NotFound');
       // Watching has no end: grpcurl gives up after a second.

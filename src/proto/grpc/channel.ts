@@ -242,9 +242,15 @@ export class Channel {
       );
       this.#mayReturn = await orAborted(this.#reached, signal);
     }
-    const result = await retrying(this.#retries(!isPut(method), signal), attempt);
-    this.#outage.answered();
-    return result;
+    try {
+      const result = await retrying(this.#retries(!isPut(method), signal), attempt);
+      this.#outage.answered();
+      return result;
+    } catch (error) {
+      // That is an answer, too.
+      if (error instanceof StoreError && error.code === 'NOT_FOUND') this.#outage.answered();
+      throw error;
+    }
   }
 
   #retries(reads: boolean, signal: AbortSignal | undefined): RetryOptions {

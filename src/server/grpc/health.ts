@@ -1,6 +1,8 @@
 import { addAbortListener } from 'node:events';
+import { setTimeout as delay } from 'node:timers/promises';
 import { codec } from '../../proto/grpc/codec.ts';
 import { grpc } from '../../proto/standard.ts';
+import { peersAway } from '../../util/async/outage.ts';
 import { StoreError } from '../../util/errors.ts';
 import type { ServedMethod } from './calls.ts';
 import { served } from './calls.ts';
@@ -11,7 +13,15 @@ const { ServingStatus } = HealthCheckResponse;
 type Request = grpc.health.v1.IHealthCheckRequest;
 type Response = grpc.health.v1.IHealthCheckResponse;
 
-/** Says of a server and of each of its services that it serves, until it stops (protos/grpc/health). */
+/** Asked for by this name: whether the stores elsewhere are there. The protocol has no word for what only partly serves. */
+const FAR_STORE = 'far-store';
+/** How often it is looked whether that has changed, in milliseconds. */
+const LOOK_MS = 1000;
+
+/**
+ * Says of a server and of each of its services that it serves, until it stops (protos/grpc/health); and of the stores that it
+ * asks whether they are there.
+ */
 export class Health {
   readonly #stopping = new AbortController();
   readonly #names: ReadonlySet<string>;
@@ -19,7 +29,7 @@ export class Health {
   /** `services`: their complete names. */
   constructor(services: Iterable<string>) {
     // The whole server has no name.
-    this.#names = new Set(['', ...services]);
+    this.#names = new Set(['', FAR_STORE, ...services]);
   }
 
   methods(): ServedMethod[] {
@@ -62,14 +72,22 @@ export class Health {
 
   async *#watch({ service }: Request, signal: AbortSignal): AsyncGenerator<Response> {
     const name = service ?? '';
-    yield this.#status(name);
-    await aborted(AbortSignal.any([signal, this.#stopping.signal]));
-    if (!signal.aborted && this.#names.has(name)) yield this.#status(name);
+    const ended = AbortSignal.any([signal, this.#stopping.signal]);
+    for (let told: Response['status']; ; ) {
+      const response = this.#status(name);
+      if (response.status !== told) yield response;
+      told = response.status;
+      if (ended.aborted) return;
+      // Nothing else changes before the end.
+      if (name === FAR_STORE) await delay(LOOK_MS, undefined, { signal: ended, ref: false }).catch(() => {});
+      else await aborted(ended);
+    }
   }
 
   #status(name: string): Response {
     if (!this.#names.has(name)) return { status: ServingStatus.SERVICE_UNKNOWN };
-    return { status: this.#stopping.signal.aborted ? ServingStatus.NOT_SERVING : ServingStatus.SERVING };
+    const isServing = !this.#stopping.signal.aborted && (name !== FAR_STORE || peersAway().length === 0);
+    return { status: isServing ? ServingStatus.SERVING : ServingStatus.NOT_SERVING };
   }
 }
 

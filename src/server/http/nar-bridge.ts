@@ -8,6 +8,7 @@ import { ServingSigner } from '../../store/trust/serving-signer.ts';
 import { UploadTables } from '../../store/upload/tables.ts';
 import type { ListenAddress, SocketOwnership } from '../../util/listen-address.ts';
 import type { AccessRule } from '../access/rule.ts';
+import { examinedStore, HealthCheck } from '../health.ts';
 import type { RunningServer } from '../listen.ts';
 import { ConnectionCounts } from '../metrics/connections.ts';
 import { Exposition } from '../metrics/exposition.ts';
@@ -17,6 +18,7 @@ import { metricsRoute } from '../metrics/route.ts';
 import type { TlsFiles } from '../tls-files.ts';
 import { answeringBy } from './answer.ts';
 import { bucketRoutes } from './bucket-routes.ts';
+import { healthRoute } from './health.ts';
 import { HttpCounts } from './metrics.ts';
 import { narRoutes } from './nar-routes.ts';
 import { NarSender } from './nar-sender.ts';
@@ -47,6 +49,8 @@ export async function serveNarBridge(options: NarBridgeOptions): Promise<Running
   const { store, access, listen, ownership, tls, maxMemory } = options;
   const tables = new UploadTables(store.records());
   if (store.local) nameRottenPaths(store.local);
+  const health = new HealthCheck();
+  health.begin(examinedStore(store));
   const counts = new HttpCounts();
   const connections = new ConnectionCounts<Socket>();
   const metrics = [...counts.metrics(), ...connections.metrics('http')];
@@ -63,6 +67,7 @@ export async function serveNarBridge(options: NarBridgeOptions): Promise<Running
     ...bucketRoutes(store, signer),
     sideFileRoute(new SideFiles(store, tables.store), store.paths),
     ...otherRoutes(options.priority),
+    healthRoute(health),
     metricsRoute(told),
   ];
   const handle = answeringBy(routes, access, (exchange) => counts.begin(exchange));
@@ -79,6 +84,5 @@ function otherRoutes(priority: number): Route[] {
   return [
     text('root', /^\/$/, 'text/plain', 'This is a binary cache for Nix, served by tvix-store nar-bridge.\n'),
     text('nix-cache-info', /^\/nix-cache-info$/, 'text/x-nix-cache-info', info),
-    { ...text('health', /^\/health$/, 'text/plain', 'ok\n'), isOpen: true },
   ];
 }

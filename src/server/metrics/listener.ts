@@ -2,7 +2,9 @@ import type { LocalStore } from '../../castore/local/store.ts';
 import type { ServedStore } from '../../mount/serve-store.ts';
 import type { ListenAddress } from '../../util/listen-address.ts';
 import { AccessRule } from '../access/rule.ts';
+import type { HealthCheck } from '../health.ts';
 import { answeringBy } from '../http/answer.ts';
+import { healthRoute } from '../http/health.ts';
 import { serveHttp } from '../http/server.ts';
 import type { RunningServer } from '../listen.ts';
 import { Exposition } from './exposition.ts';
@@ -23,13 +25,15 @@ export class Watching {
     this.addresses = server.addresses;
   }
 
-  static async begin(listen: ListenAddress): Promise<Watching> {
+  static async begin(listen: ListenAddress, health: HealthCheck): Promise<Watching> {
     const exposition = await Exposition.load(farStoreMetrics());
-    const handle = answeringBy(
-      [metricsRoute(async () => exposition, true)],
-      new AccessRule(),
-      () => () => {},
-    );
+    const told = async () => {
+      // What is away may be back.
+      await health.now();
+      return exposition;
+    };
+    const routes = [metricsRoute(told, true), healthRoute(health)];
+    const handle = answeringBy(routes, new AccessRule(), () => () => {});
     return new Watching(exposition, await serveHttp({ listen, ownership: {}, handle }));
   }
 

@@ -24,7 +24,7 @@ export interface RetryOptions {
   readonly awayMs: number;
   /** Whether trying again may help, when it has failed for so long, in milliseconds. */
   readonly isTransient: (error: unknown, sinceMs: number) => boolean;
-  /** Told of every failure after which it is tried again, and for how long it has failed, in milliseconds. */
+  /** Told of every failure that may pass, and for how long it has failed, in milliseconds; also of the last. */
   readonly onFailure?: (error: unknown, sinceMs: number) => void;
   readonly signal?: AbortSignal | undefined;
 }
@@ -59,11 +59,11 @@ export class Retries {
     if (signal?.aborted) throw explained(signal.reason, this.#failure);
     const sinceMs = performance.now() - this.#since;
     if (!isTransient(failure, sinceMs)) throw failure;
+    onFailure?.(failure, sinceMs);
     const jittered = waitMs ?? this.#waitMs * (0.5 + Math.random());
     if (sinceMs >= awayMs || (waitMs !== undefined && sinceMs + waitMs > awayMs)) throw failure;
     this.#waitMs = Math.min(this.#waitMs * 2, MAX_WAIT_MS);
     this.#failure = failure;
-    onFailure?.(failure, sinceMs);
     const wait = Math.min(jittered, awayMs - sinceMs);
     const timer = new AbortController();
     try {
