@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Option } from 'commander';
-import type { Level } from '../util/log.ts';
-import { LEVELS, setLogLevel } from '../util/log.ts';
+import type { Format, Level } from '../util/log.ts';
+import { FORMATS, LEVELS, setLogFormat, setLogLevel } from '../util/log.ts';
 import { Command } from './command.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
@@ -68,7 +68,17 @@ export async function loadProgram(name?: string): Promise<Command> {
         .default('info')
         .env('TVIX_LOG'),
     )
-    .hook('preAction', (command) => setLogLevel(command.opts().logLevel as Level));
+    .addOption(
+      new Option('--log-format <format>', 'log for people, or each line as an object of JSON')
+        .choices(FORMATS)
+        .default('text')
+        .env('TVIX_LOG_FORMAT'),
+    )
+    .hook('preAction', (command) => {
+      const { logLevel, logFormat } = command.opts();
+      setLogLevel(logLevel as Level);
+      setLogFormat(logFormat as Format);
+    });
   const named = COMMANDS.get(name ?? '');
   const loading = named ? [named()] : [...COMMANDS.values()].map((load) => load());
   for (const command of await Promise.all(loading)) program.addCommand(command());

@@ -2,7 +2,7 @@ import { realpathSync } from 'node:fs';
 import { format, inspect } from 'node:util';
 import { CommanderError } from 'commander';
 import { messageOf, StoreError, UsageError } from '../util/errors.ts';
-import { log } from '../util/log.ts';
+import { log, logLine } from '../util/log.ts';
 import { isEnding } from './end.ts';
 import { loadProgram } from './program.ts';
 
@@ -43,7 +43,7 @@ async function ending(work: () => Promise<void>): Promise<number> {
     if (isEnding()) return 0;
     // It has been told.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
-    process.stderr.write(`error: ${messageOf(error)}\n`);
+    process.stderr.write(logLine('error', messageOf(error)));
     if (!(error instanceof StoreError) && process.env.DEBUG) process.stderr.write(`${inspect(error)}\n`);
     return error instanceof UsageError ? USAGE : FAILURE;
   }

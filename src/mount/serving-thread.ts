@@ -4,7 +4,7 @@ import { COUNTER } from '../fuse/counters.ts';
 import type { FetchMessage, SessionMessage } from '../fuse/dispatcher.ts';
 import { CONTROL } from '../fuse/dispatcher.ts';
 import { StoreError } from '../util/errors.ts';
-import { currentLogLevel } from '../util/log.ts';
+import { logSettings } from '../util/log.ts';
 import { makeEventfd, raiseEventfd } from '../util/system/eventfd.ts';
 import type { Server } from './hand-over.ts';
 import type { ServeContext, ServeOptions } from './serve-store.ts';
@@ -82,7 +82,7 @@ export class ServingThread implements Server {
       control: new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT * CONTROL.LENGTH),
       counters: new SharedArrayBuffer(Float64Array.BYTES_PER_ELEMENT * COUNTER.LENGTH),
       wakeFd: makeEventfd(),
-      logLevel: currentLogLevel(),
+      log: logSettings(),
     };
     return new Promise((resolve, reject) => {
       const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });

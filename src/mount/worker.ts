@@ -7,8 +7,8 @@ import { COUNTER } from '../fuse/counters.ts';
 import { DeviceSession } from '../fuse/device-session.ts';
 import { createHandler } from '../fuse/handler.ts';
 import { VhostUserSession } from '../fuse/vhost/session.ts';
-import type { Level } from '../util/log.ts';
-import { neverWaitToLog, setLogLevel } from '../util/log.ts';
+import type { LogSettings } from '../util/log.ts';
+import { neverWaitToLog, setLogFormat, setLogLevel } from '../util/log.ts';
 import { openTree } from './served-tree.ts';
 import type { EnteredMessage, UsedMessage } from './statistics.ts';
 import { warmUp } from './warm-up.ts';
@@ -42,7 +42,7 @@ export interface WorkerData {
   readonly control: SharedArrayBuffer;
   readonly counters: SharedArrayBuffer;
   readonly wakeFd: number;
-  readonly logLevel: Level;
+  readonly log: LogSettings;
 }
 
 /** Message of a serving thread: chunks are to be hashed ahead, in this memory. */
@@ -53,7 +53,8 @@ export interface AheadMessage {
 
 const data = workerData as WorkerData;
 const port = parentPort!;
-setLogLevel(data.logLevel);
+setLogLevel(data.log.level);
+setLogFormat(data.log.format);
 neverWaitToLog();
 const control = new Int32Array(data.control);
 const counters = new Float64Array(data.counters);

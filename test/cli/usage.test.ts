@@ -114,6 +114,7 @@ const WRONG: readonly (readonly [string, string])[] = [
   ['nar frobnicate', "unknown command 'frobnicate'"],
   ['daemon --metrics-listen nowhere', 'Cannot listen on "nowhere"; want host:port'],
   ['daemon --metrics-listen sd-listen', 'name one, sd-listen:NAME'],
+  ['--log-format xml ls', 'Allowed choices are text, json'],
   ['--log-level loud ls', 'Allowed choices are debug, info'],
   ['import --frobnicate .', "unknown option '--frobnicate'"],
   ['import --store memory: --name', 'argument missing'],

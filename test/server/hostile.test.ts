@@ -153,7 +153,7 @@ test.each(['daemon', 'nar-bridge'])(
     } else {
       // A connection that comes while the others are being closed may still be dropped.
       const health = async () => (await fetch(`http://127.0.0.1:${server.port}/health`)).text();
-      await vi.waitFor(async () => expect(await health()).toBe('ok\n'), 30_000);
+      await vi.waitFor(async () => expect(await health()).toBe('serving\n'), 30_000);
     }
     expect(server.child.exitCode, server.log()).toBe(null);
     expect(linesThatAreNoWarnings(server)).toEqual([]);
