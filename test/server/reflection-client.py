@@ -181,7 +181,7 @@ for dialect in ['tvix', 'snix']:
 assert len(capabilities.cache_capabilities.digest_functions) == 1
 
 health = 'grpc.health.v1.Health'
-serving = {service: call(f'{health}.Check', {'service': service})[0].status for service in ['', *services]}
+serving = {service: call(f'{health}.Check', {'service': service})[0].status for service in ['', 'far-store', *services]}
 assert {name: one.status for name, one in call(f'{health}.List', {})[0].statuses.items()} == serving
 watched = [call(f'{health}.Watch', {'service': service})[0].status for service in ['', health, 'nobody']]
 for one in ['v1alpha', 'v1']:
