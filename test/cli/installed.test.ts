@@ -14,7 +14,23 @@ const LEFT_OUT = ['node_modules', 'dist', '.git', '.ci'];
 
 const dir = tempDir();
 const clone = join(dir, 'clone');
-const cache = spawnSync('npm', ['config', 'get', 'cache'], { encoding: 'utf8' }).stdout.trim();
+/** Where programs are found, without what this clone puts in front. */
+const PATH = process.env.PATH!.split(':').filter((folder) => !folder.startsWith(ROOT));
+
+/** A setting of npm, as the machine's own has it: another Node's looks for its files elsewhere. */
+function npmSetting(name: string): string {
+  const env = { ...process.env, PATH: PATH.join(':') };
+  return spawnSync('npm', ['config', 'get', name], { encoding: 'utf8', env }).stdout.trim();
+}
+
+/** The way to packages from here: what has been fetched, a registry, a proxy or authorities of one's own. */
+const TO_PACKAGES = {
+  npm_config_cache: npmSetting('cache'),
+  npm_config_userconfig: npmSetting('userconfig'),
+  npm_config_globalconfig: npmSetting('globalconfig'),
+  npm_config_prefer_offline: 'true',
+  npm_config_fetch_retries: '1',
+};
 
 /** A Node of this version; what is wrong where it cannot be had. */
 function nodeOf(version: string): { path: string } | { problem: string } {
@@ -24,21 +40,14 @@ function nodeOf(version: string): { path: string } | { problem: string } {
   return status === 0 ? { path: stdout.trim() } : { problem: stderr.trim() };
 }
 
-/** As on a machine with this Node, where nobody has used npm: what it has fetched for others may be used. */
+/** As on a machine with this Node, where nobody has used npm. */
 function environment(node: string) {
-  const home = tempDir();
-  const folders = process.env.PATH!.split(':').filter((folder) => folder !== join(ROOT, 'node_modules/.bin'));
-  return {
-    PATH: [dirname(node), ...folders].join(':'),
-    HOME: home,
-    npm_config_cache: cache,
-    npm_config_prefer_offline: 'true',
-  };
+  return { PATH: [dirname(node), ...PATH].join(':'), HOME: tempDir(), ...TO_PACKAGES };
 }
 
 /** Runs a program that fetches packages; where there is no way to them, the test is skipped. */
 async function fetching(context: TestContext, command: string, args: string[], env: NodeJS.ProcessEnv) {
-  const result = await run(command, args, { env, cwd: tempDir(), timeout: 280_000 });
+  const result = await run(command, args, { env, cwd: tempDir(), timeout: 120_000 });
   const [away] = /\b(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT|ENETUNREACH)\b/.exec(result.stderr) ?? [];
   context.skip(result.status !== 0 && away !== undefined, `the packages cannot be fetched: ${away}`);
   return result;
