@@ -14,7 +14,7 @@ test('a mount with --cache-size shows all of a store that is larger than that', 
   const dir = tempDir();
   await mkdir(join(dir, 'trees'));
   const tree = join(dir, 'trees', 'tree');
-  const names = Array.from({ length: 24 }, (_, i) => `f${i}`);
+  const names = Array.from({ length: 60 }, (_, i) => `f${i}`);
   writeTree(
     tree,
     directory(Object.fromEntries(names.map((name) => [name, file(randomBytes(500_000, name))]))),
@@ -41,7 +41,8 @@ test('a mount with --cache-size shows all of a store that is larger than that', 
   );
   const shrunk = JSON.parse((await tvixStore(['gc', '--max-size', '1M', '--json', ...at])).stdout);
   expect(shrunk.size).toBeLessThanOrEqual(1 << 20);
-  expect(shrunk.size + shrunk.freed).toBeLessThan(7 << 20);
+  // The limit, and what may come before anybody looks again: up to 8 MiB that are read ahead.
+  expect(shrunk.size + shrunk.freed).toBeLessThan(14 << 20);
   // What was said before, but for what a row takes in the database.
   expect(Math.abs(foreseen.freed - shrunk.freed)).toBeLessThan(shrunk.freed * 0.1);
   const compacted = JSON.parse((await tvixStore(['compact', '--json', ...at])).stdout);
