@@ -12,7 +12,7 @@ import { TcpProxy } from '../helpers/proxy.ts';
 import { randomBytes, randomNumbers, SEED } from '../helpers/random.ts';
 import { S3Server } from '../helpers/s3.ts';
 import { checkLocalStore } from '../helpers/services.ts';
-import { tempDir } from '../helpers/temp.ts';
+import { IN_MEMORY, tempDir } from '../helpers/temp.ts';
 import { directory, file, writeTree } from '../helpers/trees.ts';
 
 /** Bytes a second that the link carries, and bytes that it holds. */
@@ -77,7 +77,7 @@ const tvix = (args: readonly string[]) => () =>
   spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
 
 test.concurrent('an import that is cut again and again ends, and sends little twice', async () => {
-  const dir = tempDir();
+  const dir = tempDir(IN_MEMORY);
   const { tree, size } = contents('import');
   mkdirSync(dir, { recursive: true });
   writeTree(join(dir, 'tree'), tree);
@@ -90,7 +90,7 @@ test.concurrent('an import that is cut again and again ends, and sends little tw
 }, 120_000);
 
 test.concurrent('a copy that is cut again and again ends, and sends little twice', async () => {
-  const dir = tempDir();
+  const dir = tempDir(IN_MEMORY);
   const { tree, size } = contents('copy');
   mkdirSync(dir, { recursive: true });
   writeTree(join(dir, 'tree'), tree);
@@ -104,21 +104,27 @@ test.concurrent('a copy that is cut again and again ends, and sends little twice
   expect(await checkLocalStore(join(dir, 'store'))).toEqual([path.trim()]);
 }, 120_000);
 
-test.concurrent('a copy from afar that is cut again and again ends, and fetches little twice', async () => {
-  const dir = tempDir();
-  const { tree, size } = contents('from afar');
-  mkdirSync(dir, { recursive: true });
-  writeTree(join(dir, 'tree'), tree);
-  const from = `local://${dir}/from`;
-  const { stdout: path } = await tvixStore(['import', '--store', from, join(dir, 'tree')]);
-  const daemon = await startDaemon(from);
-  const proxy = await link(daemon.port);
-  const to = `local://${dir}/store`;
-  await cutUntilDone(proxy, tvix(['copy', '--from', proxy.url, '--to', to, path.trim()]), true);
-  expect(proxy.down / size).toBeLessThan(MOST);
-  await daemon.stop();
-  expect(await checkLocalStore(join(dir, 'store'))).toEqual([path.trim()]);
-}, 120_000);
+// A kill that falls into a full call loses all of that: two of them are near the limit, and come once in many runs.
+const RARELY_UNLUCKY = { retry: 1, timeout: 120_000 };
+test.concurrent(
+  'a copy from afar that is cut again and again ends, and fetches little twice',
+  RARELY_UNLUCKY,
+  async () => {
+    const dir = tempDir(IN_MEMORY);
+    const { tree, size } = contents('from afar');
+    mkdirSync(dir, { recursive: true });
+    writeTree(join(dir, 'tree'), tree);
+    const from = `local://${dir}/from`;
+    const { stdout: path } = await tvixStore(['import', '--store', from, join(dir, 'tree')]);
+    const daemon = await startDaemon(from);
+    const proxy = await link(daemon.port);
+    const to = `local://${dir}/store`;
+    await cutUntilDone(proxy, tvix(['copy', '--from', proxy.url, '--to', to, path.trim()]), true);
+    expect(proxy.down / size).toBeLessThan(MOST);
+    await daemon.stop();
+    expect(await checkLocalStore(join(dir, 'store'))).toEqual([path.trim()]);
+  },
+);
 
 const bucket = S3Server.start();
 const reason = bucket instanceof S3Server ? '' : ` (${bucket.missing})`;
@@ -127,7 +133,7 @@ test.skipIf(reason !== '').concurrent(
   `an import into a bucket that is cut again and again ends, and sends little twice${reason}`,
   async () => {
     const server = bucket as S3Server;
-    const dir = tempDir();
+    const dir = tempDir(IN_MEMORY);
     const { tree, size } = contents('bucket');
     mkdirSync(dir, { recursive: true });
     writeTree(join(dir, 'tree'), tree);
@@ -156,7 +162,7 @@ describeNix('nix copy to a nar-bridge', () => {
       const added = await nix.run('nix-store', ['--store', root, '--add', join(nix.home, `p${i}`)]);
       paths.push(String(added).trim());
     }
-    const dir = tempDir();
+    const dir = tempDir(IN_MEMORY);
     const bridge = await startNarBridge(`local://${dir}/store`);
     const proxy = await link(bridge.port);
     const to = `${proxy.url.replace('grpc+', '')}?compression=none`;
