@@ -169,6 +169,26 @@ test('an error does not repeat all that the client has sent', async () => {
   client.socket.destroy();
 });
 
+/**
+ * Looks that clients who stand still take only so much memory, and keep nobody out: for as long as it takes to cut off some
+ * of them. `before`: bytes that the daemon had without them.
+ */
+async function takeLittle(
+  daemon: TestDaemon,
+  before: number,
+  clients: readonly RawNixClient[],
+): Promise<void> {
+  const good = new RawNixClient(daemon.at);
+  await good.greet();
+  for (let round = 0; round < 20; round++) {
+    await good.works();
+    expect(daemon.memory() - before).toBeLessThan(250 << 20);
+    await delay(100);
+  }
+  for (const { socket } of [...clients, good]) socket.destroy();
+  expect(await daemon.stop()).toBe(0);
+}
+
 test.for([
   ['requests', (to: WireWriter) => to.number(OPERATION.QueryValidPaths)],
   ['greetings', (to: WireWriter) => to.number(CLIENT_MAGIC).number(NEWEST_VERSION)],
@@ -187,16 +207,8 @@ test.for([
     client.send();
     client.send(most);
   }
-  const good = new RawNixClient(other.at);
-  await good.greet();
-  // For as long as it takes to cut off some who stand still: 40 of them have 480 MB.
-  for (let round = 0; round < 20; round++) {
-    await good.works();
-    expect(other.memory() - before).toBeLessThan(250 << 20);
-    await delay(100);
-  }
-  for (const { socket } of [...clients, good]) socket.destroy();
-  expect(await other.stop()).toBe(0);
+  // 40 of them have 480 MB.
+  await takeLittle(other, before, clients);
 });
 
 test('uploads that all stop half way take only so much memory, and keep nobody from reading', async () => {
@@ -221,15 +233,7 @@ test('uploads that all stop half way take only so much memory, and keep nobody f
     client.send();
     client.send(randomBytes(1 << 20, 'half'));
   }
-  const good = new RawNixClient(other.at);
-  await good.greet();
-  for (let round = 0; round < 20; round++) {
-    await good.works();
-    expect(other.memory() - before).toBeLessThan(250 << 20);
-    await delay(100);
-  }
-  for (const { socket } of [...clients, good]) socket.destroy();
-  expect(await other.stop()).toBe(0);
+  await takeLittle(other, before, clients);
 });
 
 test('one that stops does not wait for clients that say nothing, and does for a request', async () => {

@@ -64,15 +64,18 @@ export function additions(store: OpenedStore, tables: UploadTables): Operations 
           const paths = new WireReader(contents);
           const count = await paths.count('the number of paths', MAX_PATHS);
           // Each waits for what it refers to; together they wait for the disk.
-          const taken = new Map<string, Promise<void>>();
+          const underWay = new Map<string, Promise<void>>();
           const inFlight = new InFlight(MAX_IN_FLIGHT);
           for (let i = 0; i < count; i++) {
             paths.begin();
             const info = await readDescription(paths);
             const nar = await ingestNar(paths.pieces(Number(info.narSize)), store, client);
-            const before = info.references.map(({ hash }) => taken.get(latin1(hash)));
-            const done = Promise.all(before).then(() => take(info, nar, client.signal));
-            taken.set(latin1(info.storePath.hash), done);
+            const before = info.references.map(({ hash }) => underWay.get(latin1(hash)));
+            const key = latin1(info.storePath.hash);
+            const done = Promise.all(before)
+              .then(() => take(info, nar, client.signal))
+              .then(() => void underWay.delete(key));
+            underWay.set(key, done);
             inFlight.add(done, 1 + info.references.length + info.signatures.length);
             await inFlight.room();
             inFlight.check();
