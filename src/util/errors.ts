@@ -62,6 +62,16 @@ export class WrongContents extends StoreError {
   }
 }
 
+/** Whether something that was thrown is a DATA_LOSS. */
+export function isDamage(error: unknown): error is StoreError {
+  return error instanceof StoreError && error.code === 'DATA_LOSS';
+}
+
+/** For whom what is damaged is as good as not there: `undefined` for a DATA_LOSS, every other failure is thrown. */
+export function ifDamaged(error: unknown): undefined {
+  if (!isDamage(error)) throw error;
+}
+
 /** The message of anything that was thrown; a failed system call is told in words, after what it was about. */
 export function messageOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);

@@ -1,6 +1,6 @@
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { Turns } from '../../util/async/turns.ts';
-import { damaged, StoreError } from '../../util/errors.ts';
+import { damaged, isDamage } from '../../util/errors.ts';
 import type { Scratch } from '../../util/scratch.ts';
 import { makeOutboard } from '../bao/whole.ts';
 import { Digest, DigestHasher } from '../digest.ts';
@@ -73,7 +73,7 @@ export class LocalBlobService implements BlobService {
     try {
       return (await this.chunksInPieces(digest, signal)) !== undefined;
     } catch (error) {
-      if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+      if (isDamage(error)) return false;
       throw error;
     }
   }

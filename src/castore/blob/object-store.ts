@@ -4,7 +4,7 @@ import { mapAhead } from '../../util/async/iterables.ts';
 import { SharedAhead } from '../../util/async/shared-ahead.ts';
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { zstdCompress, zstdDecompress } from '../../util/compression/zstd.ts';
-import { damaged, StoreError, WrongContents } from '../../util/errors.ts';
+import { damaged, ifDamaged, type StoreError, WrongContents } from '../../util/errors.ts';
 import { Digest, DigestHasher, EMPTY_DIGEST } from '../digest.ts';
 import type { FileNode } from '../node.ts';
 import type { ObjectStore } from '../objects/object-store.ts';
@@ -67,7 +67,7 @@ export class ObjectStoreBlobService implements BlobService {
     if (digest.equals(EMPTY_DIGEST)) return this.#isThere(keyOf('blobs', digest), signal);
     const isChunk = () => this.#isThere(keyOf('chunks', digest), signal);
     const isListed = async () => {
-      const chunks = await this.#list(digest, signal).catch(lost);
+      const chunks = await this.#list(digest, signal).catch(ifDamaged);
       if (!chunks || chunks.length === 0) return false;
       const find = (one: Chunk) => this.#isThere(keyOf('chunks', one.digest), signal);
       for await (const isThere of mapAhead(chunks, SENT_AT_ONCE, find)) if (!isThere) return false;
@@ -241,7 +241,7 @@ export class ObjectStoreBlobService implements BlobService {
   async #keepList(digest: Digest, signal: AbortSignal | undefined): Promise<boolean> {
     if (!(await this.#reliance.keep(keyOf('blobs', digest), MAX_INDEX_OBJECT, signal))) return false;
     if (digest.equals(EMPTY_DIGEST)) return true;
-    const chunks = (await this.#list(digest, signal).catch(lost)) ?? [];
+    const chunks = (await this.#list(digest, signal).catch(ifDamaged)) ?? [];
     // Others write an empty list for a blob of one chunk.
     if (chunks.length === 0) return this.#keepChunk(digest, signal);
     for await (const isThere of mapAhead(chunks, SENT_AT_ONCE, (one) => this.#keepChunk(one.digest, signal)))
@@ -266,11 +266,6 @@ export class ObjectStoreBlobService implements BlobService {
 
   /** A put is acknowledged when it is durable. */
   async flush(): Promise<void> {}
-}
-
-/** Turns DATA_LOSS into `undefined`. */
-function lost(error: unknown): undefined {
-  if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
 }
 
 async function* from(bytes: Uint8Array, offset: number): AsyncGenerator<Uint8Array> {

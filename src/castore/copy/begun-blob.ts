@@ -2,7 +2,7 @@ import { mapAhead } from '../../util/async/iterables.ts';
 import type { LinePlaces } from '../../util/async/line-places.ts';
 import { Turns } from '../../util/async/turns.ts';
 import { collect } from '../../util/bytes.ts';
-import { damaged, StoreError } from '../../util/errors.ts';
+import { damaged, isDamage } from '../../util/errors.ts';
 import { FarBlobs } from '../blob/far-blobs.ts';
 import type { BlobService, Chunk } from '../blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
@@ -56,7 +56,7 @@ async function near(
     const bytes = parts && (await collect(parts, size));
     return bytes?.length === size ? bytes : undefined;
   } catch (error) {
-    if (error instanceof StoreError && error.code === 'DATA_LOSS') return undefined;
+    if (isDamage(error)) return undefined;
     throw error;
   }
 }

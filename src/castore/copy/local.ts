@@ -1,5 +1,5 @@
 import { Turns } from '../../util/async/turns.ts';
-import { damaged, StoreError } from '../../util/errors.ts';
+import { damaged, isDamage } from '../../util/errors.ts';
 import { anotherSize, type Chunk, SINGLE_CHUNK_LIMIT } from '../blob/service.ts';
 import { DigestHasher } from '../digest.ts';
 import { LocalTreeSource } from '../export/source.ts';
@@ -94,7 +94,7 @@ export class LocalTreeCopier implements TreeCopier {
       return chunks !== undefined && (await writer.hasBlob(digest.bytes, chunks));
     } catch (error) {
       // A damaged list is put again.
-      if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+      if (isDamage(error)) return false;
       throw error;
     }
   }

@@ -1,7 +1,7 @@
 import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { LRUCache } from 'lru-cache';
 import { asBuffer, latin1, toHex } from '../../util/bytes.ts';
-import { isAbsence, StoreError } from '../../util/errors.ts';
+import { isAbsence, isDamage } from '../../util/errors.ts';
 import type { Chunk } from '../blob/service.ts';
 import { type Digest, isDigestOf } from '../digest.ts';
 import type { StartAhead } from './ahead/hashed-ahead.ts';
@@ -105,7 +105,7 @@ export class LocalReader {
     try {
       return this.#lookUp(this.#env.outboards, digest, (row) => [...parseManifestRow(row, digest)]);
     } catch (error) {
-      if (error instanceof StoreError && error.code === 'DATA_LOSS') return undefined;
+      if (isDamage(error)) return undefined;
       throw error;
     }
   }

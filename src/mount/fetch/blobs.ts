@@ -5,7 +5,7 @@ import { Digest } from '../../castore/digest.ts';
 import type { ContentNeed } from '../../fs/need.ts';
 import { SingleFlight } from '../../util/async/single-flight.ts';
 import { latin1 } from '../../util/bytes.ts';
-import { damaged, StoreError } from '../../util/errors.ts';
+import { damaged, isDamage } from '../../util/errors.ts';
 import { AheadQueue } from './ahead-queue.ts';
 import { BlobStream } from './blob-stream.ts';
 import type { ChunkList, ChunkRange } from './chunk-list.ts';
@@ -80,7 +80,7 @@ export class BlobFetcher {
     if (!list) return this.#transfers.run(cargo, whole, signal);
     const get = async (chunk: Chunk, urgency: Urgency, onProgress: Progress, until: AbortSignal) => {
       await this.#chunk(chunk, urgency, onProgress, until).catch((error) => {
-        if (error instanceof StoreError && error.code === 'DATA_LOSS') this.#verification.doubt(digest, list);
+        if (isDamage(error)) this.#verification.doubt(digest, list);
         throw error;
       });
       list.arrived(chunk);

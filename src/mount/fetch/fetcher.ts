@@ -5,7 +5,7 @@ import type { PathInfo } from '../../store/path-info/path-info.ts';
 import { isSame } from '../../store/path-info/united.ts';
 import type { Services, Store } from '../../store/services.ts';
 import { latin1 } from '../../util/bytes.ts';
-import { StoreError } from '../../util/errors.ts';
+import { isDamage, StoreError } from '../../util/errors.ts';
 import { BlobFetcher } from './blobs.ts';
 import { DirectoryFetcher } from './directories.ts';
 import type { Keeper } from './keeper.ts';
@@ -123,7 +123,7 @@ export class Fetcher {
     try {
       await get();
     } catch (error) {
-      const lost = error instanceof StoreError && error.code === 'DATA_LOSS';
+      const lost = isDamage(error);
       if (!lost || this.#lost.has(key)) throw error;
       const { paths, pathInfos } = this.#services;
       const again = () => (paths ? paths.fetch(storePath, signal) : pathInfos.get(storePath, signal));

@@ -3,7 +3,7 @@ import { GroupSet, groupsOver } from '../../castore/bao/group-set.ts';
 import { OutboardReader } from '../../castore/bao/reader.ts';
 import { GROUP_LENGTH, groupCount } from '../../castore/bao/shape.ts';
 import type { Chunk, Outboard } from '../../castore/blob/service.ts';
-import { StoreError } from '../../util/errors.ts';
+import { ifDamaged } from '../../util/errors.ts';
 import { Scratch } from '../../util/scratch.ts';
 import type { ChunkList, ChunkRange } from './chunk-list.ts';
 
@@ -59,7 +59,7 @@ export class Proof {
       ahead++;
     }
     if (ahead > end) {
-      const groups = await this.#prove(list, { first, end: ahead }, read, signal).catch(lost);
+      const groups = await this.#prove(list, { first, end: ahead }, read, signal).catch(ifDamaged);
       if (groups) return groups;
     }
     return this.#prove(list, { first, end }, read, signal);
@@ -89,9 +89,4 @@ export class Proof {
     this.#proven.add(groups);
     return groups;
   }
-}
-
-/** Turns DATA_LOSS into `undefined`. */
-function lost(error: unknown): undefined {
-  if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
 }

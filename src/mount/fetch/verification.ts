@@ -6,7 +6,7 @@ import type { Digest } from '../../castore/digest.ts';
 import { DigestHasher } from '../../castore/digest.ts';
 import type { Table } from '../../castore/local/table.ts';
 import { Turns } from '../../util/async/turns.ts';
-import { damaged, StoreError } from '../../util/errors.ts';
+import { damaged, isDamage } from '../../util/errors.ts';
 import { log } from '../../util/log.ts';
 import type { ChunkRange } from './chunk-list.ts';
 import { ChunkList } from './chunk-list.ts';
@@ -114,7 +114,7 @@ export class Verification {
     try {
       groups = await proof.prove(list, wanted, read, signal);
     } catch (error) {
-      if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+      if (!isDamage(error)) throw error;
       if (error instanceof WrongOutboard) {
         log.warn(`${error.message}; of this blob nothing more is read before all of it is there`, {
           store: this.#keeper.peer,

@@ -3,7 +3,7 @@ import type { Directory } from '../../castore/directory.ts';
 import type { FileNode, Node } from '../../castore/node.ts';
 import { mapAhead } from '../../util/async/iterables.ts';
 import { Turns } from '../../util/async/turns.ts';
-import { StoreError } from '../../util/errors.ts';
+import { isDamage } from '../../util/errors.ts';
 import type { Store } from '../services.ts';
 
 /** A store without its path infos; a local one needs no service for its blobs. */
@@ -33,7 +33,7 @@ export async function keepTree(store: Contents, root: Node, signal?: AbortSignal
       if (turns.isDue) await turns.take();
     }
   } catch (error) {
-    if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+    if (isDamage(error)) return false;
     throw error;
   }
   if (directories.length === 0) return false;
@@ -61,7 +61,7 @@ async function keepBlob(
   try {
     return await local.writer.hasBlob(digest.bytes, local.reader.manifest(digest.bytes));
   } catch (error) {
-    if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+    if (isDamage(error)) return false;
     throw error;
   }
 }

@@ -5,7 +5,7 @@ import { fingerprint } from '../../nix/signature.ts';
 import type { StorePath } from '../../nix/store-path.ts';
 import { eachOf } from '../../util/async/each-of.ts';
 import { asBuffer, latin1 } from '../../util/bytes.ts';
-import { damaged, StoreError } from '../../util/errors.ts';
+import { damaged, isDamage, type StoreError } from '../../util/errors.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
 import type { PathInfoService } from '../path-info/service.ts';
 import { united } from '../path-info/united.ts';
@@ -120,7 +120,7 @@ export async function copyPaths(
         await copier.copy(info.node, signal);
         return info;
       } catch (error) {
-        if (!onFailed || !(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+        if (!onFailed || !isDamage(error)) throw error;
         onFailed(path, error);
         return undefined;
       }

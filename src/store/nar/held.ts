@@ -1,4 +1,4 @@
-import { StoreError } from '../../util/errors.ts';
+import { isDamage } from '../../util/errors.ts';
 import type { PathInfo } from '../path-info/path-info.ts';
 import type { Store } from '../services.ts';
 import type { RenderOptions } from './render.ts';
@@ -30,7 +30,7 @@ export async function* renderHeld(
       }
       return;
     } catch (error) {
-      const isLost = error instanceof StoreError && error.code === 'DATA_LOSS';
+      const isLost = isDamage(error);
       if (!isLost || start === failedAt) throw error;
       failedAt = start;
     } finally {

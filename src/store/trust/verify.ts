@@ -5,7 +5,7 @@ import type { PublicKey, SecretKey } from '../../nix/key.ts';
 import type { Signature } from '../../nix/signature.ts';
 import { castoreFingerprint, castoreName, fingerprint } from '../../nix/signature.ts';
 import { asBuffer } from '../../util/bytes.ts';
-import { messageOf, StoreError } from '../../util/errors.ts';
+import { isDamage, messageOf } from '../../util/errors.ts';
 import { calculateNar } from '../nar/calculate.ts';
 import type { PathDescription, PathInfo } from '../path-info/path-info.ts';
 import { hasContents } from '../path-info/path-info.ts';
@@ -34,7 +34,7 @@ export async function contentProblems(
     }
     return problems;
   } catch (error) {
-    if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+    if (!isDamage(error)) throw error;
     return [messageOf(error)];
   }
 }

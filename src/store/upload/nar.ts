@@ -4,7 +4,7 @@ import { MAGIC } from '../../nix/nar/tokens.ts';
 import { beginOf } from '../../util/async/iterables.ts';
 import { asBuffer } from '../../util/bytes.ts';
 import { decompress } from '../../util/compression/decompress.ts';
-import { invalid, messageOf, StoreError } from '../../util/errors.ts';
+import { invalid, isDamage, messageOf, StoreError } from '../../util/errors.ts';
 import type { IngestedNar } from '../nar/ingest.ts';
 import { ingestNar } from '../nar/ingest.ts';
 import type { Services } from '../services.ts';
@@ -112,7 +112,7 @@ async function* unpacked(compression: UploadedCompression, bytes: Bytes): AsyncG
   try {
     yield* decompress(compression, bytes);
   } catch (error) {
-    if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+    if (!isDamage(error)) throw error;
     throw invalid(messageOf(error), { cause: error });
   }
 }

@@ -1,4 +1,4 @@
-import { messageOf, StoreError } from '../errors.ts';
+import { isDamage, messageOf } from '../errors.ts';
 import { log } from '../log.ts';
 
 /** How long something that failed is left alone, in milliseconds. */
@@ -45,8 +45,7 @@ export class Tolerant {
   failed(error: unknown): void {
     if (!this.#told) log.warn(`${this.#what}; going on without it`, { error: messageOf(error) });
     this.#told = true;
-    if (!(error instanceof StoreError && error.code === 'DATA_LOSS'))
-      this.#until = performance.now() + PAUSE_MS;
+    if (!isDamage(error)) this.#until = performance.now() + PAUSE_MS;
   }
 
   /** Resolves when nothing is under way that was begun by `later`. */

@@ -4,7 +4,7 @@ import type { BlobService, Chunk } from '../../../castore/blob/service.ts';
 import { SINGLE_CHUNK_LIMIT } from '../../../castore/blob/service.ts';
 import { toBigInt } from '../../../proto/long.ts';
 import { zstdDecompressStream } from '../../../util/compression/zstd.ts';
-import { invalid, StoreError } from '../../../util/errors.ts';
+import { invalid, isDamage, StoreError } from '../../../util/errors.ts';
 import type { Resource } from './resource-name.ts';
 
 /** What a stream of zstd may refer to, as many bytes behind: what every decoder has to be able to (RFC 8878). */
@@ -162,7 +162,7 @@ async function* decoded(contents: AsyncIterable<Uint8Array>): AsyncGenerator<Uin
   try {
     yield* contents;
   } catch (error) {
-    const isDamaged = error instanceof StoreError && error.code === 'DATA_LOSS';
+    const isDamaged = isDamage(error);
     throw isDamaged ? invalid(error.message, { cause: error }) : error;
   }
 }

@@ -11,7 +11,7 @@ import type { Kind, ObjectStore, OurKind } from '../../../castore/objects/object
 import { keyOf } from '../../../castore/objects/object-store.ts';
 import { eachOf } from '../../../util/async/each-of.ts';
 import { latin1, toHex } from '../../../util/bytes.ts';
-import { messageOf, StoreError } from '../../../util/errors.ts';
+import { ifDamaged, isDamage, messageOf } from '../../../util/errors.ts';
 import { log } from '../../../util/log.ts';
 import { register } from '../../moving/import.ts';
 import { pathInfoKey } from '../../path-info/object-store.ts';
@@ -177,7 +177,7 @@ class BucketCheck {
     try {
       await read();
     } catch (error) {
-      if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+      if (!isDamage(error)) throw error;
       this.#note(kind, key, error.message);
     }
   }
@@ -206,11 +206,6 @@ async function sizeOf(
   return size;
 }
 
-/** Turns DATA_LOSS into `undefined`. */
-function ifDamaged(error: unknown): undefined {
-  if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
-}
-
 /** What is wrong with a chunk, if anything is. */
 async function problemOf(
   blobs: ObjectStoreBlobService,
@@ -221,7 +216,7 @@ async function problemOf(
     for await (const _ of (await blobs.read(digest, { signal })) ?? []);
     return undefined;
   } catch (error) {
-    if (error instanceof StoreError && error.code === 'DATA_LOSS') return 'it is not what its digest says';
+    if (isDamage(error)) return 'it is not what its digest says';
     throw error;
   }
 }

@@ -3,7 +3,7 @@ import type { ObjectStoreDirectoryService } from '../../../castore/directory/obj
 import type { FileNode, Node } from '../../../castore/node.ts';
 import { filesOf } from '../../../castore/walk.ts';
 import { eachOf } from '../../../util/async/each-of.ts';
-import { StoreError } from '../../../util/errors.ts';
+import { isDamage } from '../../../util/errors.ts';
 
 const ASKED_AT_ONCE = 32;
 
@@ -30,7 +30,7 @@ export class BucketKeeper {
       for await (const directory of this.#directories.getRecursive(root.digest, signal))
         await eachOf(filesOf(directory), ASKED_AT_ONCE, signal, keep);
     } catch (error) {
-      if (error instanceof StoreError && error.code === 'DATA_LOSS') return false;
+      if (isDamage(error)) return false;
       throw error;
     }
     return isWhole;

@@ -6,7 +6,7 @@ import type { FileNode, Node } from '../../../castore/node.ts';
 import type { Kind, ObjectStore, OurKind } from '../../../castore/objects/object-store.ts';
 import { filesOf } from '../../../castore/walk.ts';
 import { eachOf } from '../../../util/async/each-of.ts';
-import { StoreError } from '../../../util/errors.ts';
+import { isDamage } from '../../../util/errors.ts';
 
 const READ_AT_ONCE = 32;
 
@@ -86,7 +86,7 @@ async function catching(kind: Kind, digest: Digest, watch: Watch, work: () => Pr
   try {
     await work();
   } catch (error) {
-    if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+    if (!isDamage(error)) throw error;
     watch.broken(kind, digest, error.message);
   }
 }

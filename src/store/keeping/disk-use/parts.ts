@@ -5,7 +5,7 @@ import { TreeWalker } from '../../../castore/local/walk.ts';
 import type { FileNode, Node } from '../../../castore/node.ts';
 import { filesOf } from '../../../castore/walk.ts';
 import { eachOf } from '../../../util/async/each-of.ts';
-import { StoreError } from '../../../util/errors.ts';
+import { isDamage } from '../../../util/errors.ts';
 import type { Contents } from '../../services.ts';
 
 /** Large files whose chunks are asked for at once. */
@@ -69,7 +69,7 @@ export function partsAt({ blobs, directories }: Contents): TreeParts {
     try {
       await eachOf(files(), ASKED_AT_ONCE, undefined, part);
     } catch (error) {
-      if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+      if (!isDamage(error)) throw error;
       isWhole = false;
     }
     return isWhole;

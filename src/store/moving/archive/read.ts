@@ -5,7 +5,7 @@ import { Directory } from '../../../castore/directory.ts';
 import { LocalTreeSource } from '../../../castore/export/source.ts';
 import { StorePath } from '../../../nix/store-path.ts';
 import { Turns } from '../../../util/async/turns.ts';
-import { StoreError } from '../../../util/errors.ts';
+import { isDamage, type StoreError } from '../../../util/errors.ts';
 import { keepTree } from '../../keeping/keep-tree.ts';
 import type { Root } from '../../keeping/roots.ts';
 import { addRoots, checkRootName } from '../../keeping/roots.ts';
@@ -171,7 +171,7 @@ function reading(kind: RecordKind, payload: Buffer): Directory | PathInfo | Root
 }
 
 function isLoss(error: unknown): error is StoreError {
-  return error instanceof StoreError && error.code === 'DATA_LOSS';
+  return isDamage(error);
 }
 
 function chunksIn(payload: Buffer): Chunk[] {

@@ -8,7 +8,7 @@ import type { FileNode, Node } from '../../../castore/node.ts';
 import { filesOf, leavesFirst } from '../../../castore/walk.ts';
 import { Turns } from '../../../util/async/turns.ts';
 import { latin1 } from '../../../util/bytes.ts';
-import { damaged, StoreError } from '../../../util/errors.ts';
+import { damaged, isDamage } from '../../../util/errors.ts';
 import { isExpired, RootTable } from '../../keeping/roots.ts';
 import { encodePathInfo } from '../../path-info/message.ts';
 import { closureOf } from '../closure.ts';
@@ -46,7 +46,7 @@ export async function backUpToFile(
         else report.present++;
         options.onCopied?.(info);
       } catch (error) {
-        if (!(error instanceof StoreError) || error.code !== 'DATA_LOSS') throw error;
+        if (!isDamage(error)) throw error;
         if (isThere(from.local, info.storePath))
           lost.push({ path: info.storePath.absolute(), problem: error.message });
       }
